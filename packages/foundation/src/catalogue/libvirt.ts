@@ -1,0 +1,3 @@
+import type { Catalogue } from './entry.ts';
+
+export const libvirtErrors = {} as const satisfies Catalogue;
