@@ -1,0 +1,226 @@
+/**
+ * The verbs of the engine: what a host can do to machines and points. Inputs and summaries are JSON-able, small, and hold
+ * ids instead of data, so that they can travel through a workflow. Every verb
+ *   - takes `{signal, progress}`; an abort undoes what it began and rejects with `operation.cancelled`,
+ *   - owns an operation directory named by `opId`: called again with the same `opId` (after kill -9, in another process)
+ *     it finds what the earlier attempt left, and resumes, adopts or begins again,
+ *   - reports a negative finding (a guest that does not boot) in its summary; it throws only when it could not find out.
+ */
+import type { MachineId, OpId, PointId } from '@lifeboat/foundation/ids';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+
+export type Verb<I, S> = (input: I, context: VerbContext) => Promise<S>;
+
+export interface Engine {
+  captureMachine: Verb<CaptureInput, CaptureSummary>;
+  checkPoint: Verb<CheckInput, CheckSummary>;
+  bootTest: Verb<BootTestInput, BootTestSummary>;
+  restoreDisks: Verb<RestoreInput, RestoreSummary>;
+  planRedeploy: Verb<RedeployInput, RedeployPlanSummary>;
+  applyRedeploy: Verb<RedeployInput, RedeploySummary>;
+  defineMachine: Verb<DefineInput, DefineSummary>;
+  /** Compensation: stops and removes everything the operation left on this host. Idempotent. */
+  abandonOperation: Verb<AbandonInput, void>;
+  listPoints(machine?: string): Promise<PointSummary[]>;
+}
+
+// ---------------------------------------------------------------- capture
+
+export interface CaptureInput {
+  readonly opId: OpId;
+  /** UUID or name of the machine. */
+  readonly machine: string;
+}
+
+/**
+ * How a disk was read. `full`: no earlier point. `incremental`: dirty bitmap. `comparison`: everything read and compared
+ * with the parent, because change tracking was absent or in doubt.
+ */
+export type CaptureMethod = 'full' | 'incremental' | 'comparison';
+
+export interface CapturedDisk {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly method: CaptureMethod;
+  /** Why it was not incremental; empty for an incremental. */
+  readonly reason: string;
+  /** Payload asked from the hypervisor's export, audit included. */
+  readonly readBytes: number;
+  /** Bytes the dirty bitmap holds; for a full read, the allocated bytes. */
+  readonly changedBytes: number;
+  /** Sealed bytes of new chunks sent to the store. */
+  readonly storedBytes: number;
+  readonly auditedChunks: number;
+}
+
+export interface CaptureSummary {
+  readonly pointId: PointId;
+  readonly parentPointId?: PointId;
+  readonly machineId: MachineId;
+  readonly machineName: string;
+  readonly consistency: 'application' | 'filesystem' | 'crash' | 'inconsistent';
+  readonly consistencyReason: string;
+  /** The instant the point shows, Unix ms. */
+  readonly instantMs: number;
+  readonly durationMs: number;
+  readonly disks: readonly CapturedDisk[];
+}
+
+export interface PointSummary {
+  readonly pointId: PointId;
+  readonly machineId: MachineId;
+  readonly machineName: string;
+  readonly instantMs: number;
+  readonly consistency: CaptureSummary['consistency'];
+  readonly disks: readonly { readonly name: string; readonly sizeBytes: number }[];
+  readonly parentPointId?: PointId;
+  /** Set when the point's object could not be trusted; such a point is shown, never hidden. */
+  readonly damage?: string;
+}
+
+// ---------------------------------------------------------------- check
+
+export interface CheckInput {
+  readonly machine: string;
+  /** Newest when absent. */
+  readonly pointId?: PointId;
+  readonly level: 'present' | 'ciphertext' | 'content';
+}
+
+export interface CheckSummary {
+  readonly pointId: PointId;
+  readonly level: CheckInput['level'];
+  readonly checkedBytes: number;
+  readonly durationMs: number;
+  readonly damage: readonly {
+    readonly disk: string;
+    readonly offsetBytes: number;
+    readonly lengthBytes: number;
+    readonly what: string;
+  }[];
+}
+
+// ---------------------------------------------------------------- boot test
+
+export interface RestoredDisk {
+  readonly name: string;
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+  readonly sizeBytes: number;
+}
+
+export interface BootTestInput {
+  readonly opId: OpId;
+  readonly machine: string;
+  /** A point boots straight from the repository; restored disks boot through a throw-away overlay and stay as they are. */
+  readonly source:
+    | { readonly kind: 'point'; readonly pointId: PointId }
+    | { readonly kind: 'disks'; readonly pointId: PointId; readonly disks: readonly RestoredDisk[] };
+  /** Path of a hardware profile file or name of a shipped one; absent: the hardware the machine was captured on. */
+  readonly profile?: string;
+  readonly readyPattern: string;
+  readonly timeoutMs: number;
+  /** Shell commands run through the guest agent once ready; each must exit 0. */
+  readonly probes?: readonly string[];
+}
+
+export type BootFinding =
+  | 'ready'
+  | 'grub-rescue'
+  | 'initramfs-shell'
+  | 'kernel-panic'
+  | 'no-boot-device'
+  | 'ended'
+  | 'probe-failed'
+  | 'timeout';
+
+export interface BootTestSummary {
+  readonly finding: BootFinding;
+  /** A sentence for a person. */
+  readonly explanation: string;
+  /** From power-on to ready (or to the finding), wall clock. */
+  readonly elapsedMs: number;
+  readonly guestCpuMs: number;
+  /** Bytes the guest read from its disks, and the time it waited for them. */
+  readonly readBytes: number;
+  readonly readWaitMs: number;
+  readonly accelerator: string;
+  readonly controller: string;
+  /** Evidence files, absolute paths under the state root. */
+  readonly consoleLogPath: string;
+  readonly screenshotPaths: readonly string[];
+  readonly probes: readonly { readonly command: string; readonly exitCode: number; readonly output: string }[];
+}
+
+// ---------------------------------------------------------------- restore and redeploy
+
+export interface RestoreInput {
+  readonly opId: OpId;
+  readonly machine: string;
+  /** Newest when absent. */
+  readonly pointId?: PointId;
+  readonly target:
+    /** New qcow2 files `<directory>/<name>-<disk>.qcow2`. */
+    | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
+    /** One disk onto an existing raw file or block device at least as large. */
+    | { readonly kind: 'device'; readonly disk: string; readonly path: string };
+}
+
+export interface RestoreSummary {
+  readonly pointId: PointId;
+  readonly disks: readonly RestoredDisk[];
+  readonly writtenBytes: number;
+  readonly durationMs: number;
+}
+
+export interface RedeployInput {
+  readonly opId: OpId;
+  readonly pointId: PointId;
+  readonly machine: string;
+  readonly disks: readonly RestoredDisk[];
+  readonly profile: string;
+}
+
+export interface RedeployPlanSummary {
+  readonly profile: string;
+  /** The plan as a person reads it, a line each. */
+  readonly lines: readonly string[];
+  readonly refusals: readonly string[];
+  readonly warnings: readonly string[];
+  readonly durationMs: number;
+}
+
+export interface RedeploySummary extends RedeployPlanSummary {
+  /** What is really installed now, read back from the disk. */
+  readonly installed: readonly {
+    readonly kernel: string;
+    readonly modules: readonly string[];
+    readonly addedBytes: number;
+  }[];
+  /** Files the journal names. */
+  readonly editedFiles: readonly string[];
+  readonly injectionMs: number;
+  readonly journalPath: string;
+}
+
+export interface DefineInput {
+  readonly opId: OpId;
+  readonly name: string;
+  readonly machine: string;
+  readonly pointId: PointId;
+  readonly disks: readonly RestoredDisk[];
+  readonly profile?: string;
+  readonly start: boolean;
+}
+
+export interface DefineSummary {
+  readonly machineId: MachineId;
+  readonly name: string;
+  readonly started: boolean;
+}
+
+export interface AbandonInput {
+  readonly opId: OpId;
+  /** Remove restored disks and half-written targets too. */
+  readonly removeTargets: boolean;
+}
