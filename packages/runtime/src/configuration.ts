@@ -1,0 +1,135 @@
+/**
+ * Where things are. Order of precedence, highest first: environment, configuration file, defaults for one machine.
+ *
+ *   LIFEBOAT_CONFIG            path of the file           (default: none)
+ *   LIFEBOAT_STATE             state root                 (default: /var/lib/lifeboat, or XDG state)
+ *   LIFEBOAT_CACHE             downloads, built guests    (default: ~/.cache/lifeboat)
+ *   LIFEBOAT_REPOSITORY        repository directory       (default: <state>/repository)
+ *   LIFEBOAT_PASSPHRASE_FILE   file with the passphrase   (default: none; a key file is used)
+ *   LIFEBOAT_KEY_FILE          key file, mode 0600        (default: <state>/keys/repository.key)
+ *   LIFEBOAT_LIBVIRT_URI       hypervisor                 (default: qemu:///system)
+ *   LIFEBOAT_LIBVIRT_SOCKET    libvirt's socket           (default: /run/libvirt/libvirt-sock)
+ *   LIFEBOAT_TEMPORAL_ADDRESS  host:port of a cluster     (default: an embedded server)
+ *   LIFEBOAT_TEMPORAL_NAMESPACE                           (default: default)
+ */
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+
+export type RepositorySecret =
+  | { readonly kind: 'key-file'; readonly path: string }
+  | { readonly kind: 'passphrase-file'; readonly path: string };
+
+export interface Configuration {
+  /** Live state of operations; QEMU's user must reach it, so it is never inside a home directory or a clone. */
+  readonly stateRoot: string;
+  readonly cacheRoot: string;
+  readonly repository: { readonly directory: string; readonly secret: RepositorySecret };
+  readonly libvirt: { readonly uri: string; readonly socketPath: string };
+  /** Without an address, an embedded server is started. */
+  readonly temporal: { readonly address?: string; readonly namespace: string };
+}
+
+/** What a configuration file may hold: any of these keys, all strings. */
+const KEYS = {
+  stateRoot: 'LIFEBOAT_STATE',
+  cacheRoot: 'LIFEBOAT_CACHE',
+  repository: 'LIFEBOAT_REPOSITORY',
+  passphraseFile: 'LIFEBOAT_PASSPHRASE_FILE',
+  keyFile: 'LIFEBOAT_KEY_FILE',
+  libvirtUri: 'LIFEBOAT_LIBVIRT_URI',
+  libvirtSocket: 'LIFEBOAT_LIBVIRT_SOCKET',
+  temporalAddress: 'LIFEBOAT_TEMPORAL_ADDRESS',
+  temporalNamespace: 'LIFEBOAT_TEMPORAL_NAMESPACE',
+} as const;
+
+type Key = keyof typeof KEYS;
+type Settings = Partial<Record<Key, string>>;
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export function loadConfiguration(
+  options: { configPath?: string; environment?: Environment; uid?: number } = {},
+): Configuration {
+  const environment = options.environment ?? process.env;
+  const path = options.configPath ?? environment['LIFEBOAT_CONFIG'];
+  const settings: Settings = path ? readSettings(path) : {};
+  for (const key of Object.keys(KEYS) as Key[]) {
+    const value = environment[KEYS[key]];
+    if (value) settings[key] = value;
+  }
+  const stateRoot = resolve(
+    settings.stateRoot ?? defaultStateRoot(environment, options.uid ?? process.getuid?.() ?? 0),
+  );
+  return {
+    stateRoot,
+    cacheRoot: resolve(
+      settings.cacheRoot ?? join(environment['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'lifeboat'),
+    ),
+    repository: {
+      directory: resolve(settings.repository ?? join(stateRoot, 'repository')),
+      secret: settings.passphraseFile
+        ? { kind: 'passphrase-file', path: resolve(settings.passphraseFile) }
+        : { kind: 'key-file', path: resolve(settings.keyFile ?? join(stateRoot, 'keys', 'repository.key')) },
+    },
+    libvirt: {
+      uri: settings.libvirtUri ?? 'qemu:///system',
+      socketPath: settings.libvirtSocket ?? '/run/libvirt/libvirt-sock',
+    },
+    temporal: {
+      ...(settings.temporalAddress ? { address: settings.temporalAddress } : {}),
+      namespace: settings.temporalNamespace ?? 'default',
+    },
+  };
+}
+
+/** The same configuration as environment variables, for the processes of one stack. */
+export function configurationEnvironment(configuration: Configuration): Record<string, string> {
+  const { secret } = configuration.repository;
+  return {
+    LIFEBOAT_STATE: configuration.stateRoot,
+    LIFEBOAT_CACHE: configuration.cacheRoot,
+    LIFEBOAT_REPOSITORY: configuration.repository.directory,
+    ...(secret.kind === 'passphrase-file'
+      ? { LIFEBOAT_PASSPHRASE_FILE: secret.path }
+      : { LIFEBOAT_KEY_FILE: secret.path }),
+    LIFEBOAT_LIBVIRT_URI: configuration.libvirt.uri,
+    LIFEBOAT_LIBVIRT_SOCKET: configuration.libvirt.socketPath,
+    ...(configuration.temporal.address ? { LIFEBOAT_TEMPORAL_ADDRESS: configuration.temporal.address } : {}),
+    LIFEBOAT_TEMPORAL_NAMESPACE: configuration.temporal.namespace,
+  };
+}
+
+function defaultStateRoot(environment: Environment, uid: number): string {
+  if (uid === 0) return '/var/lib/lifeboat';
+  return join(environment['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'lifeboat');
+}
+
+function readSettings(path: string): Settings {
+  let document: unknown;
+  try {
+    document = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new LifeboatError('input.invalid', `configuration file ${path} cannot be read: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) {
+    throw new LifeboatError('input.invalid', `configuration file ${path} must hold one JSON object`);
+  }
+  const settings: Settings = {};
+  for (const [key, value] of Object.entries(document)) {
+    if (!(key in KEYS)) {
+      const known = Object.keys(KEYS).join(', ');
+      throw new LifeboatError('input.invalid', `configuration file ${path}: unknown key '${key}' (known: ${known})`);
+    }
+    if (typeof value !== 'string') {
+      throw new LifeboatError(
+        'input.invalid',
+        `configuration file ${path}: '${key}' must be a string, not ${typeof value}`,
+      );
+    }
+    settings[key as Key] = value;
+  }
+  return settings;
+}
