@@ -1,0 +1,76 @@
+/**
+ * What a guest's output says about its boot. Pure: text in, finding out; the boot test feeds it the serial console and
+ * the text screen again and again until something is found.
+ */
+import type { BootFinding } from '../verbs.ts';
+
+export interface Observation {
+  /** Everything the serial console printed so far. */
+  readonly console: string;
+  /** The VGA text screen, if the guest is in text mode. */
+  readonly screen: string;
+}
+
+export interface Recognised {
+  readonly finding: BootFinding;
+  readonly explanation: string;
+}
+
+interface Sign {
+  readonly finding: BootFinding;
+  readonly pattern: RegExp;
+  readonly explanation: string;
+}
+
+// Each pattern is the text of a state the guest does not leave by itself.
+const SIGNS: readonly Sign[] = [
+  {
+    finding: 'kernel-panic',
+    pattern: /Kernel panic - not syncing: ?([^\r\n]*)/,
+    explanation: 'The kernel panicked',
+  },
+  {
+    finding: 'initramfs-shell',
+    pattern: /^\(initramfs\)|ALERT!\s+(\S+ does not exist)\.\s+Dropping to a shell|^dracut:\/#/m,
+    explanation: 'The initramfs did not find the root filesystem and stopped in its shell: a driver for the boot disk is missing there',
+  },
+  {
+    finding: 'grub-rescue',
+    pattern: /^grub rescue>/m,
+    explanation: 'GRUB stopped in its rescue shell: it does not find its modules on the disk',
+  },
+  {
+    finding: 'grub-rescue',
+    pattern: /^grub>/m,
+    explanation: 'GRUB stopped at its prompt: it does not find its configuration',
+  },
+  {
+    finding: 'no-boot-device',
+    pattern: /No bootable device|Boot failed: not a bootable disk|BdsDxe: failed to load Boot/,
+    explanation: 'The firmware found no disk to boot from',
+  },
+];
+
+/** The ready pattern wins over every sign: a panic text in an old log line must not turn a started guest red. */
+export function recognise(observation: Observation, ready: RegExp): Recognised | undefined {
+  const found = ready.exec(observation.console);
+  if (found) return { finding: 'ready', explanation: `The console printed '${found[0].trim()}'` };
+  for (const { finding, pattern, explanation } of SIGNS) {
+    const sign = pattern.exec(observation.console) ?? pattern.exec(observation.screen);
+    if (sign) return { finding, explanation: sign[1] ? `${explanation} (${sign[1].trim()})` : explanation };
+  }
+  return undefined;
+}
+
+/** Console bytes as text: escape sequences and control characters other than line ends removed. */
+export function plainText(bytes: Uint8Array): string {
+  return (
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+      .toString('latin1')
+      // oxlint-disable-next-line no-control-regex -- control characters are what is removed
+      .replace(/\u001b(?:\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78cM])/g, '')
+      // oxlint-disable-next-line no-control-regex -- control characters are what is removed
+      .replace(/[\u0000-\u0008\u000b-\u000c\u000e-\u001f]/g, '')
+      .replace(/\r+\n?/g, '\n')
+  );
+}
