@@ -19,6 +19,8 @@ export interface Engine {
   planRedeploy: Verb<RedeployInput, RedeployPlanSummary>;
   applyRedeploy: Verb<RedeployInput, RedeploySummary>;
   defineMachine: Verb<DefineInput, DefineSummary>;
+  /** Compares every file of restored disks with the point's, by content: what differs must be what the journal names. */
+  compareFiles: Verb<CompareFilesInput, CompareFilesSummary>;
   /** Compensation: stops and removes everything the operation left on this host. Idempotent. */
   abandonOperation: Verb<AbandonInput, void>;
   listPoints(machine?: string): Promise<PointSummary[]>;
@@ -48,9 +50,13 @@ export interface CapturedDisk {
   readonly readBytes: number;
   /** Bytes the dirty bitmap holds; for a full read, the allocated bytes. */
   readonly changedBytes: number;
+  /** Bytes of the whole chunks that `changedBytes` touch: what an honest capture has to read. */
+  readonly touchedBytes: number;
   /** Sealed bytes of new chunks sent to the store. */
   readonly storedBytes: number;
+  /** Unchanged chunks that were read to audit change tracking, and their bytes (part of `readBytes`). */
   readonly auditedChunks: number;
+  readonly auditedBytes: number;
 }
 
 export interface CaptureSummary {
@@ -201,6 +207,21 @@ export interface RedeploySummary extends RedeployPlanSummary {
   readonly editedFiles: readonly string[];
   readonly injectionMs: number;
   readonly journalPath: string;
+}
+
+export interface CompareFilesInput {
+  readonly opId: OpId;
+  readonly machine: string;
+  readonly pointId: PointId;
+  readonly disks: readonly RestoredDisk[];
+}
+
+export interface CompareFilesSummary {
+  readonly comparedFiles: number;
+  readonly comparedBytes: number;
+  /** Paths whose content, type, owner or mode differs, or that one side lacks; at most 1000 are listed. */
+  readonly differing: readonly string[];
+  readonly durationMs: number;
 }
 
 export interface DefineInput {

@@ -14,10 +14,10 @@ describe('recognise', () => {
 
   it.each([
     ['ready', 'x\nGUEST-BOOT-OK 12.1 root=/dev/vda2\n', ''],
-    ['grub-rescue', '', "error: unknown filesystem.\nEntering rescue mode...\ngrub rescue> \n"],
+    ['grub-rescue', '', 'error: unknown filesystem.\nEntering rescue mode...\ngrub rescue> \n'],
     ['grub-rescue', 'GNU GRUB  version 2.06\n\ngrub> ', ''],
     ['initramfs-shell', 'ALERT!  UUID=ab-c does not exist.  Dropping to a shell!\n', ''],
-    ['initramfs-shell', "BusyBox v1.35\n\n(initramfs) ", ''],
+    ['initramfs-shell', 'BusyBox v1.35\n\n(initramfs) ', ''],
     ['kernel-panic', '[ 3.1] Kernel panic - not syncing: VFS: Unable to mount root fs\n', ''],
     ['no-boot-device', '', 'Booting from Hard Disk...\nBoot failed: not a bootable disk\n\nNo bootable device.\n'],
   ])('finds %s', (finding, console, screen) => {
@@ -36,6 +36,8 @@ describe('recognise', () => {
 
 describe('plainText', () => {
   it('removes escapes and keeps lines', () => {
-    expect(plainText(Buffer.from('\u001b[2J\u001b[01;01Hgrub rescue>\r\n\u0007ok\r\n', 'latin1'))).toBe('grub rescue>\nok\n');
+    expect(plainText(Buffer.from('\u001b[2J\u001b[01;01Hgrub rescue>\r\n\u0007ok\r\n', 'latin1'))).toBe(
+      'grub rescue>\nok\n',
+    );
   });
 });

@@ -32,7 +32,8 @@ const SIGNS: readonly Sign[] = [
   {
     finding: 'initramfs-shell',
     pattern: /^\(initramfs\)|ALERT!\s+(\S+ does not exist)\.\s+Dropping to a shell|^dracut:\/#/m,
-    explanation: 'The initramfs did not find the root filesystem and stopped in its shell: a driver for the boot disk is missing there',
+    explanation:
+      'The initramfs did not find the root filesystem and stopped in its shell: a driver for the boot disk is missing there',
   },
   {
     finding: 'grub-rescue',
