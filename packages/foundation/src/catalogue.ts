@@ -10,6 +10,7 @@ import { hypervisorErrors } from './catalogue/hypervisor.ts';
 import { libvirtErrors } from './catalogue/libvirt.ts';
 import { nbdErrors } from './catalogue/nbd.ts';
 import { repositoryErrors } from './catalogue/repository.ts';
+import { runtimeErrors } from './catalogue/runtime.ts';
 
 export const catalogue = {
   ...generalErrors,
@@ -20,6 +21,7 @@ export const catalogue = {
   ...guestErrors,
   ...hypervisorErrors,
   ...engineErrors,
+  ...runtimeErrors,
 };
 
 export type ErrorCode = keyof typeof catalogue;
