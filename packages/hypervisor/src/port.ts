@@ -1,0 +1,211 @@
+/**
+ * What Lifeboat needs of a hypervisor. The libvirt implementation is in `libvirt/`; every error is a LifeboatError.
+ *
+ * Owner tag: whatever is created here carries {opId, hostId} (in the domain's metadata, the network's name, the
+ * checkpoint's name), so that a reaper can tell ours from somebody else's.
+ */
+import type { HostId, MachineId, OpId, PointId } from '@lifeboat/foundation/ids';
+
+export interface Hypervisor {
+  describeHost(): Promise<HostDescription>;
+
+  listMachines(): Promise<MachineDescription[]>;
+  /** By name or UUID. Errors: `hypervisor.no-such-machine`. */
+  findMachine(nameOrUuid: string): Promise<MachineDescription>;
+
+  // ------------------------------------------------------------ backup
+  /**
+   * Whether the dirty bitmap since the checkpoint of `parentPointId` can be believed for this disk: the checkpoint is there
+   * and consistent, and `epoch` (as stored with the parent point) is still the disk's.
+   */
+  trackingFor(
+    machineId: MachineId,
+    disk: string,
+    parent: { readonly pointId: PointId; readonly epoch: string },
+  ): Promise<{ readonly usable: true } | { readonly usable: false; readonly reason: string }>;
+  /**
+   * Starts one job for all disks: one instant, a checkpoint `lb-<pointId>` on every disk that can have one. Disks listed in
+   * `incrementalDisks` also offer the dirty bitmap since `parentPointId`.
+   */
+  beginBackup(input: BeginBackup, options: { signal: AbortSignal }): Promise<BackupJob>;
+  /** The job that runs on the machine now; undefined when none does. */
+  currentBackup(machineId: MachineId): Promise<CurrentBackup | undefined>;
+  /** The running job of `directory`, as `beginBackup` described it. */
+  attachBackup(machineId: MachineId, directory: string): Promise<BackupJob>;
+  /** Ends the job whose scratch lies in `directory`; another's job is never touched. Idempotent. */
+  endBackup(machineId: MachineId, directory: string): Promise<void>;
+  /** Removes checkpoint `lb-<pointId>` with its bitmaps; metadata only where the bitmap is broken. Idempotent. */
+  deleteCheckpoint(machineId: MachineId, pointId: PointId): Promise<void>;
+  /** Points of which this machine still has checkpoints, oldest first; checkpoints of others are not listed. */
+  listCheckpoints(machineId: MachineId): Promise<PointId[]>;
+
+  // ------------------------------------------------------------ machines of ours
+  /** A transient machine; with auto-destroy it is gone soon after this process is. The console is open from the first byte. */
+  startTransient(shape: MachineShape, options: { autoDestroy: boolean; signal: AbortSignal }): Promise<RunningMachine>;
+  /** The libvirt XML a shape becomes; for plans and people. */
+  renderMachine(shape: MachineShape): Promise<string>;
+  defineMachine(shape: MachineShape): Promise<MachineId>;
+  start(machineId: MachineId): Promise<void>;
+  /** Power off, at once. Idempotent. */
+  destroy(machineId: MachineId): Promise<void>;
+  /** Removes the definition with checkpoints' metadata and NVRAM; disks stay. Idempotent. */
+  undefineMachine(machineId: MachineId): Promise<void>;
+  /** Opens a machine that runs already. */
+  openRunning(machineId: MachineId): Promise<RunningMachine>;
+
+  /** A network without a way out. Idempotent. */
+  createIsolatedNetwork(name: string, owner: Owner): Promise<void>;
+  destroyNetwork(name: string): Promise<void>;
+
+  /** Everything on this host that carries an owner tag, for the reaper. */
+  listTagged(): Promise<TaggedItem[]>;
+  removeTagged(item: TaggedItem): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+export interface Owner {
+  readonly opId: OpId;
+  readonly hostId: HostId;
+}
+
+export interface TaggedItem extends Owner {
+  readonly kind: 'domain' | 'network';
+  readonly name: string;
+}
+
+export interface HostDescription {
+  readonly uri: string;
+  readonly libvirtVersion: string;
+  readonly qemuVersion: string;
+  readonly accelerator: 'kvm' | 'tcg';
+  /** Why this accelerator: a sentence. */
+  readonly acceleratorReason: string;
+}
+
+export type Controller =
+  | 'virtio-blk'
+  | 'virtio-scsi'
+  | 'ahci'
+  | 'ide'
+  | 'nvme'
+  | 'lsi'
+  | 'megasas'
+  | 'pvscsi'
+  | 'mptsas';
+
+export interface MachineDescription {
+  readonly id: MachineId;
+  readonly name: string;
+  readonly running: boolean;
+  readonly memoryMiB: number;
+  readonly vcpus: number;
+  readonly firmware: 'bios' | 'uefi';
+  readonly nvramPath?: string;
+  readonly disks: readonly MachineDisk[];
+  readonly nics: readonly { readonly mac: string; readonly model: string; readonly network?: string }[];
+  /** The channel of the guest agent exists (an agent may still not answer). */
+  readonly guestAgentChannel: boolean;
+  readonly domainXml: string;
+}
+
+export interface MachineDisk {
+  /** The hypervisor's target name: `sda`, `vda`. Names the disk in points. */
+  readonly name: string;
+  readonly controller: Controller | 'other';
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+  readonly sizeBytes: number;
+  readonly serial?: string;
+  /** Binds change tracking to what the disk is now: domain UUID, path and inode, qcow2 snapshot table. */
+  readonly epoch: string;
+}
+
+export interface BeginBackup {
+  readonly machineId: MachineId;
+  readonly pointId: PointId;
+  readonly parentPointId?: PointId;
+  /** Disks whose dirty bitmap since the parent is wanted. */
+  readonly incrementalDisks: readonly string[];
+  /** Existing directory that QEMU can write: sockets and scratch files go there. */
+  readonly directory: string;
+  /** Ask the guest agent to freeze file systems for the instant of the snapshot. */
+  readonly freeze: boolean;
+}
+
+export interface BackupJob {
+  readonly pointId: PointId;
+  readonly disks: readonly BackupDisk[];
+  readonly consistency: 'filesystem' | 'crash';
+  readonly consistencyReason: string;
+  /** Unix ms of the instant all disks show. */
+  readonly instantMs: number;
+}
+
+export interface BackupDisk {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly socketPath: string;
+  readonly exportName: string;
+  /** Meta context of the dirty bitmap, for the disks of `incrementalDisks`. */
+  readonly dirtyContext?: string;
+  /** Whether the point gets a checkpoint on this disk, so that the next one can be incremental; if not, why. */
+  readonly tracked: boolean;
+  readonly untrackedReason: string;
+}
+
+export interface CurrentBackup {
+  /** Scratch or socket lies in a directory of ours. */
+  readonly ours: boolean;
+  readonly directory?: string;
+}
+
+export interface MachineShape extends Owner {
+  readonly name: string;
+  readonly uuid?: string;
+  readonly memoryMiB: number;
+  readonly vcpus: number;
+  readonly firmware: 'bios' | 'uefi';
+  /** In boot order. */
+  readonly disks: readonly ShapeDisk[];
+  readonly network:
+    | { readonly kind: 'none' }
+    | { readonly kind: 'network'; readonly name: string; readonly model: string; readonly mac?: string };
+}
+
+export interface ShapeDisk {
+  readonly controller: Controller;
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+  /** For an overlay: the NBD export it stands on, written into the definition so that nothing is probed. */
+  readonly backing?:
+    | { readonly socketPath: string; readonly exportName: string }
+    | { readonly path: string; readonly format: 'qcow2' | 'raw' };
+  readonly serial: string;
+}
+
+export interface RunningMachine {
+  readonly id: MachineId;
+  readonly name: string;
+  /** Serial console from the first byte this process could see; ends when the machine does. */
+  console(): AsyncIterable<Uint8Array>;
+  writeConsole(text: string): Promise<void>;
+  /** PNG. */
+  screenshot(): Promise<Uint8Array>;
+  /** The VGA text screen, 80 x 25, lines without trailing blanks; empty string in graphics modes. */
+  textScreen(): Promise<string>;
+  running(): Promise<boolean>;
+  /** CPU time all vCPUs used so far, ms. */
+  cpuTimeMs(): Promise<number>;
+  /** Sums over all disks since power-on. */
+  blockStats(): Promise<{ readonly readBytes: number; readonly readWaitMs: number; readonly writtenBytes: number }>;
+  /** Runs a shell command through the guest agent. Errors: `libvirt.agent-unresponsive`. */
+  runInGuest(
+    command: string,
+    options: { timeoutMs: number; signal: AbortSignal },
+  ): Promise<{ readonly exitCode: number; readonly output: string }>;
+  /** Power off, at once. Idempotent. */
+  destroy(): Promise<void>;
+  /** Lets go of the console; the machine goes on unless it is auto-destroy. */
+  close(): Promise<void>;
+}
