@@ -69,7 +69,7 @@ export interface ToolResult {
 /**
  * Runs a program to its end. It dies with this process; a timeout or an abort kills its whole process group.
  * Errors: `host.tool-missing`, `host.tool-failed` (with the last of stderr), `host.tool-timeout`,
- * `host.tool-output-too-big`; an abort throws the signal's reason.
+ * `host.tool-output-too-big`, `host.child-stuck` (killed, but held in the kernel); an abort throws the signal's reason.
  */
 export async function runTool(command: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
   const { signal, timeoutMs, maxOutputBytes = DEFAULT_OUTPUT_BYTES, okCodes = [0] } = options;
@@ -83,9 +83,13 @@ export async function runTool(command: string, args: readonly string[], options:
   let outputBytes = 0;
   let stderr: Buffer = Buffer.alloc(0);
   let failure: unknown;
+  const stuck = Promise.withResolvers<never>();
+  let stuckTimer: NodeJS.Timeout | undefined;
   const end = (reason: unknown): void => {
-    failure ??= reason;
+    if (failure !== undefined) return;
+    failure = reason;
     kill(child, 'SIGKILL');
+    stuckTimer = setTimeout(() => stuck.reject(stuckError(command, child.pid, reason)), KILL_LIMIT_MS);
   };
 
   child.stdout?.on('data', (chunk: Buffer) => {
@@ -116,7 +120,7 @@ export async function runTool(command: string, args: readonly string[], options:
   const onAbort = (): void => end(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    const exit = await ended(child);
+    const exit = await Promise.race([ended(child), stuck.promise]);
     if (failure !== undefined) throw failure;
     const errorText = stderr.toString('utf8').trim();
     if (exit.code === null || !okCodes.includes(exit.code)) {
@@ -132,6 +136,7 @@ export async function runTool(command: string, args: readonly string[], options:
     return { stdout: stdoutBytes.toString('utf8'), stdoutBytes, stderr: errorText, code: exit.code };
   } finally {
     clearTimeout(timer);
+    clearTimeout(stuckTimer);
     signal?.removeEventListener('abort', onAbort);
   }
 }
@@ -212,13 +217,7 @@ export async function startChild(command: string, args: readonly string[], optio
         return result;
       }
     }
-    throw new LifeboatError(
-      'host.child-stuck',
-      `${name} (${command}, pid ${pid}) did not end ${KILL_LIMIT_MS} ms after KILL`,
-      {
-        context: { name, command, pid },
-      },
-    );
+    throw stuckError(`${name} (${command})`, pid);
   };
   let stopping: Promise<ChildExit> | undefined;
   return {
@@ -290,13 +289,7 @@ async function killProcess(identity: ProcessIdentity, name: string): Promise<Rec
   const deadlineMs = systemClock.monotonicMs() + KILL_LIMIT_MS;
   while (await stillRuns(identity)) {
     if (systemClock.monotonicMs() > deadlineMs) {
-      throw new LifeboatError(
-        'host.child-stuck',
-        `${name} (pid ${identity.pid}) did not end ${KILL_LIMIT_MS} ms after KILL`,
-        {
-          context: { name, pid: identity.pid },
-        },
-      );
+      throw stuckError(name, identity.pid);
     }
     await systemClock.sleep(GONE_POLL_MS);
   }
@@ -371,6 +364,13 @@ async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | unde
   } finally {
     timer.abort();
   }
+}
+
+function stuckError(what: string, pid: number | undefined, cause?: unknown): LifeboatError {
+  return new LifeboatError('host.child-stuck', `${what}, pid ${pid}, did not end ${KILL_LIMIT_MS} ms after KILL`, {
+    context: { what, pid },
+    cause,
+  });
 }
 
 function describeExit(exit: ChildExit): string {

@@ -42,4 +42,56 @@ export const hostErrors = {
       'The operation it belongs to does not go on, and nothing of it is removed, so that nothing is removed by mistake.',
     next: 'Look at the file the message names. If what it stands for no longer exists, remove the operation directory and start again.',
   },
+  'host.image-server-failed': {
+    retry: 'transient',
+    cause:
+      'QEMU could not open or serve a disk image: it is damaged, in use by somebody else, or the host lacks memory. The message holds what QEMU said.',
+    impact: 'The image was not served and not changed.',
+    next: 'Read what QEMU says in the message; make sure no other program has the image open, then start the operation again.',
+  },
+  'host.image-server-unclean': {
+    retry: 'permanent',
+    cause: 'The process that served a disk image died, or could not write everything back before it ended.',
+    impact:
+      'Writes to that image may be missing, so the image must not be used. Recovery points are never written through it and are not affected.',
+    next: 'Look into the log the message names and at memory and disk space of the host, then start the operation again.',
+  },
+  'host.image-external-reference': {
+    retry: 'permanent',
+    cause: 'A qcow2 image names another file in its header. Opening it would give the image whatever file it names.',
+    impact: 'The image was not opened.',
+    next: 'If the image is yours and the file it names is meant, flatten it with qemu-img convert and use the result.',
+  },
+  'host.image-exists': {
+    retry: 'permanent',
+    cause: 'A file stands where a new overlay was to be made, left by an earlier attempt or another operation.',
+    impact: 'Nothing was overwritten; the operation did not start.',
+    next: 'If nothing uses the file named in the message, remove it and start the operation again.',
+  },
+  'host.fuse-missing': {
+    retry: 'permanent',
+    cause: 'The kernel of this host has no FUSE, or the container was not given /dev/fuse.',
+    impact:
+      'Disk images cannot be shown as files here: browsing and offline changes of images do not work on this host.',
+    next: 'Load the module (modprobe fuse), or pass /dev/fuse to the container, then start the operation again.',
+  },
+  'host.path-too-long': {
+    retry: 'permanent',
+    cause: 'The path of the state directory is so long that a socket in it cannot have a name the kernel takes.',
+    impact: 'The operation did not start.',
+    next: 'Set LIFEBOAT_STATE to a directory with a shorter path.',
+  },
+  'host.unmount-lazy': {
+    retry: 'permanent',
+    cause: 'A mounted filesystem was still in use when it was to be taken away: a program has a file in it open.',
+    impact:
+      'It is out of sight, but what was written to it may not be on the disk, so an image that was changed through it must not be used.',
+    next: 'Find the program that looked into the mount (fuser -vm), end it, then start the operation again.',
+  },
+  'host.loop-busy': {
+    retry: 'transient',
+    cause: 'A loop device is held open by another program, mostly one that scans new disks.',
+    impact: 'The device stays attached until that program closes it; the operation stopped.',
+    next: 'Find the program (fuser -v /dev/loopN), end it, then start the operation again.',
+  },
 } as const satisfies Catalogue;

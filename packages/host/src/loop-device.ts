@@ -1,0 +1,190 @@
+/**
+ * Loop devices of an operation.
+ *
+ * 1. Ask for a free device. 2. Record device, file (inode), offset and limit in the operation's directory.
+ * 3. Attach exactly that device; lost the race for it: again from 1. 4. Use. 5. Detach, make sure, remove the record.
+ *
+ * Killed anywhere between 2 and 5, the record leads to the device; it is only detached if what is attached to it
+ * is still exactly what the record says.
+ */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock } from '@lifeboat/foundation/clock';
+import { LifeboatError, hasCode } from '@lifeboat/foundation/errors';
+import { runTool } from './children.ts';
+import { readRecord, removeIfThere, writeDurably } from './durable-file.ts';
+
+const LOSETUP_TIMEOUT_MS = 30_000;
+/** Others attach loop devices at the same time; losing this often in a row is something else. */
+const MAX_RACES = 16;
+/** Detaching is asynchronous while somebody (udev, mostly) has the device open. */
+const DETACH_LIMIT_MS = 5000;
+const RECORD_SUFFIX = '.loop';
+
+interface LoopRecord {
+  readonly device: string;
+  /** `major:minor` of the filesystem the file is on. */
+  readonly fileDevice: string;
+  readonly inode: number;
+  readonly offsetBytes: number;
+  /** 0: to the end of the file. */
+  readonly sizeLimitBytes: number;
+}
+
+export interface LoopOptions {
+  readonly path: string;
+  readonly offsetBytes: number;
+  readonly sizeLimitBytes: number;
+  readonly readOnly: boolean;
+  /** The operation's directory; gets `<name>.loop`. */
+  readonly directory: string;
+  readonly name: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface LoopDevice {
+  /** `/dev/loopN` */
+  readonly path: string;
+  /** May be called again. Errors: `host.loop-busy` if somebody still holds it open. */
+  detach(): Promise<void>;
+}
+
+/** A run of a file as a block device. Needs root. */
+export async function loopDevice(options: LoopOptions): Promise<LoopDevice> {
+  const { path, offsetBytes, sizeLimitBytes } = options;
+  const file = await stat(path);
+  const recordPath = join(options.directory, `${options.name}${RECORD_SUFFIX}`);
+  const args = [
+    '-o',
+    String(offsetBytes),
+    '--sizelimit',
+    String(sizeLimitBytes),
+    ...(options.readOnly ? ['--read-only'] : []),
+  ];
+  for (let race = 0; race < MAX_RACES; race++) {
+    options.signal?.throwIfAborted();
+    const device = (await losetup(['--find'])).trim();
+    const record = { device, fileDevice: deviceNumber(file.dev), inode: file.ino, offsetBytes, sizeLimitBytes };
+    await writeDurably(recordPath, JSON.stringify(record));
+    try {
+      await losetup([...args, '--', device, path]);
+    } catch (error) {
+      const taken = (await attachedLoops()).some((loop) => loop.device === device);
+      if (hasCode(error, 'host.tool-failed') && taken) continue; // somebody else was faster
+      await detachRecord(recordPath, record);
+      throw error;
+    }
+    return { path: device, detach: async () => void (await detachRecord(recordPath, record)) };
+  }
+  await removeIfThere(recordPath);
+  throw new LifeboatError('host.loop-busy', `Lost the race for a free loop device ${MAX_RACES} times for ${path}`, {
+    context: { path },
+  });
+}
+
+export interface RecordedLoop {
+  readonly name: string;
+  readonly device: string | undefined;
+  /** As for recorded children; `not-ours`: the device serves another file or run by now. */
+  readonly outcome: 'detached' | 'gone' | 'not-ours' | 'unreadable';
+}
+
+/** Detaches the loop devices a dead attempt recorded. The caller holds the operation's lock. */
+export async function detachRecordedLoops(directory: string): Promise<RecordedLoop[]> {
+  const results: RecordedLoop[] = [];
+  const files = (await readdir(directory)).filter((file) => file.endsWith(RECORD_SUFFIX));
+  for (const file of files.sort()) {
+    const name = file.slice(0, -RECORD_SUFFIX.length);
+    const path = join(directory, file);
+    const record = await readLoopRecord(path);
+    results.push(
+      record === undefined
+        ? { name, device: undefined, outcome: 'unreadable' }
+        : { name, device: record.device, outcome: await detachRecord(path, record) },
+    );
+  }
+  return results;
+}
+
+async function detachRecord(recordPath: string, record: LoopRecord): Promise<'detached' | 'gone' | 'not-ours'> {
+  const outcome = await detachIfOurs(record);
+  await removeIfThere(recordPath);
+  return outcome;
+}
+
+async function detachIfOurs(record: LoopRecord): Promise<'detached' | 'gone' | 'not-ours'> {
+  const deadlineMs = systemClock.monotonicMs() + DETACH_LIMIT_MS;
+  for (let attempt = 0; ; attempt++) {
+    const current = (await attachedLoops()).find((loop) => loop.device === record.device);
+    if (current === undefined || !isSame(current, record)) {
+      if (attempt > 0) return 'detached';
+      return current === undefined ? 'gone' : 'not-ours';
+    }
+    if (systemClock.monotonicMs() > deadlineMs) {
+      throw new LifeboatError(
+        'host.loop-busy',
+        `${record.device} is still open ${DETACH_LIMIT_MS} ms after it was to be detached`,
+        {
+          context: { device: record.device },
+        },
+      );
+    }
+    // A device that is open elsewhere takes the request and detaches at its last close.
+    if (attempt === 0) await losetup(['--detach', record.device]);
+    else await systemClock.sleep(50);
+  }
+}
+
+function isSame(a: LoopRecord, b: LoopRecord): boolean {
+  return (
+    a.inode === b.inode &&
+    a.fileDevice === b.fileDevice &&
+    a.offsetBytes === b.offsetBytes &&
+    a.sizeLimitBytes === b.sizeLimitBytes
+  );
+}
+
+/** Every attached loop device of the host. */
+export async function attachedLoops(): Promise<LoopRecord[]> {
+  const columns = 'NAME,BACK-INO,BACK-MAJ:MIN,OFFSET,SIZELIMIT';
+  const text = await losetup(['--list', '--json', '--output', columns]);
+  if (text.trim() === '') return []; // losetup prints nothing at all when there is none
+  const { loopdevices } = JSON.parse(text) as { loopdevices: Record<string, string | number>[] };
+  return loopdevices.map((row) => ({
+    device: String(row['name']),
+    fileDevice: String(row['back-maj:min']).trim(),
+    inode: Number(row['back-ino']),
+    offsetBytes: Number(row['offset']),
+    sizeLimitBytes: Number(row['sizelimit']),
+  }));
+}
+
+async function readLoopRecord(path: string): Promise<LoopRecord | undefined> {
+  let value: unknown;
+  try {
+    value = await readRecord(path);
+  } catch (error) {
+    if (hasCode(error, 'host.record-damaged')) return undefined;
+    throw error;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const record = value as Record<string, unknown>;
+  const { device, fileDevice } = record;
+  const numbers = ['inode', 'offsetBytes', 'sizeLimitBytes'].map((key) => record[key]);
+  if (typeof device !== 'string' || !/^\/dev\/loop\d+$/.test(device) || typeof fileDevice !== 'string')
+    return undefined;
+  if (!numbers.every((number) => Number.isSafeInteger(number))) return undefined;
+  return record as unknown as LoopRecord;
+}
+
+async function losetup(args: readonly string[]): Promise<string> {
+  return (await runTool('losetup', args, { timeoutMs: LOSETUP_TIMEOUT_MS })).stdout;
+}
+
+/** `st_dev` as the kernel and losetup write it (makedev(3), glibc's encoding). */
+function deviceNumber(dev: number): string {
+  const n = BigInt(dev);
+  const major = ((n >> 8n) & 0xfffn) | ((n >> 32n) & 0xfffff000n);
+  const minor = (n & 0xffn) | ((n >> 12n) & 0xffffff00n);
+  return `${major}:${minor}`;
+}
