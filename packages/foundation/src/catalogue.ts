@@ -9,6 +9,7 @@ import { hostErrors } from './catalogue/host.ts';
 import { hypervisorErrors } from './catalogue/hypervisor.ts';
 import { libvirtErrors } from './catalogue/libvirt.ts';
 import { nbdErrors } from './catalogue/nbd.ts';
+import { orchestrationErrors } from './catalogue/orchestration.ts';
 import { repositoryErrors } from './catalogue/repository.ts';
 import { runtimeErrors } from './catalogue/runtime.ts';
 
@@ -21,6 +22,7 @@ export const catalogue = {
   ...guestErrors,
   ...hypervisorErrors,
   ...engineErrors,
+  ...orchestrationErrors,
   ...runtimeErrors,
 };
 
