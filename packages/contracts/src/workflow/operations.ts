@@ -1,0 +1,120 @@
+/** The operations a person or a policy asks for: each is one workflow, started by the machine's entity. */
+import type { OperationKind } from './names.ts';
+import type {
+  BootTestSummary,
+  CaptureSummary,
+  CheckInput,
+  CheckSummary,
+  DefineSummary,
+  RedeployPlanSummary,
+  RedeploySummary,
+  RestoreInput,
+  RestoreSummary,
+} from './verbs.ts';
+
+export interface OperationTarget {
+  /** Host whose agent does the work. */
+  readonly hostId: string;
+  readonly machineId: string;
+  /** What the engine is called with: the machine's UUID or name. */
+  readonly machine: string;
+}
+
+/** How a guest proves that it runs. */
+export interface BootPlan {
+  /** Absent: the hardware the machine was captured on. */
+  readonly profile?: string;
+  readonly readyPattern: string;
+  readonly timeoutMs: number;
+  readonly probes?: readonly string[];
+}
+
+export interface Definition {
+  readonly name: string;
+  readonly start: boolean;
+}
+
+// ---------------------------------------------------------------- backup
+
+export type BackupMachineInput = OperationTarget;
+
+export interface BackupMachineResult {
+  readonly capture: CaptureSummary;
+}
+
+// ---------------------------------------------------------------- verify
+
+export interface VerifyPointInput extends OperationTarget {
+  /** Newest when absent. */
+  readonly pointId?: string;
+  readonly level: CheckInput['level'];
+  /** Absent: check only, no boot test. */
+  readonly boot?: BootPlan;
+}
+
+/** What evidence exists for, in the order of its strength. "Skipped" is not a level. */
+export type ProofLevel = 'stored' | 'ciphertext' | 'content' | 'booted' | 'application';
+
+export interface VerifyPointResult {
+  readonly verdict: 'proven' | 'damaged' | 'not-booting';
+  readonly check: CheckSummary;
+  /** Absent when it was not asked for, or when the check found damage. */
+  readonly boot?: BootTestSummary;
+  readonly proof: readonly ProofLevel[];
+}
+
+// ---------------------------------------------------------------- restore
+
+export interface RestoreMachineInput extends OperationTarget {
+  readonly pointId?: string;
+  readonly target: RestoreInput['target'];
+  readonly boot?: BootPlan;
+  /** Defined only if the boot test, where one was asked for, found the guest ready. */
+  readonly define?: Definition;
+  /** `discard`: the disks served a test only and are removed at the end, whatever it found. */
+  readonly disks: 'keep' | 'discard';
+}
+
+export interface RestoreMachineResult {
+  /** `restored`: no boot test was asked for, so nothing is proven. */
+  readonly verdict: 'proven' | 'restored' | 'not-booting';
+  readonly restore: RestoreSummary;
+  readonly boot?: BootTestSummary;
+  readonly define?: DefineSummary;
+}
+
+// ---------------------------------------------------------------- redeploy
+
+export interface RedeployMachineInput extends OperationTarget {
+  readonly pointId?: string;
+  readonly target: RestoreInput['target'];
+  /** Hardware profile of the new machine. */
+  readonly profile: string;
+  /** The boot test on the new hardware; its profile is `profile`. */
+  readonly boot?: Omit<BootPlan, 'profile'>;
+  readonly define?: Definition;
+}
+
+export interface RedeployMachineResult {
+  /** `refused`: the plan names what stands against it; the restored disks were removed. `not-booting`: they were kept. */
+  readonly verdict: 'proven' | 'redeployed' | 'refused' | 'not-booting';
+  readonly restore: RestoreSummary;
+  readonly plan: RedeployPlanSummary;
+  readonly redeploy?: RedeploySummary;
+  readonly boot?: BootTestSummary;
+  readonly define?: DefineSummary;
+}
+
+// ---------------------------------------------------------------- requests
+
+interface Inputs {
+  backup: BackupMachineInput;
+  verify: VerifyPointInput;
+  restore: RestoreMachineInput;
+  redeploy: RedeployMachineInput;
+}
+
+/** What is submitted to a machine. `requestId` ([a-z0-9-], at most 63) makes it idempotent; see `operationWorkflowId`. */
+export type OperationRequest = {
+  [K in OperationKind]: { readonly kind: K; readonly requestId: string; readonly input: Inputs[K] };
+}[OperationKind];

@@ -1,0 +1,190 @@
+/**
+ * The engine's inputs and summaries as they travel: JSON, ids and small numbers, never data. They mirror
+ * `engine/verbs` field by field (a type test in the activities room keeps the two assignable), except that
+ *   - ids are plain strings: activities parse them at the border, because ids become file names,
+ *   - what creates something on a host carries `epoch`, the host's count at which the operation was admitted, so that the
+ *     reaper can tell an operation that is younger than its list from one that was forgotten.
+ */
+
+/** Admission by the host entity; see `HostStatus.epoch`. */
+export interface Admitted {
+  readonly opId: string;
+  readonly epoch: number;
+}
+
+// ---------------------------------------------------------------- capture
+
+export interface CaptureInput extends Admitted {
+  readonly machine: string;
+}
+
+export interface CapturedDisk {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly method: 'full' | 'incremental' | 'comparison';
+  readonly reason: string;
+  readonly readBytes: number;
+  readonly changedBytes: number;
+  readonly touchedBytes: number;
+  readonly storedBytes: number;
+  readonly auditedChunks: number;
+  readonly auditedBytes: number;
+}
+
+export interface CaptureSummary {
+  readonly pointId: string;
+  readonly parentPointId?: string;
+  readonly machineId: string;
+  readonly machineName: string;
+  readonly consistency: 'application' | 'filesystem' | 'crash' | 'inconsistent';
+  readonly consistencyReason: string;
+  readonly instantMs: number;
+  readonly durationMs: number;
+  readonly disks: readonly CapturedDisk[];
+}
+
+export interface ListPointsInput {
+  readonly machine?: string;
+  /** Newest first; at most this many, at most `MAX_LISTED_POINTS`. */
+  readonly limit: number;
+}
+
+/** A payload stays far below Temporal's 2 MB; whoever wants more reads the repository. */
+export const MAX_LISTED_POINTS = 256;
+
+export interface PointSummary {
+  readonly pointId: string;
+  readonly machineId: string;
+  readonly machineName: string;
+  readonly instantMs: number;
+  readonly consistency: CaptureSummary['consistency'];
+  readonly disks: readonly { readonly name: string; readonly sizeBytes: number }[];
+  readonly parentPointId?: string;
+  readonly damage?: string;
+}
+
+// ---------------------------------------------------------------- check and boot test
+
+export interface CheckInput {
+  readonly machine: string;
+  readonly pointId?: string;
+  readonly level: 'present' | 'ciphertext' | 'content';
+}
+
+export interface CheckSummary {
+  readonly pointId: string;
+  readonly level: CheckInput['level'];
+  readonly checkedBytes: number;
+  readonly durationMs: number;
+  readonly damage: readonly {
+    readonly disk: string;
+    readonly offsetBytes: number;
+    readonly lengthBytes: number;
+    readonly what: string;
+  }[];
+}
+
+export interface RestoredDisk {
+  readonly name: string;
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+  readonly sizeBytes: number;
+}
+
+export interface BootTestInput extends Admitted {
+  readonly machine: string;
+  readonly source:
+    | { readonly kind: 'point'; readonly pointId: string }
+    | { readonly kind: 'disks'; readonly pointId: string; readonly disks: readonly RestoredDisk[] };
+  readonly profile?: string;
+  readonly readyPattern: string;
+  readonly timeoutMs: number;
+  readonly probes?: readonly string[];
+}
+
+export type BootFinding =
+  | 'ready'
+  | 'grub-rescue'
+  | 'initramfs-shell'
+  | 'kernel-panic'
+  | 'no-boot-device'
+  | 'ended'
+  | 'probe-failed'
+  | 'timeout';
+
+export interface BootTestSummary {
+  readonly finding: BootFinding;
+  readonly explanation: string;
+  readonly elapsedMs: number;
+  readonly guestCpuMs: number;
+  readonly readBytes: number;
+  readonly readWaitMs: number;
+  readonly accelerator: string;
+  readonly controller: string;
+  readonly consoleLogPath: string;
+  readonly screenshotPaths: readonly string[];
+  readonly probes: readonly { readonly command: string; readonly exitCode: number; readonly output: string }[];
+}
+
+// ---------------------------------------------------------------- restore and redeploy
+
+export interface RestoreInput extends Admitted {
+  readonly machine: string;
+  readonly pointId?: string;
+  readonly target:
+    | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
+    | { readonly kind: 'device'; readonly disk: string; readonly path: string };
+}
+
+export interface RestoreSummary {
+  readonly pointId: string;
+  readonly disks: readonly RestoredDisk[];
+  readonly writtenBytes: number;
+  readonly durationMs: number;
+}
+
+export interface RedeployInput extends Admitted {
+  readonly pointId: string;
+  readonly machine: string;
+  readonly disks: readonly RestoredDisk[];
+  readonly profile: string;
+}
+
+export interface RedeployPlanSummary {
+  readonly profile: string;
+  readonly lines: readonly string[];
+  readonly refusals: readonly string[];
+  readonly warnings: readonly string[];
+  readonly durationMs: number;
+}
+
+export interface RedeploySummary extends RedeployPlanSummary {
+  readonly installed: readonly {
+    readonly kernel: string;
+    readonly modules: readonly string[];
+    readonly addedBytes: number;
+  }[];
+  readonly editedFiles: readonly string[];
+  readonly injectionMs: number;
+  readonly journalPath: string;
+}
+
+export interface DefineInput extends Admitted {
+  readonly name: string;
+  readonly machine: string;
+  readonly pointId: string;
+  readonly disks: readonly RestoredDisk[];
+  readonly profile?: string;
+  readonly start: boolean;
+}
+
+export interface DefineSummary {
+  readonly machineId: string;
+  readonly name: string;
+  readonly started: boolean;
+}
+
+export interface AbandonInput {
+  readonly opId: string;
+  readonly removeTargets: boolean;
+}
