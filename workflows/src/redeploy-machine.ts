@@ -1,0 +1,84 @@
+import { CancellationScope } from '@temporalio/workflow';
+import type { RedeployMachineInput, RedeployMachineResult } from '@lifeboat/contracts/workflow/operations';
+import { BOOT_SCRATCH_BYTES, BOOT_STAGE, bootStage } from './boot-stage.ts';
+import { DEFINE_STAGE, defineStage } from './define-stage.ts';
+import { newOpId } from './operation-id.ts';
+import { runOperation } from './operation.ts';
+import { RESTORE_SCRATCH_BYTES, RESTORE_STAGE, restoreStage } from './restore-stage.ts';
+
+const PLAN_STAGE = 'plan';
+const EDIT_STAGE = 'inject drivers';
+
+/**
+ * Brings a point back onto other hardware: a restore, the plan, the edits, the proof. The machine is defined last, and
+ * only if the boot test found the guest ready; a guest that does not start keeps its disks, for a person to look at.
+ */
+export async function RedeployMachine(input: RedeployMachineInput): Promise<RedeployMachineResult> {
+  const { machine, pointId, target, profile, boot, define } = input;
+  const opIds = { restore: newOpId('res'), edit: newOpId('dep'), boot: newOpId('boot'), define: newOpId('def') };
+  return await runOperation<RedeployMachineResult>(
+    {
+      kind: 'redeploy',
+      target: input,
+      need: {
+        slots: 1,
+        domains: boot ? 1 : 0,
+        scratchBytes: RESTORE_SCRATCH_BYTES + (boot ? BOOT_SCRATCH_BYTES : 0),
+      },
+      opIds: Object.values(opIds),
+      stages: [RESTORE_STAGE, PLAN_STAGE, EDIT_STAGE, ...(boot ? [BOOT_STAGE] : []), ...(define ? [DEFINE_STAGE] : [])],
+    },
+    async (operation) => {
+      const { verbs, stages, undo, epoch } = operation;
+      const restore = await restoreStage(operation, {
+        opId: opIds.restore,
+        machine,
+        target,
+        ...(pointId ? { pointId } : {}),
+      });
+      const restored = { machine, pointId: restore.pointId, disks: restore.disks };
+
+      undo.register(EDIT_STAGE, () => verbs.abandonOperation({ opId: opIds.edit, removeTargets: false }));
+      const edit = { ...restored, opId: opIds.edit, epoch, profile };
+      const plan = await stages.run(
+        PLAN_STAGE,
+        () => verbs.planRedeploy(edit),
+        (found) => [...found.lines, ...found.warnings],
+      );
+      if (plan.refusals.length > 0) {
+        stages.mark(PLAN_STAGE, 'failed', plan.refusals);
+        const leftBehind = await CancellationScope.nonCancellable(() => undo.run());
+        stages.mark(RESTORE_STAGE, leftBehind.length > 0 ? 'done' : 'undone', leftBehind);
+        return { verdict: 'refused', restore, plan };
+      }
+      const redeploy = await stages.run(
+        EDIT_STAGE,
+        () => verbs.applyRedeploy(edit),
+        (done) => done.installed.map(({ kernel, modules }) => `${kernel}: ${modules.join(', ')}`),
+      );
+
+      const bootTest = boot
+        ? await bootStage(operation, {
+            opId: opIds.boot,
+            machine,
+            source: { kind: 'disks', pointId: restored.pointId, disks: restored.disks },
+            boot: { ...boot, profile },
+          })
+        : undefined;
+      const ready = !bootTest || bootTest.finding === 'ready';
+      const defined =
+        define && ready
+          ? await defineStage(operation, { ...restored, opId: opIds.define, profile, define })
+          : undefined;
+      return {
+        verdict: !bootTest ? 'redeployed' : ready ? 'proven' : 'not-booting',
+        restore,
+        plan,
+        redeploy,
+        ...(bootTest ? { boot: bootTest } : {}),
+        ...(defined ? { define: defined } : {}),
+      };
+    },
+    ({ boot: bootTest }) => (bootTest?.finding === 'ready' ? { provenRtoMs: bootTest.elapsedMs } : {}),
+  );
+}

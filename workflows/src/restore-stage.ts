@@ -1,0 +1,20 @@
+import type { RestoreInput, RestoreSummary } from '@lifeboat/contracts/workflow/verbs';
+import type { Operation } from './operation.ts';
+
+export const RESTORE_STAGE = 'restore disks';
+
+/** Overlays and logs; the restored disks themselves go to the target, whose room the engine checks before it writes. */
+export const RESTORE_SCRATCH_BYTES = 1024 ** 3;
+
+export async function restoreStage(
+  { verbs, stages, undo, epoch }: Operation,
+  input: { opId: string; machine: string; pointId?: string; target: RestoreInput['target'] },
+): Promise<RestoreSummary> {
+  const { opId, machine, pointId, target } = input;
+  undo.register(RESTORE_STAGE, () => verbs.abandonOperation({ opId, removeTargets: true }));
+  return await stages.run(
+    RESTORE_STAGE,
+    () => verbs.restoreDisks({ opId, epoch, machine, target, ...(pointId ? { pointId } : {}) }),
+    (summary) => [`recovery point ${summary.pointId}`, ...summary.disks.map((disk) => `${disk.name}: ${disk.path}`)],
+  );
+}
