@@ -2,14 +2,6 @@ import type { Catalogue } from './entry.ts';
 
 /** The stack: Temporal, worker and agent, as the commands meet them. */
 export const runtimeErrors = {
-  'temporal.unreachable': {
-    retry: 'transient',
-    cause:
-      'The Temporal server at the configured address does not run, or the network between does not let calls through.',
-    impact:
-      'No operation can be started or followed from here; operations that run already go on, and recovery points are not affected.',
-    next: 'Start it (lifeboat up, or your cluster), or check LIFEBOAT_TEMPORAL_ADDRESS. "lifeboat points" works without it.',
-  },
   'temporal.no-answer': {
     retry: 'transient',
     cause: 'No worker or agent took the task in time, or the one that took it stopped reporting.',

@@ -1,0 +1,91 @@
+/**
+ * Values from the command line, checked before anything starts. Paths become absolute here: the agent that uses them has
+ * another working directory.
+ */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { InvalidArgumentError } from 'commander';
+import { messageOf } from '@lifeboat/foundation/errors';
+import { parsePointId, type PointId } from '@lifeboat/foundation/ids';
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const DISK = /^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$/;
+// oxlint-disable-next-line no-control-regex -- refusing control characters is the purpose
+const CONTROLS = /[\u0000-\u001f\u007f]/;
+const MACHINE_LIMIT = 255;
+
+/** A machine as the hypervisor knows it: name or UUID. */
+export function machineArgument(text: string): string {
+  if (text.trim() === '') throw new InvalidArgumentError('a machine is named by its name or UUID, not by nothing.');
+  if (CONTROLS.test(text)) throw new InvalidArgumentError('a machine name holds no control characters.');
+  if (text.length > MACHINE_LIMIT) {
+    throw new InvalidArgumentError(`a machine name has at most ${MACHINE_LIMIT} characters, not ${text.length}.`);
+  }
+  return text;
+}
+
+/** The name of a new machine; it becomes part of file names. */
+export function newNameOption(text: string): string {
+  if (!NAME.test(text)) {
+    throw new InvalidArgumentError(
+      'use letters, digits, ".", "_" and "-", at most 63, beginning with a letter or digit.',
+    );
+  }
+  return text;
+}
+
+export function pointOption(text: string): PointId {
+  try {
+    return parsePointId(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`${messageOf(error)}; "lifeboat points" lists them.`);
+  }
+}
+
+export function diskOption(text: string): string {
+  if (!DISK.test(text))
+    throw new InvalidArgumentError('a disk has a name such as sda or vda; "lifeboat points" shows it.');
+  return text;
+}
+
+export function pathOption(text: string): string {
+  if (text === '' || text.includes('\0')) throw new InvalidArgumentError('a path is needed.');
+  return resolve(text);
+}
+
+/** A profile that ships with Lifeboat, by name, or a profile file, by path. */
+export function profileOption(text: string): string {
+  if (!text.includes('/') && !text.endsWith('.json')) return text;
+  const path = resolve(text);
+  if (!existsSync(path)) throw new InvalidArgumentError(`there is no hardware profile file ${path}.`);
+  return path;
+}
+
+const LEVELS = ['present', 'ciphertext', 'content'] as const;
+export type CheckLevel = (typeof LEVELS)[number];
+
+export function levelOption(text: string): CheckLevel {
+  const level = LEVELS.find((known) => known === text);
+  if (!level) throw new InvalidArgumentError(`choose one of ${LEVELS.join(', ')}.`);
+  return level;
+}
+
+const TIMEOUT_LIMIT_S = 24 * 3600;
+
+/** Whole seconds on the command line, milliseconds inside. */
+export function timeoutOption(text: string): number {
+  const seconds = Number(text);
+  if (!/^\d+$/.test(text) || seconds < 1 || seconds > TIMEOUT_LIMIT_S) {
+    throw new InvalidArgumentError(`whole seconds from 1 to ${TIMEOUT_LIMIT_S} are needed.`);
+  }
+  return seconds * 1000;
+}
+
+export function patternOption(text: string): string {
+  try {
+    void new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+  return text;
+}

@@ -1,0 +1,134 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CommanderError } from 'commander';
+import { createProgram, type Handlers } from './program.ts';
+import type { ExitCode } from './exit-codes.ts';
+
+interface Ran {
+  readonly calls: unknown[][];
+  readonly out: string;
+  readonly err: string;
+  readonly code: ExitCode | undefined;
+}
+
+/** Parses a command line with handlers that only note what they were called with. */
+async function parse(...args: string[]): Promise<Ran> {
+  const calls: unknown[][] = [];
+  let out = '';
+  let err = '';
+  let code: ExitCode | undefined;
+  const note =
+    (name: string) =>
+    async (...given: unknown[]): Promise<ExitCode> => {
+      calls.push([name, ...given]);
+      return 3;
+    };
+  const handlers = Object.fromEntries(
+    ['demo', 'up', 'backup', 'points', 'verify', 'restore', 'redeploy'].map((name) => [name, note(name)]),
+  ) as unknown as Handlers;
+  const program = createProgram({
+    version: '1.2.3',
+    handlers,
+    finish: (finished) => (code = finished),
+    write: { out: (text) => (out += text), err: (text) => (err += text) },
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError) || error.exitCode !== 0) throw error;
+  }
+  return { calls, out, err, code };
+}
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'lifeboat-program-'));
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+const GLOBAL = { json: false, quiet: false };
+const POINT = 'p20261124T002611Z-0a1b2c3d';
+
+describe('command line', () => {
+  it('hands a command its values and returns its exit code', async () => {
+    const { calls, code } = await parse('backup', 'web 1', '--json');
+    expect(calls).toEqual([['backup', 'web 1', { json: true, quiet: false }]]);
+    expect(code).toBe(3);
+    expect((await parse('points')).calls).toEqual([['points', undefined, GLOBAL]]);
+    expect((await parse('points', 'web', '--config', 'c.json')).calls).toEqual([
+      ['points', 'web', { ...GLOBAL, config: 'c.json' }],
+    ]);
+  });
+
+  it('has defaults that prove', async () => {
+    const { calls } = await parse('verify', 'web');
+    expect(calls[0]?.[2]).toMatchObject({ level: 'content', boot: true, timeout: 300_000 });
+    expect((await parse('verify', 'web', '--no-boot', '--point', POINT)).calls[0]?.[2]).toMatchObject({
+      boot: false,
+      point: POINT,
+    });
+  });
+
+  it('takes a restore to a directory or to a device', async () => {
+    expect((await parse('restore', 'web', '--to', directory, '--name', 'old')).calls[0]?.[2]).toEqual({
+      target: { kind: 'directory', directory, name: 'old' },
+    });
+    expect(
+      (await parse('restore', 'web', '--to-device', '/dev/sdx', '--disk', 'vda', '--point', POINT)).calls[0]?.[2],
+    ).toEqual({
+      point: POINT,
+      target: { kind: 'device', disk: 'vda', path: '/dev/sdx' },
+    });
+  });
+
+  it('makes paths absolute, and leaves names of shipped profiles alone', async () => {
+    const profile = join(directory, 'own.json');
+    writeFileSync(profile, '{}');
+    expect((await parse('demo', '--target', profile, '--report', 'r.html')).calls[0]?.[1]).toMatchObject({
+      target: profile,
+      report: join(process.cwd(), 'r.html'),
+      skipProof: false,
+      keep: false,
+    });
+    expect((await parse('demo')).calls[0]?.[1]).toMatchObject({ target: 'virtio-scsi' });
+  });
+
+  it.each([
+    [['restore', 'web'], 'say where to restore'],
+    [['restore', 'web', '--to', '/x'], '--to needs --name'],
+    [['restore', 'web', '--to', '/x', '--name', 'n', '--to-device', '/dev/x'], 'exclude each other'],
+    [['restore', 'web', '--to', '/x', '--name', 'n', '--disk', 'vda'], '--disk goes with --to-device'],
+    [['restore', 'web', '--to-device', '/dev/x'], '--to-device needs --disk'],
+    [['restore', 'web', '--to-device', '/dev/x', '--disk', 'vda', '--name', 'n'], '--name goes with --to'],
+    [['restore', 'web', '--to', '/x', '--name', '../evil'], "'../evil' is invalid"],
+    [['restore', 'web', '--to-device', '/dev/x', '--disk', 'vda; rm'], 'a disk has a name'],
+    [['redeploy', 'web', '--name', 'n'], '--target <profile>'],
+    [['redeploy', 'web', '--target', 'nvme'], '--name <name>'],
+    [['redeploy', 'web', '--name', 'n', '--target', '/nowhere/p.json'], 'no hardware profile file /nowhere/p.json'],
+    [['verify', 'web', '--point', 'yesterday'], "'yesterday' is not a PointId"],
+    [['verify', 'web', '--level', 'deep'], 'present, ciphertext, content'],
+    [['verify', 'web', '--timeout', '0'], 'whole seconds'],
+    [['verify', 'web', '--timeout', '1e3'], 'whole seconds'],
+    [['verify', 'web', '--ready', '('], 'Invalid regular expression'],
+    [['backup'], "missing required argument 'machine'"],
+    [['backup', ''], 'not by nothing'],
+    [['backup', 'a\u001b[2J'], 'control characters'],
+    [['backup', 'x'.repeat(256)], 'at most 255'],
+    [['backup', 'a', 'b'], 'too many arguments'],
+    [['backup', 'a', '--fast'], "unknown option '--fast'"],
+    [['bakcup', 'a'], 'Did you mean backup'],
+  ])('refuses %j', async (args, message) => {
+    await expect(parse(...args)).rejects.toThrow(message);
+  });
+
+  it.each(['demo', 'up', 'backup', 'points', 'verify', 'restore', 'redeploy'])(
+    'has help with an example for %s',
+    async (name) => {
+      const { out } = await parse(name, '--help');
+      expect(out).toContain(`Example:\n  lifeboat ${name}`);
+      expect(out).toContain('Exit codes:');
+    },
+  );
+});

@@ -1,0 +1,255 @@
+/** The command line as it is typed: names, options, help. What the commands do is in `commands/`. */
+import { Command, CommanderError } from 'commander';
+import type { PointId } from '@lifeboat/foundation/ids';
+import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
+import {
+  diskOption,
+  levelOption,
+  machineArgument,
+  newNameOption,
+  pathOption,
+  patternOption,
+  pointOption,
+  profileOption,
+  timeoutOption,
+  type CheckLevel,
+} from './options.ts';
+
+export interface GlobalOptions {
+  readonly config?: string;
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+export interface BootOptions {
+  readonly ready: string;
+  /** Milliseconds. */
+  readonly timeout: number;
+}
+
+export interface VerifyOptions extends BootOptions {
+  readonly point?: PointId;
+  readonly level: CheckLevel;
+  readonly boot: boolean;
+  readonly target?: string;
+}
+
+export interface RestoreOptions {
+  readonly point?: PointId;
+  readonly target:
+    | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
+    | { readonly kind: 'device'; readonly disk: string; readonly path: string };
+}
+
+export interface RedeployOptions extends BootOptions {
+  readonly point?: PointId;
+  readonly target: string;
+  readonly name: string;
+  readonly to?: string;
+  readonly boot: boolean;
+  readonly start: boolean;
+}
+
+export interface DemoOptions {
+  readonly target: string;
+  readonly skipProof: boolean;
+  readonly keep: boolean;
+  readonly clean: boolean;
+  readonly report?: string;
+}
+
+/** The commands' bodies; each resolves with the exit code. */
+export interface Handlers {
+  demo(options: DemoOptions, global: GlobalOptions): Promise<ExitCode>;
+  up(global: GlobalOptions): Promise<ExitCode>;
+  backup(machine: string, global: GlobalOptions): Promise<ExitCode>;
+  points(machine: string | undefined, global: GlobalOptions): Promise<ExitCode>;
+  verify(machine: string, options: VerifyOptions, global: GlobalOptions): Promise<ExitCode>;
+  restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
+  redeploy(machine: string, options: RedeployOptions, global: GlobalOptions): Promise<ExitCode>;
+}
+
+/** A login prompt on the serial console, or the marker of the demo's guest. */
+const DEFAULT_READY = 'login: |GUEST-BOOT-OK';
+/** Three times what a Debian guest needs under software emulation on two busy cores. */
+const DEFAULT_TIMEOUT_S = '300';
+
+export interface ProgramOptions {
+  readonly version: string;
+  readonly handlers: Handlers;
+  /** Called with the exit code of the command that ran. */
+  readonly finish: (code: ExitCode) => void;
+  readonly write: { readonly out: (text: string) => void; readonly err: (text: string) => void };
+}
+
+export function createProgram({ version, handlers, finish, write }: ProgramOptions): Command {
+  const program = new Command('lifeboat');
+  // Errors are shown once, with code and next step, by whoever catches them; only help is written here.
+  const output = { writeOut: write.out, writeErr: write.err, outputError: () => {} };
+  program
+    .description(
+      'Backs up whole machines, proves that every recovery point starts, and brings machines back onto other hardware.',
+    )
+    .version(version)
+    .exitOverride()
+    .configureOutput(output)
+    .showSuggestionAfterError()
+    .addHelpText('after', `\nExample:\n  lifeboat backup web-1 && lifeboat verify web-1\n\n${EXIT_CODE_HELP}`);
+
+  const command = (name: string, description: string, example: string): Command =>
+    program
+      .command(name)
+      .description(description)
+      .option('--config <file>', 'configuration file (also LIFEBOAT_CONFIG)')
+      .option('--json', 'one JSON document on stdout', false)
+      .option('--quiet', 'no progress', false)
+      .exitOverride()
+      .configureOutput(output)
+      .addHelpText('after', `\nExample:\n  ${example}\n\n${EXIT_CODE_HELP}`);
+
+  command(
+    'demo',
+    'The whole way once, with a real guest: backup, boot test, redeploy onto other hardware, proof, report.',
+    'lifeboat demo --target nvme --report /tmp/lifeboat.html',
+  )
+    .option(
+      '--target <profile>',
+      'hardware of the new machine: virtio-blk, virtio-scsi, nvme, or a profile file',
+      profileOption,
+      'virtio-scsi',
+    )
+    .option('--skip-proof', 'leave out the proof that the restore does not start without injection', false)
+    .option('--keep', 'leave the machines, disks and repository where they are', false)
+    .option('--clean', 'only remove what earlier runs with --keep left', false)
+    .option('--report <file>', 'where the HTML report goes (default: under the state directory)', pathOption)
+    .action(async (options: DemoOptions & GlobalOptions) => finish(await handlers.demo(options, globals(options))));
+
+  command(
+    'up',
+    'Runs the embedded stack (Temporal, worker, agent) in the foreground until Ctrl-C. Other commands then start at once.',
+    'lifeboat up',
+  ).action(async (options: GlobalOptions) => finish(await handlers.up(globals(options))));
+
+  command(
+    'backup',
+    'Makes a recovery point of a machine, live; only what changed is read where tracking allows.',
+    'lifeboat backup web-1',
+  )
+    .argument('<machine>', 'name or UUID', machineArgument)
+    .action(async (machine: string, options: GlobalOptions) =>
+      finish(await handlers.backup(machine, globals(options))),
+    );
+
+  command(
+    'points',
+    'Lists recovery points. Needs the repository and its key, nothing else.',
+    'lifeboat points web-1 --json',
+  )
+    .argument('[machine]', 'name or UUID; all machines when absent', machineArgument)
+    .action(async (machine: string | undefined, options: GlobalOptions) =>
+      finish(await handlers.points(machine, globals(options))),
+    );
+
+  withBoot(
+    command(
+      'verify',
+      'Checks a recovery point and starts it on an isolated network straight from the repository.',
+      'lifeboat verify web-1 --point p20261124T002611Z-0a1b2c3d',
+    )
+      .argument('<machine>', 'name or UUID', machineArgument)
+      .option('--point <id>', 'recovery point (default: the newest)', pointOption)
+      .option(
+        '--level <level>',
+        'how deep to check the stored data: present, ciphertext, content',
+        levelOption,
+        'content',
+      )
+      .option('--target <profile>', 'start it on this hardware instead of its own', profileOption)
+      .option('--no-boot', 'check the stored data only'),
+  ).action(async (machine: string, options: VerifyOptions & GlobalOptions) =>
+    finish(await handlers.verify(machine, options, globals(options))),
+  );
+
+  command(
+    'restore',
+    'Writes the disks of a recovery point: new qcow2 files, or one disk onto an existing device, which is overwritten.',
+    'lifeboat restore web-1 --to /srv/restored --name web-1-old',
+  )
+    .argument('<machine>', 'name or UUID', machineArgument)
+    .option('--point <id>', 'recovery point (default: the newest)', pointOption)
+    .option('--to <dir>', 'directory for new qcow2 files; with --name', pathOption)
+    .option('--name <name>', 'beginning of the new files’ names', newNameOption)
+    .option('--to-device <path>', 'raw file or block device to overwrite; with --disk', pathOption)
+    .option('--disk <disk>', 'the disk to write there, such as vda', diskOption)
+    .action(async (machine: string, options: RawRestoreOptions & GlobalOptions) =>
+      finish(await handlers.restore(machine, restoreOptions(options), globals(options))),
+    );
+
+  withBoot(
+    command(
+      'redeploy',
+      'Restores a machine for other hardware: plan, driver injection, boot test there, and a new machine if it starts.',
+      'lifeboat redeploy web-1 --target virtio-scsi --name web-1-new --start',
+    )
+      .argument('<machine>', 'name or UUID', machineArgument)
+      .requiredOption('--target <profile>', 'hardware: virtio-blk, virtio-scsi, nvme, or a profile file', profileOption)
+      .requiredOption('--name <name>', 'name of the new machine', newNameOption)
+      .option('--point <id>', 'recovery point (default: the newest)', pointOption)
+      .option('--to <dir>', 'directory for the new disks (default: under the state directory)', pathOption)
+      .option('--start', 'start the new machine once it is defined', false)
+      .option('--no-boot', 'define it without a boot test; nothing is proven then'),
+  ).action(async (machine: string, options: RedeployOptions & GlobalOptions) =>
+    finish(await handlers.redeploy(machine, options, globals(options))),
+  );
+
+  return program;
+}
+
+function withBoot(command: Command): Command {
+  return command
+    .option(
+      '--ready <pattern>',
+      'regular expression that the console shows once the machine is up',
+      patternOption,
+      DEFAULT_READY,
+    )
+    .option('--timeout <seconds>', 'how long a start may take', timeoutOption, timeoutOption(DEFAULT_TIMEOUT_S));
+}
+
+function globals(options: GlobalOptions): GlobalOptions {
+  return {
+    json: options.json,
+    quiet: options.quiet,
+    ...(options.config === undefined ? {} : { config: options.config }),
+  };
+}
+
+interface RawRestoreOptions {
+  readonly point?: PointId;
+  readonly to?: string;
+  readonly name?: string;
+  readonly toDevice?: string;
+  readonly disk?: string;
+}
+
+/** Either a directory with a name, or a device with a disk; anything else could write to the wrong place. */
+function restoreOptions(raw: RawRestoreOptions): RestoreOptions {
+  const { to, name, toDevice, disk } = raw;
+  const point = raw.point === undefined ? {} : { point: raw.point };
+  if (to !== undefined && toDevice !== undefined) throw usage('--to and --to-device exclude each other; choose one.');
+  if (to !== undefined) {
+    if (name === undefined) throw usage('--to needs --name, the beginning of the new files’ names.');
+    if (disk !== undefined) throw usage('--disk goes with --to-device; --to restores every disk.');
+    return { ...point, target: { kind: 'directory', directory: to, name } };
+  }
+  if (toDevice !== undefined) {
+    if (disk === undefined) throw usage('--to-device needs --disk, the one disk to write there.');
+    if (name !== undefined) throw usage('--name goes with --to, not with --to-device.');
+    return { ...point, target: { kind: 'device', disk, path: toDevice } };
+  }
+  throw usage('say where to restore: --to DIR --name NAME, or --to-device PATH --disk DISK.');
+}
+
+function usage(message: string): CommanderError {
+  return new CommanderError(2, 'lifeboat.usage', `error: ${message}`);
+}
