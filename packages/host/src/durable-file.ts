@@ -1,9 +1,11 @@
-import { open, readFile, rename, unlink } from 'node:fs/promises';
+import { link, open, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 
 /** Small facts only; more is not something this room wrote. */
 const MAX_RECORD_BYTES = 1024 * 1024;
+/** What kill -9 between write and rename leaves; holds nothing anybody relied on. */
+export const TEMPORARY_SUFFIX = '.tmp';
 let sequence = 0;
 
 /**
@@ -11,17 +13,35 @@ let sequence = 0;
  * write beside it, fsync, rename, fsync the directory. Mode 0600.
  */
 export async function writeDurably(path: string, content: string): Promise<void> {
-  sequence += 1;
-  const temporary = `${path}.${process.pid}-${sequence}.tmp`;
+  await place(path, content, (temporary) => rename(temporary, path));
+}
+
+/** As `writeDurably`, but never replaces: false, and nothing changed, if the file exists. Decides a race of creators. */
+export async function createDurably(path: string, content: string): Promise<boolean> {
   try {
-    const file = await open(temporary, 'wx', 0o600);
+    await place(path, content, async (temporary) => {
+      await link(temporary, path);
+      await unlink(temporary);
+    });
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function place(path: string, content: string, move: (temporary: string) => Promise<void>): Promise<void> {
+  sequence += 1;
+  const temporary = `${path}.${process.pid}-${sequence}${TEMPORARY_SUFFIX}`;
+  try {
+    const file = await open(temporary, 'w', 0o600);
     try {
       await file.writeFile(content);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
+    await move(temporary);
   } catch (error) {
     await removeIfThere(temporary);
     throw error;

@@ -94,4 +94,34 @@ export const hostErrors = {
     impact: 'The device stays attached until that program closes it; the operation stopped.',
     next: 'Find the program (fuser -v /dev/loopN), end it, then start the operation again.',
   },
+  'host.state-unusable': {
+    retry: 'permanent',
+    cause: 'The directory for live state is not set, lies inside a source tree, or does not hold what it should.',
+    impact: 'No operation starts on this host; what runs already is not touched.',
+    next: 'Set LIFEBOAT_STATE to an absolute path outside any source tree that root and QEMU can reach, for example /var/lib/lifeboat.',
+  },
+  'host.intent-mismatch': {
+    retry: 'permanent',
+    cause: 'An operation id was used twice for different work.',
+    impact: 'The new operation did not start; the one that has the id is not affected.',
+    next: 'Start the operation again under a new id. If this repeats, report it together with both values in the message.',
+  },
+  'host.operation-busy': {
+    retry: 'transient',
+    cause: 'An earlier attempt at the same operation still runs, in this process or another one on this host.',
+    impact: 'This attempt did not start, so nothing runs twice; the earlier attempt goes on.',
+    next: 'Wait: it is tried again by itself. If it never ends, find the process (fuser -v on the lock file in the operation directory) and end it.',
+  },
+  'host.operation-superseded': {
+    retry: 'permanent',
+    cause: 'A newer attempt at the same operation was started, as happens after a missed heartbeat.',
+    impact: 'This attempt stopped and undid what it held; the newer one goes on.',
+    next: 'Nothing: look at the newer attempt.',
+  },
+  'host.cleanup-failed': {
+    retry: 'transient',
+    cause: 'Something an operation had made on this host (a process, mount, device or file) could not be taken away.',
+    impact: 'It stays until the next clean-up of this host; recovery points are not affected.',
+    next: 'Read in the message what is left and what holds it. The host cleans up again by itself; remove by hand only what stays.',
+  },
 } as const satisfies Catalogue;
