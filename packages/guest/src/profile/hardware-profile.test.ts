@@ -1,0 +1,85 @@
+import { readFileSync } from 'node:fs';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { parseHardwareProfile } from './hardware-profile.ts';
+import { loadHardwareProfile, shippedProfileNames } from './shipped-profiles.ts';
+
+const valid = JSON.parse(readFileSync(new URL('../../profiles/nvme.json', import.meta.url), 'utf8')) as Record<
+  string,
+  unknown
+>;
+
+function failureOf(value: unknown): LifeboatError {
+  try {
+    parseHardwareProfile(typeof value === 'string' ? value : JSON.stringify(value), 'mine.json');
+  } catch (error) {
+    if (error instanceof LifeboatError) return error;
+    throw error;
+  }
+  throw new Error('the profile was accepted');
+}
+
+describe('shipped profiles', () => {
+  it('are all readable and named like their files', async () => {
+    const names = await shippedProfileNames();
+    expect(names).toEqual(['ahci', 'nvme', 'virtio-blk', 'virtio-scsi']);
+    for (const name of names) expect((await loadHardwareProfile(name)).name).toBe(name);
+  });
+
+  it('carry the ids QEMU gives its devices', async () => {
+    const boot = async (name: string) =>
+      (await loadHardwareProfile(name)).pciDevices.find((d) => d.role === 'boot-storage');
+    expect(await boot('virtio-blk')).toMatchObject({ vendor: 0x1af4, device: 0x1042, class: 0x010000 });
+    expect(await boot('virtio-scsi')).toMatchObject({ vendor: 0x1af4, device: 0x1048 });
+    expect(await boot('nvme')).toMatchObject({ vendor: 0x1b36, device: 0x0010, class: 0x010802 });
+    expect(await boot('ahci')).toMatchObject({ vendor: 0x8086, device: 0x2922, class: 0x010601 });
+  });
+
+  it('say what is shipped when a name is unknown, and what is wrong with a path', async () => {
+    await expect(loadHardwareProfile('floppy')).rejects.toMatchObject({
+      code: 'guest.profile-not-found',
+      message: expect.stringContaining('ahci, nvme, virtio-blk, virtio-scsi') as string,
+    });
+    await expect(loadHardwareProfile('/nowhere/x.json')).rejects.toMatchObject({ code: 'guest.profile-not-found' });
+    await expect(loadHardwareProfile('/')).rejects.toMatchObject({ code: 'guest.profile-not-found' });
+  });
+});
+
+describe('parseHardwareProfile names the place of a mistake', () => {
+  const withDevice = (change: object) => ({
+    ...valid,
+    pciDevices: [{ ...(valid['pciDevices'] as object[])[0], ...change }],
+  });
+  it.each([
+    ['not JSON', '{', 'mine.json is not JSON'],
+    ['a list', [], 'the profile must be an object, not []'],
+    ['an unknown key', { ...valid, bios: true }, 'bios is not known here; known are name, description, firmware'],
+    ['a missing key', { ...valid, emulation: undefined }, 'emulation is missing'],
+    ['a wrong choice', { ...valid, firmware: 'efi' }, 'firmware must be one of bios, uefi, not "efi"'],
+    [
+      'a number for an id',
+      withDevice({ vendor: 6900 }),
+      'pciDevices[0].vendor must be a text of 4 hexadecimal digits, not 6900',
+    ],
+    ['too few digits', withDevice({ class: '0108' }), 'pciDevices[0].class must be a text of 6 hexadecimal digits'],
+    ['an unknown key below', withDevice({ bus: 1 }), 'pciDevices[0].bus is not known here'],
+    ['no boot device', withDevice({ role: 'other' }), "pciDevices must hold a device with the role 'boot-storage'"],
+    [
+      'an unknown controller',
+      { ...valid, emulation: { diskController: 'scsi', nicModel: 'e1000' } },
+      'emulation.diskController must be one of virtio-blk',
+    ],
+    ['a name that is no name', { ...valid, name: '../x' }, 'name must match'],
+  ])('%s', (_, value, expected) => {
+    const failure = failureOf(value);
+    expect(failure.code).toBe('guest.profile-invalid');
+    expect(failure.message).toContain(expected);
+    expect(failure.message).toContain('mine.json');
+  });
+
+  it('or of any JSON that is no profile', () => {
+    const isRejected = (value: unknown) => failureOf(value).code === 'guest.profile-invalid';
+    fc.assert(fc.property(fc.jsonValue(), isRejected));
+  });
+});
