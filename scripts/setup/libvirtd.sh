@@ -1,0 +1,49 @@
+# shellcheck shell=sh
+# Makes sure that libvirt answers, on machines without systemd too.
+#
+# Where nothing else starts it, we start virtlogd and libvirtd, and stop them again after the last command that uses
+# them, however it ends:
+#
+#   each command    shared lock on USERS, held by the process itself: the kernel drops it at any death
+#   watcher         started with libvirtd; waits for the exclusive lock, then stops what was started
+#
+# A command that comes while the watcher stops libvirtd waits for its shared lock and starts it again. Not stopped: a
+# libvirtd that somebody else started, and one that has machines running (`lifeboat demo --keep`).
+
+LIBVIRT_STATE=/run/lifeboat
+LIBVIRT_USERS=$LIBVIRT_STATE/libvirt-users
+
+libvirt_answers() {
+  timeout 10 virsh --quiet --connect qemu:///system uri >/dev/null 2>&1
+}
+
+ensure_libvirtd() {
+  if [ "$(id -u)" != 0 ]; then
+    libvirt_answers || die "libvirt does not answer user $(id -un) at qemu:///system: run as root, or join its group (sudo usermod -aG libvirt $(id -un), then log in again)."
+    return 0
+  fi
+  mkdir -p "$LIBVIRT_STATE"
+  # Descriptor 7 stays open until this process and the Node it becomes end; Node does not hand it on to its children.
+  exec 7>>"$LIBVIRT_USERS"
+  flock -s -w 60 7 || die "another command holds $LIBVIRT_USERS for 60 s; look for a hanging 'flock $LIBVIRT_USERS'."
+  libvirt_answers || with_lock libvirtd start_libvirtd
+}
+
+start_libvirtd() {
+  ! libvirt_answers || return 0
+  begin "starting libvirt"
+  if [ -d /run/systemd/system ]; then
+    logged libvirtd systemctl start libvirtd || die "systemctl could not start libvirtd: see \`journalctl -u libvirtd\`."
+  else
+    pgrep -x virtlogd >/dev/null || logged virtlogd virtlogd --daemon 7>&- 9>&- || die "virtlogd did not start: see $CACHE/logs/virtlogd.log."
+    logged libvirtd libvirtd --daemon 7>&- 9>&- || die "libvirtd did not start: see $CACHE/logs/libvirtd.log."
+    setsid sh "$ROOT/scripts/setup/libvirtd-watcher.sh" "$LIBVIRT_USERS" </dev/null >/dev/null 2>&1 7>&- 9>&- &
+  fi
+  tries=0
+  until libvirt_answers; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 20 ] || die "libvirtd was started and does not answer at qemu:///system: see \`virsh -c qemu:///system uri\` and its log in /var/log/libvirt."
+    sleep 0.5
+  done
+  finish
+}
