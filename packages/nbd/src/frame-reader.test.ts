@@ -64,7 +64,7 @@ describe('FrameReader', () => {
         expect(reader.finished).toBe(true);
         expect(given).toEqual(expectedParts(wanted, stream));
       }),
-      { numRuns: 150 },
+      { numRuns: 100 },
     );
   });
 

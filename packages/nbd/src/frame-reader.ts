@@ -42,10 +42,11 @@ export class FrameReader {
   /** The last space() was the target's own memory. */
   #direct = false;
 
-  /** Runs the parser up to its first want. */
+  /** Runs the parser up to the first thing that it must wait for. */
   constructor(parser: Parser<void>) {
     this.#parser = parser;
     this.#resume(NOTHING);
+    this.#run();
   }
 
   /** The parser has returned or thrown. */
