@@ -1,24 +1,27 @@
 /**
  * A Unix socket comes into being under its final name, ready and with its final mode:
  *
- * 1. listen on `<dir>/.nbd-XXXXXX/s`; the directory is 0700, so nobody connects before the mode is set
- * 2. chmod, then link to the final name; a link fails where the name exists, so of two servers one wins
- * 3. where the name exists: connect to it. Somebody answers -> refuse. Nobody does -> it was left by a server that was
- *    killed; it is moved away (never simply removed: see below) and step 2 is tried again
+ * 1. listen on `<dir>/.nbd-XXXXXX/s`; the directory is 0700, so nobody connects before the mode is set; chmod
+ * 2. take the lock of the final name, so that of several servers that start at once one goes on
+ * 3. where the name exists: connect to it. Somebody answers -> refuse. Nobody does -> a killed server left it: remove it
+ * 4. link to the final name, which fails where it exists; let go of the lock
  *
- * Between "nobody answers" and the move another server may have put a live socket there. What was moved is therefore
- * compared with what was tried, and a live one put back. Not guaranteed: a third server that takes the name in that
- * very moment.
+ * The lock is a socket in Linux' abstract namespace, which the kernel frees when its holder dies. Not guaranteed: a
+ * server of another maker, which knows no such lock, may take the name between 3 and 4 or have its own removed in 3.
  */
-import { chmod, link, lstat, mkdtemp, rename, rm, unlink } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { chmod, link, lstat, mkdtemp, realpath, rm, unlink } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 
 /** What the kernel takes as the name of a Unix socket (sun_path, less the final zero). */
 const MAX_SOCKET_PATH_BYTES = 107;
 const PROBE_TIMEOUT_MS = 2000;
-const ATTEMPTS = 3;
+/** The lock is held for some milliseconds, or for one probe that nobody answers. */
+const LOCK_TIMEOUT_MS = 10_000;
+const LOCK_RETRY_MS = 20;
 
 /** The name under which clients find the server. */
 export interface SocketFile {
@@ -42,7 +45,7 @@ export async function listenAt(server: net.Server, socketPath: string, mode: num
     const hidden = path.join(privateDirectory, 's');
     await listen(server, hidden);
     await chmod(hidden, mode);
-    await publish(hidden, socketPath, privateDirectory);
+    await withNameLock(socketPath, () => publish(hidden, socketPath));
     const inode = (await lstat(socketPath)).ino;
     return { remove: () => removeOwn(socketPath, inode) };
   } catch (cause) {
@@ -61,39 +64,46 @@ export async function listenAt(server: net.Server, socketPath: string, mode: num
   }
 }
 
-async function publish(hidden: string, socketPath: string, privateDirectory: string): Promise<void> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    try {
-      await link(hidden, socketPath);
-      return;
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-    }
-    await moveStaleAway(socketPath, path.join(privateDirectory, `stale-${attempt}`));
-  }
-  throw inUse(socketPath, 'other servers keep taking the name');
-}
-
-async function moveStaleAway(socketPath: string, aside: string): Promise<void> {
-  const before = await inspect(socketPath);
-  if (!before) return;
-  if (!before.isSocket) {
+async function publish(hidden: string, socketPath: string): Promise<void> {
+  const found = await inspect(socketPath);
+  if (found && !found.isSocket) {
     throw new LifeboatError(
       'nbd.listen-failed',
       `cannot make the socket ${socketPath}: a file of another kind has this name`,
     );
   }
-  if (await answers(socketPath)) throw inUse(socketPath, 'a server answers there');
-  try {
-    await rename(socketPath, aside);
-  } catch (error) {
-    // Somebody else has cleared the name: as good as our own move.
-    if (systemCode(error) === 'ENOENT') return;
-    throw error;
+  if (found) {
+    if (await answers(socketPath)) throw inUse(socketPath, 'a server answers there');
+    await rm(socketPath, { force: true });
   }
-  if ((await lstat(aside)).ino !== before.inode) {
-    await link(aside, socketPath);
-    throw inUse(socketPath, 'another server has just started there');
+  await link(hidden, socketPath);
+}
+
+async function withNameLock(socketPath: string, work: () => Promise<void>): Promise<void> {
+  // The name by which the kernel would find it: two ways of writing a path must meet in one lock.
+  const real = path.join(await realpath(path.dirname(socketPath)), path.basename(socketPath));
+  const name = `\0lifeboat-nbd-${createHash('sha256').update(real).digest('hex')}`;
+  const lock = net.createServer();
+  const deadline = performance.now() + LOCK_TIMEOUT_MS;
+  while (!(await tryListen(lock, name))) {
+    if (performance.now() > deadline) throw inUse(socketPath, 'another server has been starting there for too long');
+    await delay(LOCK_RETRY_MS);
+  }
+  try {
+    await work();
+  } finally {
+    await new Promise<void>((resolve) => lock.close(() => resolve()));
+  }
+}
+
+/** Whether the name was free. */
+async function tryListen(server: net.Server, name: string): Promise<boolean> {
+  try {
+    await listen(server, name);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'EADDRINUSE') return false;
+    throw error;
   }
 }
 
