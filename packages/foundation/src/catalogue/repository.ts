@@ -1,3 +1,145 @@
 import type { Catalogue } from './entry.ts';
 
-export const repositoryErrors = {} as const satisfies Catalogue;
+export const repositoryErrors = {
+  'repository.not-a-repository': {
+    retry: 'permanent',
+    cause: 'The place that was named holds no Lifeboat repository: its superblock is missing or is something else.',
+    impact: 'Nothing was read and nothing was written there.',
+    next: 'Check the path. A new repository is made by init; an empty directory may also be a disk that is not mounted.',
+  },
+  'repository.already-exists': {
+    retry: 'permanent',
+    cause: 'There is a repository already, or other files, where a new repository was to be made.',
+    impact: 'Nothing was changed; what is there is untouched.',
+    next: 'Open the repository that is there, or choose an empty directory for the new one.',
+  },
+  'repository.newer-version': {
+    retry: 'permanent',
+    cause: 'The repository, or an object in it, was written by a newer Lifeboat than this one.',
+    impact: 'This program does not touch it, because it would have to guess what the newer format means.',
+    next: 'Install the Lifeboat release that wrote it, or a later one, and repeat the command.',
+  },
+  'repository.wrong-passphrase': {
+    retry: 'permanent',
+    cause: 'No key of the repository opens with this passphrase.',
+    impact: 'Nothing could be read; the repository is unharmed.',
+    next: 'Check the passphrase (keyboard layout, trailing newline) and that this is the repository you mean.',
+  },
+  'repository.wrong-key-file': {
+    retry: 'permanent',
+    cause: 'No key of the repository opens with this key file.',
+    impact: 'Nothing could be read; the repository is unharmed.',
+    next: 'Use the key file that belongs to this repository, or its passphrase.',
+  },
+  'repository.key-file-unusable': {
+    retry: 'permanent',
+    cause: 'The key file is missing, has the wrong form, or can be read by other users.',
+    impact: 'The repository was not opened.',
+    next: 'Correct what the message names; a key file belongs to one user and has mode 0600.',
+  },
+  'repository.object-missing': {
+    retry: 'permanent',
+    cause: 'An object the repository refers to is not in the store: deleted, moved, or lost with a disk.',
+    impact: 'Recovery points that need this object cannot be read in full; others are not affected.',
+    next: 'Run a check of the points; bring the object back from a copy of the repository if there is one, then back up again.',
+  },
+  'repository.object-damaged': {
+    retry: 'permanent',
+    cause: 'The bytes of an object are not what was written: a bad disk, a truncated copy, or somebody changed them.',
+    impact: 'What this object holds cannot be trusted and was not used; other objects are not affected.',
+    next: 'Check the storage below the repository, then run a check of the points to learn which disks are hit.',
+  },
+  'repository.chunk-damaged': {
+    retry: 'permanent',
+    cause: 'A part of a disk cannot be read back as it was written: its pack is missing, cut short or changed.',
+    impact:
+      'The byte range named in the message is lost in the points that share it; the rest of the disk is readable.',
+    next: 'Check the storage below the repository; run a check of the point for the whole extent; back the machine up again.',
+  },
+  'repository.map-damaged': {
+    retry: 'permanent',
+    cause: 'A page of the table that says where the parts of a disk are stored cannot be read back as it was written.',
+    impact: 'The byte range named in the message cannot be found in the points that share this page.',
+    next: 'Check the storage below the repository; run a check of the point; take a full backup of the machine.',
+  },
+  'repository.point-damaged': {
+    retry: 'permanent',
+    cause: 'The object of a recovery point is not what was written, or is not signed by this repository.',
+    impact: 'This recovery point cannot be used; other points of the machine are not affected.',
+    next: 'Use another point. If nobody changed the store, check the storage below it.',
+  },
+  'repository.point-missing': {
+    retry: 'permanent',
+    cause: 'The machine has no recovery point of this name.',
+    impact: 'Nothing was read.',
+    next: 'List the points of the machine and choose one of them.',
+  },
+  'repository.point-exists': {
+    retry: 'permanent',
+    cause: 'A recovery point of this name, but with other content, was committed before.',
+    impact: 'The earlier point stays as it is; this backup was not committed.',
+    next: 'Start the backup again: it gets a new name and reuses what was already uploaded.',
+  },
+  'repository.disk-missing': {
+    retry: 'permanent',
+    cause: 'The recovery point holds no disk of this name.',
+    impact: 'Nothing was read.',
+    next: 'Choose one of the disks the message lists.',
+  },
+  'repository.sealing-mismatch': {
+    retry: 'permanent',
+    cause:
+      'Data that had just been compressed and encrypted did not open again as what it was: faulty memory, processor or library.',
+    impact: 'The damaged data was not uploaded and no recovery point was committed.',
+    next: 'Test the memory of this machine before you trust any backup it makes; then start the backup again.',
+  },
+  'repository.sealing-failed': {
+    retry: 'transient',
+    cause: 'A thread that reads and encrypts the disk ended before its work was done.',
+    impact: 'The backup stopped; nothing was committed; what was uploaded is reused by the next attempt.',
+    next: 'Start the backup again; if it repeats, check the memory limits of the process.',
+  },
+  'repository.session-unusable': {
+    retry: 'permanent',
+    cause:
+      'The operation directory holds the state of a backup of another machine or repository, or state that is damaged.',
+    impact: 'The backup was not resumed; nothing was committed.',
+    next: 'Start the backup as a new operation with a directory of its own.',
+  },
+  'repository.session-fenced': {
+    retry: 'permanent',
+    cause: 'The store holds a record that closes this backup session: it was held to be dead.',
+    impact: 'The backup does not count as committed; points committed before are not affected.',
+    next: 'Start the backup again; it begins a new session and reuses what is still there.',
+  },
+  'repository.limit-exceeded': {
+    retry: 'permanent',
+    cause: 'A value is larger than the repository format or this program holds to be sane.',
+    impact: 'The operation stopped before it changed anything.',
+    next: 'See the message for the limit and the value.',
+  },
+  'repository.store-denied': {
+    retry: 'permanent',
+    cause: 'The store refuses access: permissions, or a filesystem that is mounted read-only.',
+    impact: 'The operation stopped; what was committed before is not affected.',
+    next: 'Give the user that runs Lifeboat the right named in the message, or mount the filesystem writable.',
+  },
+  'repository.store-unreachable': {
+    retry: 'transient',
+    cause: 'The directory of the repository is not there any more: unmounted, unplugged or renamed.',
+    impact: 'The operation stopped; what was committed before is not affected.',
+    next: 'Mount or plug the disk again, then start the operation again.',
+  },
+  'repository.store-unsupported': {
+    retry: 'permanent',
+    cause: 'The filesystem of the repository lacks something that safe commits need (hard links).',
+    impact: 'Nothing was committed.',
+    next: 'Use a filesystem with hard links (ext4, XFS, Btrfs, ZFS, NFS).',
+  },
+  'repository.store-failed': {
+    retry: 'transient',
+    cause: 'The store returned an input or output error.',
+    impact: 'The operation stopped; what was committed before is not affected.',
+    next: 'Check the disk and the kernel log of the machine that holds the repository, then start the operation again.',
+  },
+} as const satisfies Catalogue;
