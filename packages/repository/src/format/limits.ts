@@ -1,0 +1,44 @@
+import { KiB, MiB } from '@lifeboat/foundation/units';
+
+/**
+ * What the format fixes, and what a reader refuses before it allocates memory for it. A number that arrives from the store
+ * is compared with one of these first.
+ */
+export const FORMAT_VERSION = 1;
+
+/** Chunk sizes: a power of two between these. Production uses 64 KiB and more; tests use tiny ones. */
+export const MIN_CHUNK_BYTES = 64;
+export const MAX_CHUNK_BYTES = 4 * MiB;
+export const DEFAULT_CHUNK_BYTES = MiB;
+
+/** Entries of a map page, children of a branch page, entries of a pack-set page. Powers of two (branch) keep ranges aligned. */
+export const DEFAULT_GEOMETRY = { leafEntries: 64, branchEntries: 64, packSetEntries: 128 } as const;
+export const MAX_PAGE_ENTRIES = 4096;
+/** Depth of a map: 64 x 64^7 chunks are more than any disk has. */
+export const MAX_MAP_LEVEL = 12;
+
+export const MAX_SUPERBLOCK_BYTES = 4 * KiB;
+export const MAX_KEY_SLOT_BYTES = 16 * KiB;
+/** Key slots a reader tries before it gives up; each costs a scrypt. */
+export const MAX_KEY_SLOTS = 16;
+export const MAX_SESSION_RECORD_BYTES = 4 * KiB;
+
+/** A pack never grows beyond this, whatever its target: offsets stay well below 2^32 and files below 4 GiB. */
+export const MAX_PACK_BYTES = 128 * MiB;
+export const MAX_PACK_ENTRIES = 16_384;
+export const MAX_PACK_HEADER_BYTES = 1 * KiB;
+/** A map or pack-set page in plain form. */
+export const MAX_PAGE_BYTES = 512 * KiB;
+
+export const MAX_INDEX_SEGMENT_ENTRIES = 65_536;
+export const MAX_INDEX_SEGMENT_BYTES = 16 * MiB;
+
+/** A point with its inventory and inline files, sealed. */
+export const MAX_POINT_BYTES = 16 * MiB;
+export const MAX_POINT_BODY_BYTES = 32 * MiB;
+export const MAX_POINT_DISKS = 256;
+export const MAX_POINT_FILES = 64;
+/** All inline files of one point together. */
+export const MAX_POINT_FILES_BYTES = 8 * MiB;
+/** Machine inventory, and capture record, as JSON text, each. */
+export const MAX_POINT_JSON_BYTES = 1 * MiB;

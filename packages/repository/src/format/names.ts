@@ -1,0 +1,58 @@
+/**
+ * Names of objects in a store. What a retention lock must hold lies under `data/`; what is rewritten, collected or lost
+ * without harm lies under `control/`.
+ */
+import type { Branded, MachineId, PointId, SessionId } from '@lifeboat/foundation/ids';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+
+/** Keyed hash of a chunk's plaintext, 64 hex digits. */
+export type ChunkId = Branded<string, 'ChunkId'>;
+/** Hash over everything in a pack, 64 hex digits. */
+export type PackName = Branded<string, 'PackName'>;
+
+export const SUPERBLOCK = 'lifeboat.repository';
+export const KEYS = 'keys/';
+export const PACKS = 'data/packs/';
+export const POINTS = 'data/points/';
+export const INDEX = 'control/index/';
+
+const HASH = /^[0-9a-f]{64}$/;
+
+export function packNameOf(hash: Uint8Array): PackName {
+  return hex(hash) as PackName;
+}
+
+export function chunkIdOf(hash: Uint8Array): ChunkId {
+  return hex(hash) as ChunkId;
+}
+
+export const keySlotObject = (slotId: string): string => `${KEYS}${slotId}`;
+/** 256 folders, so that no directory of a large repository gets slow. */
+export const packObject = (pack: PackName): string => `${PACKS}${pack.slice(0, 2)}/${pack}`;
+export const pointsPrefix = (machineId: MachineId): string => `${POINTS}${machineId}/`;
+export const pointObject = (machineId: MachineId, pointId: PointId): string => `${pointsPrefix(machineId)}${pointId}`;
+export const sessionPrefix = (sessionId: SessionId): string => `control/sessions/${sessionId}/`;
+export const sessionOpenObject = (sessionId: SessionId): string => `${sessionPrefix(sessionId)}open`;
+export const sessionClosedObject = (sessionId: SessionId): string => `${sessionPrefix(sessionId)}closed`;
+export const indexObject = (sessionId: SessionId, sequence: number): string =>
+  `${INDEX}${sessionId}-${String(sequence).padStart(6, '0')}`;
+
+/** The pack an object holds by its name, or undefined for a stranger. */
+export function packOfObject(object: string): PackName | undefined {
+  const name = object.slice(object.lastIndexOf('/') + 1);
+  return HASH.test(name) && object === packObject(name as PackName) ? (name as PackName) : undefined;
+}
+
+export function parsePackName(value: string): PackName {
+  if (!HASH.test(value)) throw new LifeboatError('input.invalid', `'${value}' is not the name of a pack`);
+  return value as PackName;
+}
+
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+}
+
+/** 32 bytes of a chunk id or pack name. */
+export function hashBytes(name: ChunkId | PackName): Buffer {
+  return Buffer.from(name, 'hex');
+}

@@ -1,0 +1,159 @@
+/**
+ * A recovery point: `frame('PONT', protobuf: header || signature || sealed body)`.
+ *
+ * The header is open (it repeats what the object's name says, and links to the point before); the body (inventory, how it was
+ * captured, roots of the disks, small files) is sealed under the machine's key. The signature covers the header, and the
+ * header holds the hash of the sealed body, so a reader may check a point without opening it.
+ */
+import { LifeboatError } from '@lifeboat/foundation/errors';
+
+import type { JsonValue } from '../json.ts';
+import { fromColumns, placesSchema, toColumns, type BlobRef, type Place } from './blob-ref.ts';
+import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import {
+  MAX_CHUNK_BYTES,
+  MAX_POINT_BYTES,
+  MAX_POINT_DISKS,
+  MAX_POINT_FILES,
+  MAX_POINT_FILES_BYTES,
+  MAX_POINT_JSON_BYTES,
+} from './limits.ts';
+import { bytes, list, message, nested, optional, text, uint, type MessageOf } from './wire.ts';
+
+const linkSchema = message({
+  pointId: text(1, 64),
+  /** SHA-256 of the whole object of that point. */
+  hash: bytes(2, { length: 32 }),
+});
+
+const headerSchema = message({
+  tenantId: bytes(1, { length: 16 }),
+  machineId: text(2, 64),
+  pointId: text(3, 64),
+  sessionId: text(4, 64),
+  /** Unix ms by the writer's clock. */
+  createdMs: uint(5),
+  /** The machine's newest point when this one was committed; absent in the first. */
+  previous: optional(nested(6, linkSchema)),
+  salt: bytes(7, { length: 32 }),
+  bodyHash: bytes(8, { length: 32 }),
+  /** Ed25519 public key. */
+  signer: bytes(9, { length: 32 }),
+});
+export type PointHeader = MessageOf<typeof headerSchema>;
+export type PointLink = MessageOf<typeof linkSchema>;
+
+const envelopeSchema = message({
+  header: bytes(1, { max: 2048 }),
+  signature: bytes(2, { length: 64 }),
+  sealedBody: bytes(3, { max: MAX_POINT_BYTES }),
+});
+
+export const encodePointHeader = (header: PointHeader): Uint8Array => headerSchema.encode(header);
+
+export function encodePointObject(envelope: MessageOf<typeof envelopeSchema>): Uint8Array {
+  return encodeFrame('PONT', envelopeSchema.encode(envelope));
+}
+
+export function decodePointObject(
+  object: Uint8Array,
+  what: string,
+): { header: PointHeader; headerBytes: Uint8Array; signature: Uint8Array; sealedBody: Uint8Array } {
+  const { header: headerBytes, signature, sealedBody } = envelopeSchema.decode(decodeFrame('PONT', object, what), what);
+  return { header: headerSchema.decode(headerBytes, what), headerBytes, signature, sealedBody };
+}
+
+/** Where a disk's content is: enough to read it, and to share its pages with the next point. Plain JSON. */
+export interface DiskRoot {
+  readonly sizeBytes: number;
+  readonly chunkSizeBytes: number;
+  /** Root page of the map; 'hole' or 'zero' for a disk without data. */
+  readonly map: Place;
+  /** Root page of the pack set; null when the map needs no pack. */
+  readonly packs: BlobRef | null;
+}
+
+export interface PointDisk {
+  readonly name: string;
+  readonly root: DiskRoot;
+  /** What the caller knows about the disk: bus, serial number, volumes. */
+  readonly info: JsonValue;
+}
+
+export interface PointBody {
+  readonly machine: JsonValue;
+  readonly capture: JsonValue;
+  readonly disks: readonly PointDisk[];
+  readonly files: readonly { readonly name: string; readonly content: Uint8Array }[];
+}
+
+const diskSchema = message({
+  name: text(1, 255),
+  sizeBytes: uint(2),
+  chunkSizeBytes: uint(3, MAX_CHUNK_BYTES),
+  /** One place. */
+  map: nested(4, placesSchema),
+  packs: optional(nested(5, placesSchema)),
+  info: text(6, MAX_POINT_JSON_BYTES),
+});
+
+const fileSchema = message({
+  name: text(1, 255),
+  content: bytes(2, { max: MAX_POINT_FILES_BYTES }),
+});
+
+const bodySchema = message({
+  machine: text(1, MAX_POINT_JSON_BYTES),
+  capture: text(2, MAX_POINT_JSON_BYTES),
+  disks: list(3, diskSchema, MAX_POINT_DISKS),
+  files: list(4, fileSchema, MAX_POINT_FILES),
+});
+
+/** Throws `repository.limit-exceeded` when something does not fit. */
+export function encodePointBody(body: PointBody): Uint8Array {
+  const filesBytes = body.files.reduce((sum, file) => sum + file.content.length, 0);
+  if (filesBytes > MAX_POINT_FILES_BYTES) {
+    throw new LifeboatError(
+      'repository.limit-exceeded',
+      `the files of a point have ${filesBytes} bytes; at most ${MAX_POINT_FILES_BYTES} are kept within it`,
+    );
+  }
+  return bodySchema.encode({
+    machine: JSON.stringify(body.machine),
+    capture: JSON.stringify(body.capture),
+    disks: body.disks.map(({ name, root, info }) => ({
+      name,
+      sizeBytes: root.sizeBytes,
+      chunkSizeBytes: root.chunkSizeBytes,
+      map: toColumns([root.map]),
+      packs: root.packs === null ? undefined : toColumns([root.packs]),
+      info: JSON.stringify(info),
+    })),
+    files: body.files,
+  });
+}
+
+export function decodePointBody(plain: Uint8Array, what: string): PointBody {
+  const body = bodySchema.decode(plain, what);
+  return {
+    machine: json(body.machine, what),
+    capture: json(body.capture, what),
+    disks: body.disks.map((disk) => {
+      const [map, ...more] = fromColumns(disk.map, undefined, what);
+      const [packs] = disk.packs ? fromColumns(disk.packs, undefined, what) : [];
+      if (map === undefined || more.length > 0 || typeof packs === 'string')
+        throw damaged(what, `roots of disk ${disk.name}`);
+      const { name, sizeBytes, chunkSizeBytes } = disk;
+      return { name, root: { sizeBytes, chunkSizeBytes, map, packs: packs ?? null }, info: json(disk.info, what) };
+    }),
+    files: body.files,
+  };
+}
+
+function json(value: string, what: string): JsonValue {
+  try {
+    return JSON.parse(value) as JsonValue;
+  } catch (error) {
+    throw damaged(what, 'it holds text that is not JSON', error);
+  }
+}

@@ -1,0 +1,2 @@
+/** What survives JSON unchanged. */
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };

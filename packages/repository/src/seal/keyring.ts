@@ -1,0 +1,88 @@
+import type { MachineId } from '@lifeboat/foundation/ids';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import type { Random } from '@lifeboat/foundation/random';
+
+import type { KeyBundle } from '../format/key-slot.ts';
+import { PACK_KINDS, type PackHeader } from '../format/pack.ts';
+import { openWithPrivateKey, publicPart, sealToPublicKey, signEd25519, verifyEd25519 } from './curve-keys.ts';
+import { deriveKey } from './derive.ts';
+
+/** A writer session's key, and the same key sealed to the tenant, which goes into the header of every pack. */
+export interface SessionKey {
+  readonly key: Uint8Array;
+  readonly epoch: number;
+  readonly sealed: Uint8Array;
+}
+
+/** What a tenant's secret opens, as operations rather than bytes. Never logged, never in an error. */
+export class Keyring {
+  readonly tenantId: Uint8Array;
+  readonly #bundle: KeyBundle;
+
+  constructor(bundle: KeyBundle) {
+    this.#bundle = bundle;
+    this.tenantId = bundle.tenantId;
+  }
+
+  /** Keyed BLAKE3 over plaintexts. Handed to sealing threads. */
+  get chunkIdKey(): Uint8Array {
+    return this.#bundle.chunkIdKey;
+  }
+
+  /** Seals index segments. Whoever may ask "is this chunk known" holds it. */
+  get indexKey(): Buffer {
+    return deriveKey(this.#bundle.chunkIdKey, 'index key');
+  }
+
+  /** Seals the maps, pack sets and points of one machine. */
+  machineKey(machineId: MachineId): Buffer {
+    return deriveKey(this.#bundle.machineRootKey, `machine key ${machineId}`, this.tenantId);
+  }
+
+  newSessionKey(random: Random): SessionKey {
+    const { epoch, sessionPrivateKey } = this.#newestEpoch();
+    const key = random.bytes(32);
+    return { key, epoch, sealed: sealToPublicKey(publicPart('x25519', sessionPrivateKey), key, random.bytes(32)) };
+  }
+
+  /**
+   * The key a pack's own key is derived from: the session's, or the machine's; undefined when the header was not made for
+   * this tenant.
+   */
+  baseKeyOf(header: PackHeader): Uint8Array | undefined {
+    if (Buffer.compare(header.tenantId, this.tenantId) !== 0) return undefined;
+    if (header.kind !== PACK_KINDS.data) return this.machineKey(header.machineId as MachineId);
+    const epoch = this.#bundle.epochs.find((candidate) => candidate.epoch === header.epoch);
+    if (!epoch || !header.sealedSessionKey) return undefined;
+    return openWithPrivateKey(epoch.sessionPrivateKey, header.sealedSessionKey);
+  }
+
+  get signer(): Buffer {
+    return publicPart('ed25519', this.#bundle.signingSeed);
+  }
+
+  sign(bytes: Uint8Array): Buffer {
+    return signEd25519(this.#bundle.signingSeed, bytes);
+  }
+
+  /** True when `signer` is the tenant's own signing key and the signature is its. */
+  verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
+    return Buffer.compare(signer, this.signer) === 0 && verifyEd25519(signer, bytes, signature);
+  }
+
+  #newestEpoch(): KeyBundle['epochs'][number] {
+    const newest = this.#bundle.epochs.at(-1);
+    if (!newest) throw new LifeboatError('internal.bug', 'a key bundle without an epoch');
+    return newest;
+  }
+}
+
+export function newKeyBundle(tenantId: Uint8Array, random: Random): KeyBundle {
+  return {
+    tenantId,
+    epochs: [{ epoch: 1, sessionPrivateKey: random.bytes(32) }],
+    chunkIdKey: random.bytes(32),
+    machineRootKey: random.bytes(32),
+    signingSeed: random.bytes(32),
+  };
+}
