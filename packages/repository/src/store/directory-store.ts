@@ -1,0 +1,305 @@
+/**
+ * A repository in a directory: an object is a file.
+ *
+ * A file appears under its name only when it is whole and durable:
+ * 1. write a temporary file in `tmp/` of the same filesystem, fsync it
+ * 2. link it to its name: fails when the name is taken, so nothing is ever replaced
+ * 3. unlink the temporary name
+ * 4. fsync the directory of the name (and, where a directory was made, the one above it)
+ *
+ * Not guaranteed: that `tmp/` is empty after a crash. What lies there has no meaning and is removed by `sweepTemporary`.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { dirname, join, relative, sep } from 'node:path';
+
+import { LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
+import { systemRandom, type Random } from '@lifeboat/foundation/random';
+
+import { hex } from '../format/names.ts';
+import { nodeFiles, type Files } from './files.ts';
+import type { ByteRange, ObjectInfo, ObjectStore, StoreOptions } from './object-store.ts';
+
+const TEMPORARY = 'tmp';
+/** Bytes per write call, so that an abort is noticed within a pack. */
+const WRITE_STEP_BYTES = 8 * 1024 * 1024;
+
+export class DirectoryStore implements ObjectStore {
+  readonly description: string;
+  readonly #root: string;
+  readonly #files: Files;
+  readonly #random: Random;
+  /** Directories known to exist and to be durable. */
+  readonly #known = new Set<string>();
+
+  constructor(root: string, deps: { files?: Files; random?: Random } = {}) {
+    this.#root = root;
+    this.#files = deps.files ?? nodeFiles;
+    this.#random = deps.random ?? systemRandom;
+    this.description = `directory ${root}`;
+  }
+
+  async putIfAbsent(
+    name: string,
+    parts: readonly Uint8Array[],
+    options: StoreOptions = {},
+  ): Promise<'created' | 'exists'> {
+    const path = this.#path(name);
+    return this.#reporting('write', path, async () => {
+      if (await this.#stat(path)) {
+        // The writer before us may have died between link and fsync: what we report as there must be durable.
+        await this.#syncDirectory(dirname(path));
+        return 'exists';
+      }
+      await this.#makeDirectory(join(this.#root, TEMPORARY));
+      await this.#makeDirectory(dirname(path));
+      const temporary = join(this.#root, TEMPORARY, hex(this.#random.bytes(16)));
+      try {
+        await this.#writeDurably(temporary, parts, options.signal);
+        return await this.#linkTo(temporary, path);
+      } finally {
+        await this.#unlink(temporary);
+      }
+    });
+  }
+
+  async get(name: string, options: StoreOptions & { readonly maxBytes: number }): Promise<Uint8Array> {
+    const path = this.#path(name);
+    return this.#reporting('read', path, () =>
+      this.#withFile(name, path, async (file) => {
+        const { size } = await file.stat();
+        if (size > options.maxBytes)
+          throw this.#short(name, `${size} bytes exceed the ${options.maxBytes} it may have`);
+        return this.#readExactly(file, { name, offsetBytes: 0, lengthBytes: size }, options.signal);
+      }),
+    );
+  }
+
+  async getRange(
+    name: string,
+    range: ByteRange & { readonly atMost?: boolean },
+    options: StoreOptions = {},
+  ): Promise<Uint8Array> {
+    const path = this.#path(name);
+    return this.#reporting('read', path, () =>
+      this.#withFile(name, path, async (file) => {
+        if (!range.atMost) return this.#readExactly(file, { name, ...range }, options.signal);
+        const { size } = await file.stat();
+        const lengthBytes = Math.max(0, Math.min(range.lengthBytes, size - range.offsetBytes));
+        return this.#readExactly(file, { name, offsetBytes: range.offsetBytes, lengthBytes }, options.signal);
+      }),
+    );
+  }
+
+  async head(name: string): Promise<ObjectInfo | undefined> {
+    const path = this.#path(name);
+    return this.#reporting('look up', path, async () => {
+      const sizeBytes = await this.#stat(path);
+      if (sizeBytes !== undefined) return { name, sizeBytes };
+      // A missing file below a missing root is a disk that was unplugged, not an object that was lost.
+      await this.#files.stat(this.#root);
+      return undefined;
+    });
+  }
+
+  async *list(prefix: string, options: StoreOptions = {}): AsyncIterable<ObjectInfo> {
+    const start = join(this.#root, prefix);
+    // One directory at a time is open; what is still to visit are names, at most one per folder of the layout.
+    const pending = [start];
+    for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+      options.signal?.throwIfAborted();
+      const current = directory;
+      const entries = await this.#reporting('list', current, async () => {
+        try {
+          return await this.#files.readdir(current);
+        } catch (error) {
+          if (systemCode(error) !== 'ENOENT' || current !== start) throw error;
+          await this.#files.stat(this.#root);
+          return [];
+        }
+      });
+      for (const entry of entries) {
+        const path = join(current, entry.name);
+        if (entry.isDirectory()) {
+          if (path !== join(this.#root, TEMPORARY)) pending.push(path);
+          continue;
+        }
+        const sizeBytes = await this.#reporting('look up', path, () => this.#stat(path));
+        if (sizeBytes !== undefined) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes };
+      }
+    }
+  }
+
+  async delete(name: string): Promise<void> {
+    const path = this.#path(name);
+    await this.#reporting('delete', path, async () => {
+      await this.#unlink(path);
+      if (await this.#stat(dirname(path))) await this.#syncDirectory(dirname(path));
+    });
+  }
+
+  /** Removes temporary files older than `minimumAgeMs`, which their writers left when they were killed. Returns how many. */
+  async sweepTemporary(input: { nowMs: number; minimumAgeMs: number }): Promise<number> {
+    const directory = join(this.#root, TEMPORARY);
+    return this.#reporting('clean', directory, async () => {
+      let removed = 0;
+      for (const entry of (await this.#stat(directory)) === undefined ? [] : await this.#files.readdir(directory)) {
+        const path = join(directory, entry.name);
+        const { mtimeMs } = await this.#files.stat(path);
+        if (input.nowMs - mtimeMs < input.minimumAgeMs) continue;
+        await this.#unlink(path);
+        removed++;
+      }
+      return removed;
+    });
+  }
+
+  #path(name: string): string {
+    const safe = name.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
+    if (!safe || name.includes('\0') || name.startsWith(`${TEMPORARY}/`)) {
+      throw new LifeboatError('internal.bug', `'${name}' is not the name of an object`);
+    }
+    return join(this.#root, name);
+  }
+
+  async #writeDurably(path: string, parts: readonly Uint8Array[], signal: AbortSignal | undefined): Promise<void> {
+    const file = await this.#files.open(path, 'wx', 0o600);
+    try {
+      for (const part of parts) {
+        for (let at = 0; at < part.length;) {
+          signal?.throwIfAborted();
+          const { bytesWritten } = await file.write(part, at, Math.min(WRITE_STEP_BYTES, part.length - at));
+          at += bytesWritten;
+        }
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #linkTo(temporary: string, path: string): Promise<'created' | 'exists'> {
+    let outcome: 'created' | 'exists' = 'created';
+    try {
+      await this.#files.link(temporary, path);
+    } catch (error) {
+      const code = systemCode(error) ?? '';
+      if (code === 'EEXIST') outcome = 'exists';
+      else if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(code)) {
+        throw new LifeboatError(
+          'repository.store-unsupported',
+          `the filesystem of ${this.#root} cannot link files (${code} on ${path})`,
+          { cause: error },
+        );
+      } else throw error;
+    }
+    await this.#syncDirectory(dirname(path));
+    return outcome;
+  }
+
+  /** Makes a directory and everything above it up to the root, each durable before the next. */
+  async #makeDirectory(directory: string): Promise<void> {
+    if (this.#known.has(directory)) return;
+    if (directory !== this.#root) {
+      await this.#makeDirectory(dirname(directory));
+      try {
+        await this.#files.mkdir(directory, 0o700);
+      } catch (error) {
+        if (systemCode(error) !== 'EEXIST') throw error;
+      }
+      await this.#syncDirectory(dirname(directory));
+    } else {
+      // The root itself is never made here: a repository on a disk that is not mounted must not grow a second one below.
+      await this.#files.stat(directory);
+    }
+    this.#known.add(directory);
+  }
+
+  async #syncDirectory(directory: string): Promise<void> {
+    const handle = await this.#files.open(directory, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #withFile<T>(name: string, path: string, use: (file: FileHandle) => Promise<T>): Promise<T> {
+    let file: FileHandle;
+    try {
+      file = await this.#files.open(path, 'r');
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+      await this.#files.stat(this.#root);
+      throw new LifeboatError('repository.object-missing', `${name} is not in ${this.description}`, {
+        context: { object: name },
+        cause: error,
+      });
+    }
+    try {
+      return await use(file);
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #readExactly(
+    file: FileHandle,
+    { name, offsetBytes, lengthBytes }: ByteRange & { name: string },
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> {
+    const target = Buffer.allocUnsafeSlow(lengthBytes);
+    for (let at = 0; at < lengthBytes;) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await file.read(target, at, lengthBytes - at, offsetBytes + at);
+      if (bytesRead === 0)
+        throw this.#short(name, `it ends at ${offsetBytes + at}, ${offsetBytes + lengthBytes} were expected`);
+      at += bytesRead;
+    }
+    return target;
+  }
+
+  async #stat(path: string): Promise<number | undefined> {
+    try {
+      return (await this.#files.stat(path)).size;
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  async #unlink(path: string): Promise<void> {
+    try {
+      await this.#files.unlink(path);
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  #short(name: string, why: string): LifeboatError {
+    return new LifeboatError('repository.object-damaged', `${name} in ${this.description}: ${why}`, {
+      context: { object: name },
+    });
+  }
+
+  /** Gives what the operating system says a meaning. */
+  async #reporting<T>(verb: string, path: string, action: () => Promise<T>): Promise<T> {
+    try {
+      return await action();
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === undefined || error instanceof LifeboatError) throw error;
+      const context = { path, systemCode: code };
+      const text = `could not ${verb} ${path}: ${messageOf(error)}`;
+      if (code === 'ENOSPC' || code === 'EDQUOT') throw new LifeboatError('disk.full', text, { context, cause: error });
+      if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+        throw new LifeboatError('repository.store-denied', text, { context, cause: error });
+      }
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENODEV' || code === 'ESTALE') {
+        throw new LifeboatError('repository.store-unreachable', text, { context, cause: error });
+      }
+      if (/^E[A-Z0-9]+$/.test(code))
+        throw new LifeboatError('repository.store-failed', text, { context, cause: error });
+      throw error;
+    }
+  }
+}
