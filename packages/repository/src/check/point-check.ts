@@ -1,0 +1,285 @@
+/**
+ * Checks what is stored against what a point needs.
+ *
+ * | level | reads | finds |
+ * |---|---|---|
+ * | present | the pack set, one HEAD per pack | packs that are missing or have another size |
+ * | ciphertext | every byte of every pack | also any changed byte, without decrypting data |
+ * | content | every chunk of every disk, through the read path | also a chunk that does not open to its id |
+ *
+ * What is damaged is then looked up in the maps, so that the report says which bytes of which disk are lost. Nothing is changed,
+ * moved or renamed: a wrong verdict does no harm.
+ */
+import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+
+import type { Core } from '../core.ts';
+import type { BlobRef } from '../format/blob-ref.ts';
+import { MAX_PACK_BYTES } from '../format/limits.ts';
+import { packObject, type PackName } from '../format/names.ts';
+import { hashSealed, parsePack } from '../format/pack.ts';
+import { BlobDamage } from '../read/blob-reader.ts';
+import { MapReader } from '../read/map-reader.ts';
+import { readPackSet, type NeededPack } from '../read/pack-set-reader.ts';
+import type { Point } from '../read/point-reader.ts';
+
+export type CheckLevel = 'present' | 'ciphertext' | 'content';
+
+/** Bytes of a disk that cannot be read as they were written. */
+export interface DiskDamage {
+  readonly disk: string;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly pack: string;
+  readonly reason: string;
+}
+
+/** Something wrong with an object of the store. */
+export interface ObjectDamage {
+  readonly object: string;
+  readonly reason: string;
+}
+
+export interface CheckReport {
+  readonly level: CheckLevel;
+  readonly sound: boolean;
+  readonly checkedPacks: number;
+  /** Bytes of packs hashed (ciphertext), or plain bytes opened (content). */
+  readonly checkedBytes: number;
+  readonly objects: readonly ObjectDamage[];
+  /** Sorted by disk and offset; neighbours with one cause are joined. */
+  readonly disks: readonly DiskDamage[];
+}
+
+/** Chunks opened side by side in a content check. */
+const CONTENT_WINDOW = 16;
+
+/** What is wrong with a pack: all of it, or single blobs. */
+interface PackDamage {
+  readonly whole?: string;
+  readonly slots: ReadonlyMap<number, string>;
+}
+
+/** Throws what the store throws when it cannot be asked at all, and the signal's reason. */
+export async function checkPoint(
+  core: Core,
+  input: { point: Point; level: CheckLevel; context: VerbContext },
+): Promise<CheckReport> {
+  const { point, level, context } = input;
+  const objects: ObjectDamage[] = [];
+  const disks: DiskDamage[] = [];
+  let checkedBytes = 0;
+
+  const packs = await neededPacks(core, point, { objects, signal: context.signal });
+  const damaged = new Map<PackName, PackDamage>();
+  const totalBytes = [...packs.values()].reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0);
+  for (const [pack, need] of packs) {
+    context.signal.throwIfAborted();
+    const damage =
+      level === 'ciphertext' ? await checkBytes(core, pack, context.signal) : await checkSize(core, pack, need);
+    if (damage) {
+      damaged.set(pack, damage);
+      for (const reason of damage.whole === undefined ? new Set(damage.slots.values()) : [damage.whole]) {
+        objects.push({ object: packObject(pack), reason });
+      }
+    }
+    if (level !== 'ciphertext') continue;
+    checkedBytes += need.sizeBytes ?? 0;
+    context.progress({ phase: 'check', doneBytes: checkedBytes, totalBytes });
+  }
+
+  const mappedTotal = point.disks.reduce((sum, { root }) => sum + root.sizeBytes, 0);
+  let before = 0;
+  for (const { name, root } of point.disks) {
+    const map = new MapReader({
+      root,
+      pages: core.pages,
+      geometry: core.superblock,
+      what: `disk ${name} of point ${point.pointId}`,
+    });
+    const checker = new DiskCheck({ core, map, disk: name, damaged, openContent: level === 'content' });
+    const offset = before;
+    const opened = await checker.run(context.signal, (doneBytes) => {
+      if (level === 'content')
+        context.progress({ phase: 'check', doneBytes: offset + doneBytes, totalBytes: mappedTotal, detail: name });
+    });
+    if (level === 'content') checkedBytes += opened;
+    disks.push(...checker.damage);
+    before += root.sizeBytes;
+  }
+  const joined = join(disks);
+  return {
+    level,
+    sound: objects.length === 0 && joined.length === 0,
+    checkedPacks: packs.size,
+    checkedBytes,
+    objects,
+    disks: joined,
+  };
+}
+
+async function neededPacks(
+  core: Core,
+  point: Point,
+  into: { objects: ObjectDamage[]; signal: AbortSignal },
+): Promise<Map<PackName, NeededPack>> {
+  const packs = new Map<PackName, NeededPack>();
+  for (const { name, root } of point.disks) {
+    for await (const need of readPackSet(core.pages, root.packs, { signal: into.signal })) {
+      if (need instanceof BlobDamage || need instanceof LifeboatError) {
+        into.objects.push({
+          object: need instanceof BlobDamage ? packObject(need.ref.pack) : `pack set of ${name}`,
+          reason: need.message,
+        });
+      } else if (packs.get(need.pack)?.sizeBytes === undefined) packs.set(need.pack, need);
+    }
+  }
+  return packs;
+}
+
+async function checkSize(core: Core, pack: PackName, need: NeededPack): Promise<PackDamage | undefined> {
+  const found = await core.store.head(packObject(pack));
+  if (!found) return { whole: 'it is missing', slots: new Map() };
+  if (need.sizeBytes === undefined || found.sizeBytes === need.sizeBytes) return undefined;
+  return { whole: `it has ${found.sizeBytes} bytes instead of ${need.sizeBytes}`, slots: new Map() };
+}
+
+/** Needs no key: name, tables and hashes of the sealed blobs. Read once more before it counts. */
+async function checkBytes(core: Core, pack: PackName, signal: AbortSignal): Promise<PackDamage | undefined> {
+  const first = await checkBytesOnce(core, pack, signal);
+  return first && checkBytesOnce(core, pack, signal);
+}
+
+async function checkBytesOnce(core: Core, pack: PackName, signal: AbortSignal): Promise<PackDamage | undefined> {
+  const object = packObject(pack);
+  try {
+    const bytes = await core.store.get(object, { maxBytes: MAX_PACK_BYTES, signal });
+    const layout = parsePack(bytes, object);
+    if (layout.name !== pack) return { whole: `its tables hash to ${layout.name}`, slots: new Map() };
+    const slots = new Map<number, string>();
+    for (const { slot, offsetBytes, lengthBytes, hash } of layout.blobs) {
+      const found = hashSealed(bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
+      if (!found.equals(hash)) slots.set(slot, `the ${lengthBytes} bytes at ${offsetBytes} do not have their hash`);
+    }
+    return slots.size > 0 ? { slots } : undefined;
+  } catch (error) {
+    const isDamage = hasCode(
+      error,
+      'repository.object-missing',
+      'repository.object-damaged',
+      'repository.newer-version',
+      'repository.store-failed',
+    );
+    if (!isDamage) throw error;
+    return { whole: error.message, slots: new Map() };
+  }
+}
+
+/** Goes through one disk's map in order; with `openContent` every chunk is opened as well. */
+class DiskCheck {
+  readonly damage: DiskDamage[] = [];
+  readonly #core: Core;
+  readonly #map: MapReader;
+  readonly #disk: string;
+  readonly #damaged: ReadonlyMap<PackName, PackDamage>;
+  readonly #openContent: boolean;
+  #openedBytes = 0;
+
+  constructor(input: {
+    core: Core;
+    map: MapReader;
+    disk: string;
+    damaged: ReadonlyMap<PackName, PackDamage>;
+    openContent: boolean;
+  }) {
+    this.#core = input.core;
+    this.#map = input.map;
+    this.#disk = input.disk;
+    this.#damaged = input.damaged;
+    this.#openContent = input.openContent;
+  }
+
+  /** Returns the plain bytes that were opened. */
+  async run(signal: AbortSignal, progress: (doneBytes: number) => void): Promise<number> {
+    const window = new Set<Promise<void>>();
+    // Only the packs that are damaged need the map, unless every chunk is opened.
+    if (!this.#openContent && this.#damaged.size === 0) return this.#walkPagesOnly(signal);
+    for await (const run of this.#map.runs(0, this.#map.chunkCount, { signal })) {
+      const { places, firstChunk } = run;
+      if (places instanceof Error) {
+        this.#report(firstChunk, run.count, { pack: packOf(places), reason: places.message });
+      } else if (typeof places !== 'string') {
+        for (const [i, place] of places.entries()) {
+          if (typeof place === 'string') continue;
+          const chunk = firstChunk + i;
+          const known = this.#knownDamage(place);
+          if (known !== undefined) this.#report(chunk, 1, { pack: place.pack, reason: known });
+          else if (this.#openContent) {
+            const opening = this.#open(chunk, place, signal).finally(() => window.delete(opening));
+            // Awaited below; a failure must not count as unhandled until then.
+            opening.catch(() => undefined);
+            window.add(opening);
+            if (window.size >= CONTENT_WINDOW) await Promise.race(window);
+          }
+        }
+      }
+      progress(Math.min((firstChunk + run.count) * this.#map.root.chunkSizeBytes, this.#map.root.sizeBytes));
+    }
+    await Promise.all(window);
+    return this.#openedBytes;
+  }
+
+  /** The map itself must be readable at every level of check. */
+  async #walkPagesOnly(signal: AbortSignal): Promise<number> {
+    for await (const { firstChunk, count, places } of this.#map.runs(0, this.#map.chunkCount, { signal })) {
+      if (places instanceof Error) this.#report(firstChunk, count, { pack: packOf(places), reason: places.message });
+    }
+    return 0;
+  }
+
+  #knownDamage(place: BlobRef): string | undefined {
+    const damage = this.#damaged.get(place.pack);
+    return damage && (damage.whole ?? damage.slots.get(place.slot));
+  }
+
+  async #open(chunk: number, place: BlobRef, signal: AbortSignal): Promise<void> {
+    const exactBytes = this.#map.chunkBytes(chunk);
+    try {
+      await this.#core.blobs.read(place, { kind: 'data', plain: { exactBytes } }, { signal });
+      this.#openedBytes += exactBytes;
+    } catch (error) {
+      if (!(error instanceof BlobDamage)) throw error;
+      this.#report(chunk, 1, { pack: place.pack, reason: messageOf(error) });
+    }
+  }
+
+  #report(firstChunk: number, count: number, cause: { pack: string; reason: string }): void {
+    const { chunkSizeBytes, sizeBytes } = this.#map.root;
+    const offsetBytes = firstChunk * chunkSizeBytes;
+    const lengthBytes = Math.min((firstChunk + count) * chunkSizeBytes, sizeBytes) - offsetBytes;
+    this.damage.push({ disk: this.#disk, offsetBytes, lengthBytes, ...cause });
+  }
+}
+
+function packOf(error: Error): string {
+  return error instanceof LifeboatError ? String(error.context['pack'] ?? '') : '';
+}
+
+function join(damage: readonly DiskDamage[]): DiskDamage[] {
+  const joined: DiskDamage[] = [];
+  const sorted = damage.toSorted((a, b) =>
+    a.disk === b.disk ? a.offsetBytes - b.offsetBytes : a.disk < b.disk ? -1 : 1,
+  );
+  for (const item of sorted) {
+    const last = joined.at(-1);
+    const continues =
+      last &&
+      last.disk === item.disk &&
+      last.pack === item.pack &&
+      last.reason === item.reason &&
+      last.offsetBytes + last.lengthBytes === item.offsetBytes;
+    if (continues) joined[joined.length - 1] = { ...last, lengthBytes: last.lengthBytes + item.lengthBytes };
+    else joined.push(item);
+  }
+  return joined;
+}

@@ -1,0 +1,21 @@
+import type { Clock } from '@lifeboat/foundation/clock';
+import type { Log } from '@lifeboat/foundation/log';
+import type { Random } from '@lifeboat/foundation/random';
+
+import type { Superblock } from './format/superblock.ts';
+import type { BlobReader } from './read/blob-reader.ts';
+import type { PageReader } from './read/page-reader.ts';
+import type { Keyring } from './seal/keyring.ts';
+import type { ObjectStore } from './store/object-store.ts';
+
+/** An open repository, as its rooms see it. */
+export interface Core {
+  readonly store: ObjectStore;
+  readonly superblock: Superblock;
+  readonly keyring: Keyring;
+  readonly blobs: BlobReader;
+  readonly pages: PageReader;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}

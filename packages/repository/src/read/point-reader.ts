@@ -1,0 +1,175 @@
+/** Reads and checks the objects of recovery points. */
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { parseMachineId, parsePointId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
+
+import type { Core } from '../core.ts';
+import { sha256 } from '../format/frame.ts';
+import { MAX_POINT_BODY_BYTES, MAX_POINT_BYTES } from '../format/limits.ts';
+import { hex, pointObject, POINTS, pointsPrefix } from '../format/names.ts';
+import { decodePointBody, decodePointObject, type PointBody, type PointHeader } from '../format/point.ts';
+import { open } from '../seal/aead.ts';
+import { zstd } from '../seal/codec.ts';
+import { pointSeal, signedBytes } from '../seal/point-seal.ts';
+import type { StoreOptions } from '../store/object-store.ts';
+
+/** A recovery point that was read and checked: signature, seal, and that it is what its name says. */
+export interface Point extends PointBody {
+  readonly machineId: MachineId;
+  readonly pointId: PointId;
+  readonly sessionId: string;
+  /** Unix ms, by the clock of the machine that wrote it. */
+  readonly createdMs: number;
+  /** SHA-256 of its object, hexadecimal: what the next point of the machine refers to. */
+  readonly hash: string;
+  readonly previous?: { readonly pointId: string; readonly hash: string };
+}
+
+export type PointSummary =
+  | {
+      readonly state: 'readable';
+      readonly machineId: MachineId;
+      readonly pointId: PointId;
+      readonly createdMs: number;
+      readonly sessionId: string;
+      readonly hash: string;
+      readonly machine: PointBody['machine'];
+      readonly capture: PointBody['capture'];
+      readonly disks: readonly { readonly name: string; readonly sizeBytes: number }[];
+      /**
+       * Whether the point it names as its predecessor is the one that is there. 'missing' is what a pruned or deleted point
+       * leaves; 'changed' means that somebody replaced it.
+       */
+      readonly previous: 'none' | 'linked' | 'missing' | 'changed';
+    }
+  | {
+      readonly state: 'damaged';
+      /** The object's name in the store; machine and point only as far as the name says them. */
+      readonly object: string;
+      readonly machineId?: MachineId;
+      readonly pointId?: PointId;
+      readonly error: LifeboatError;
+    };
+
+/** Throws `repository.point-missing`, `repository.point-damaged`, `repository.newer-version`. */
+export async function readPoint(
+  core: Core,
+  id: { machineId: MachineId; pointId: PointId },
+  options: StoreOptions = {},
+): Promise<Point> {
+  const name = pointObject(id.machineId, id.pointId);
+  try {
+    return openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), id);
+  } catch (error) {
+    if (hasCode(error, 'repository.object-missing')) {
+      throw new LifeboatError('repository.point-missing', `machine ${id.machineId} has no point ${id.pointId}`, {
+        context: id,
+        cause: error,
+      });
+    }
+    throw asPointDamage(error, name);
+  }
+}
+
+/** Checks and opens the bytes of a point. Throws `repository.point-damaged` or `repository.newer-version`. */
+export function openPoint(core: Core, object: Uint8Array, id: { machineId: MachineId; pointId: PointId }): Point {
+  const name = pointObject(id.machineId, id.pointId);
+  try {
+    const { header, headerBytes, signature, sealedBody } = decodePointObject(object, name);
+    const bad = (why: string): LifeboatError =>
+      new LifeboatError('repository.point-damaged', `${name}: ${why}`, { context: { object: name } });
+    if (header.machineId !== id.machineId || header.pointId !== id.pointId) {
+      throw bad(`it is point ${header.pointId} of machine ${header.machineId}`);
+    }
+    if (Buffer.compare(header.tenantId, core.keyring.tenantId) !== 0) throw bad('it belongs to another tenant');
+    if (!core.keyring.verify(header.signer, signedBytes(headerBytes), signature))
+      throw bad('its signature is not ours');
+    if (!sha256(sealedBody).equals(header.bodyHash)) throw bad('its body is not the one that was signed');
+    const body = openBody(core, header, sealedBody, name);
+    if (!body) throw bad('its body does not open');
+    const { sessionId, createdMs, previous } = header;
+    return {
+      ...body,
+      ...id,
+      sessionId,
+      createdMs,
+      hash: hex(sha256(object)),
+      ...(previous ? { previous: { pointId: previous.pointId, hash: hex(previous.hash) } } : {}),
+    };
+  } catch (error) {
+    throw asPointDamage(error, name);
+  }
+}
+
+/**
+ * Summaries, oldest first, of one machine or of all. A point that cannot be read is listed as damaged; a listing that fails
+ * throws: an error must never look like "no points".
+ */
+export async function listPoints(
+  core: Core,
+  machineId?: MachineId,
+  options: StoreOptions = {},
+): Promise<PointSummary[]> {
+  const names: string[] = [];
+  for await (const { name } of core.store.list(machineId ? pointsPrefix(machineId) : POINTS, options)) names.push(name);
+  const points: (Point | Extract<PointSummary, { state: 'damaged' }>)[] = [];
+  for (const name of names) points.push(await readOrReport(core, name, options));
+  const hashes = new Map(
+    points.map((point) => ('state' in point ? ['', ''] : [`${point.machineId} ${point.pointId}`, point.hash])),
+  );
+  return points.map((point) => ('state' in point ? point : summarise(point, hashes))).toSorted(byTime);
+}
+
+async function readOrReport(
+  core: Core,
+  name: string,
+  options: StoreOptions,
+): Promise<Point | Extract<PointSummary, { state: 'damaged' }>> {
+  const id: { machineId?: MachineId; pointId?: PointId } = {};
+  try {
+    const [machine = '', point = ''] = name.slice(POINTS.length).split('/');
+    id.machineId = parseMachineId(machine);
+    id.pointId = parsePointId(point);
+    return await readPoint(core, { machineId: id.machineId, pointId: id.pointId }, options);
+  } catch (error) {
+    const known = hasCode(
+      error,
+      'repository.point-damaged',
+      'repository.point-missing',
+      'repository.newer-version',
+      'repository.store-failed',
+      'input.invalid',
+    );
+    if (!known) throw error;
+    return { state: 'damaged', object: name, ...id, error };
+  }
+}
+
+function summarise(point: Point, hashes: ReadonlyMap<string, string>): PointSummary {
+  const { machineId, pointId, createdMs, sessionId, hash, machine, capture } = point;
+  let previous: 'none' | 'linked' | 'missing' | 'changed' = 'none';
+  if (point.previous) {
+    const there = hashes.get(`${machineId} ${point.previous.pointId}`);
+    if (there === undefined) previous = 'missing';
+    else previous = there === point.previous.hash ? 'linked' : 'changed';
+  }
+  const disks = point.disks.map(({ name, root }) => ({ name, sizeBytes: root.sizeBytes }));
+  return { state: 'readable', machineId, pointId, createdMs, sessionId, hash, machine, capture, disks, previous };
+}
+
+/** By the writer's clock, then by name; damaged ones by the time in their name. */
+function byTime(a: PointSummary, b: PointSummary): number {
+  const key = (point: PointSummary): string => point.pointId ?? '';
+  if (a.state === 'readable' && b.state === 'readable' && a.createdMs !== b.createdMs) return a.createdMs - b.createdMs;
+  return key(a) < key(b) ? -1 : 1;
+}
+
+function openBody(core: Core, header: PointHeader, sealedBody: Uint8Array, what: string): PointBody | undefined {
+  const packed = open(pointSeal(core.keyring.machineKey(header.machineId as MachineId), header), sealedBody);
+  const plain = packed && zstd(1).decompress(packed, MAX_POINT_BODY_BYTES);
+  return plain && decodePointBody(plain, what);
+}
+
+function asPointDamage(error: unknown, name: string): unknown {
+  if (!hasCode(error, 'repository.object-damaged')) return error;
+  return new LifeboatError('repository.point-damaged', error.message, { context: { object: name }, cause: error });
+}

@@ -1,0 +1,264 @@
+/**
+ * A repository: recovery points of machines, encrypted and deduplicated, in an object store. docs/format.md is its specification.
+ */
+import type { BlockDevice } from '@lifeboat/foundation/block-device';
+import { systemClock, type Clock } from '@lifeboat/foundation/clock';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import type { MachineId, PointId } from '@lifeboat/foundation/ids';
+import { silentLog, type Log } from '@lifeboat/foundation/log';
+import { systemRandom, type Random } from '@lifeboat/foundation/random';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+
+import { checkPoint, type CheckLevel, type CheckReport } from './check/point-check.ts';
+import type { Core } from './core.ts';
+import { sha256 } from './format/frame.ts';
+import { decodeKeySlot, encodeKeySlot, type KeyBundle, type ScryptCost } from './format/key-slot.ts';
+import {
+  DEFAULT_CHUNK_BYTES,
+  DEFAULT_GEOMETRY,
+  MAX_KEY_SLOT_BYTES,
+  MAX_KEY_SLOTS,
+  MAX_SUPERBLOCK_BYTES,
+} from './format/limits.ts';
+import { hex, KEYS, keySlotObject, SUPERBLOCK } from './format/names.ts';
+import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
+import type { BlobOpener } from './read/blob-opener.ts';
+import { inlineOpener } from './read/blob-opener.ts';
+import { BlobReader } from './read/blob-reader.ts';
+import { DiskReader } from './read/disk-reader.ts';
+import { MapReader } from './read/map-reader.ts';
+import { PageReader } from './read/page-reader.ts';
+import { listPoints, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
+import { Keyring, newKeyBundle } from './seal/keyring.ts';
+import { createKeyFile, readKeyFile } from './seal/key-file.ts';
+import { unwrapBundle, wrapBundle, type Secret, type SecretBytes } from './seal/secret.ts';
+import type { ObjectStore } from './store/object-store.ts';
+import { defaultWriterLimits, type WriterLimits } from './write/limits.ts';
+import type { Sealer } from './write/sealer.ts';
+import { WriterSession, type BeginSession } from './write/session.ts';
+import { threadSealer } from './write/thread-sealer.ts';
+
+export interface RepositoryDeps {
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly log?: Log;
+  /** Where reading, compressing and encrypting of a backup runs: threads, unless a test says otherwise. */
+  readonly sealer?: Sealer;
+  /** Where decrypting and decompressing runs when a point is read. */
+  readonly opener?: BlobOpener;
+  /** Memory of a writer; production never sets this. */
+  readonly writerLimits?: WriterLimits;
+}
+
+export interface InitOptions {
+  readonly store: ObjectStore;
+  /** A key file that does not exist is made, mode 0600. */
+  readonly secret: Secret;
+  /** Power of two, 64 B to 4 MiB; fixed for the life of the repository. Default 1 MiB. */
+  readonly chunkSizeBytes?: number;
+  readonly deps?: RepositoryDeps;
+  /** Page sizes and passphrase cost; production never sets these. */
+  readonly geometry?: Geometry;
+  readonly scryptCost?: Omit<ScryptCost, 'salt'>;
+}
+
+export interface OpenOptions {
+  readonly store: ObjectStore;
+  readonly secret: Secret;
+  readonly deps?: RepositoryDeps;
+}
+
+/**
+ * Makes a repository in an empty store and opens it. The superblock is written last: until then there is none.
+ * Errors: `repository.already-exists`, `repository.key-file-unusable`, `repository.limit-exceeded`, those of the store.
+ */
+export async function initRepository(options: InitOptions): Promise<Repository> {
+  const { store, secret } = options;
+  const random = options.deps?.random ?? systemRandom;
+  for await (const { name } of store.list('')) {
+    throw new LifeboatError('repository.already-exists', `${store.description} is not empty: it holds ${name}`, {
+      context: { object: name },
+    });
+  }
+  const superblock: Superblock = {
+    repositoryId: random.bytes(16),
+    tenantId: random.bytes(16),
+    createdMs: (options.deps?.clock ?? systemClock).nowMs(),
+    chunkSizeBytes: options.chunkSizeBytes ?? DEFAULT_CHUNK_BYTES,
+    ...(options.geometry ?? DEFAULT_GEOMETRY),
+  };
+  const object = encodeSuperblock(superblock);
+  const bundle = newKeyBundle(superblock.tenantId, random);
+  const slot = await wrapBundle(bundle, {
+    secret: await secretBytes(secret, random),
+    binding: sha256(object),
+    random,
+    ...(options.scryptCost ? { cost: options.scryptCost } : {}),
+  });
+  await store.putIfAbsent(keySlotObject(hex(random.bytes(8))), [encodeKeySlot(slot)]);
+  if ((await store.putIfAbsent(SUPERBLOCK, [object])) === 'exists') {
+    throw new LifeboatError(
+      'repository.already-exists',
+      `${store.description}: another program made a repository there just now`,
+    );
+  }
+  return new Repository({ store, superblock, bundle, deps: options.deps ?? {} });
+}
+
+/**
+ * Opens a repository. Errors: `repository.not-a-repository`, `repository.newer-version`, `repository.wrong-passphrase`,
+ * `repository.wrong-key-file`, `repository.key-file-unusable`, `repository.object-damaged`, those of the store.
+ */
+export async function openRepository(options: OpenOptions): Promise<Repository> {
+  const { store } = options;
+  let object: Uint8Array;
+  try {
+    object = await store.get(SUPERBLOCK, { maxBytes: MAX_SUPERBLOCK_BYTES });
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-missing', 'repository.store-unreachable')) throw error;
+    throw new LifeboatError(
+      'repository.not-a-repository',
+      `${store.description} holds no repository: ${error.message}`,
+      { cause: error },
+    );
+  }
+  const superblock = decodeSuperblock(object, `${SUPERBLOCK} in ${store.description}`);
+  const bundle = await unlock(store, await secretBytes(options.secret), sha256(object));
+  if (Buffer.compare(bundle.tenantId, superblock.tenantId) !== 0) {
+    throw new LifeboatError('repository.object-damaged', `${store.description}: its keys belong to another tenant`);
+  }
+  return new Repository({ store, superblock, bundle, deps: options.deps ?? {} });
+}
+
+/** An open repository. Safe for concurrent use; sessions are independent of each other. */
+export class Repository {
+  readonly #core: Core;
+  readonly #deps: RepositoryDeps;
+
+  /** Use `initRepository` or `openRepository`. */
+  constructor(input: { store: ObjectStore; superblock: Superblock; bundle: KeyBundle; deps: RepositoryDeps }) {
+    const { store, superblock, deps } = input;
+    const keyring = new Keyring(input.bundle);
+    const blobs = new BlobReader({ store, keyring, opener: deps.opener ?? inlineOpener() });
+    this.#deps = deps;
+    this.#core = {
+      store,
+      superblock,
+      keyring,
+      blobs,
+      pages: new PageReader(blobs, superblock),
+      clock: deps.clock ?? systemClock,
+      random: deps.random ?? systemRandom,
+      log: deps.log ?? silentLog,
+    };
+  }
+
+  get chunkSizeBytes(): number {
+    return this.#core.superblock.chunkSizeBytes;
+  }
+
+  /** 32 hexadecimal digits. */
+  get repositoryId(): string {
+    return hex(this.#core.superblock.repositoryId);
+  }
+
+  /** Begins a writer session, or resumes the one that lies in the directory. */
+  beginSession(input: BeginSession): Promise<WriterSession> {
+    const sealer = this.#deps.sealer ?? threadSealer();
+    const limits = this.#deps.writerLimits ?? defaultWriterLimits(this.chunkSizeBytes);
+    return WriterSession.begin(this.#core, input, { sealer, limits });
+  }
+
+  /** Every point, oldest first; damaged ones are listed as such. A listing that fails throws. */
+  points(machineId?: MachineId, options: { signal?: AbortSignal } = {}): Promise<PointSummary[]> {
+    return listPoints(this.#core, machineId, options);
+  }
+
+  /** Errors: `repository.point-missing`, `repository.point-damaged`, `repository.newer-version`. */
+  readPoint(machineId: MachineId, pointId: PointId, options: { signal?: AbortSignal } = {}): Promise<Point> {
+    return readPoint(this.#core, { machineId, pointId }, options);
+  }
+
+  /**
+   * A disk of a point as a block device. Reads throw `repository.chunk-damaged` or `repository.map-damaged` for the range that is
+   * lost, and never hand out wrong bytes. `cacheBytes` bounds the plain chunks that are kept (64 MiB).
+   */
+  openDisk(point: Point, diskName: string, options: { cacheBytes?: number } = {}): BlockDevice {
+    const disk = point.disks.find(({ name }) => name === diskName);
+    if (!disk) {
+      const names = point.disks.map(({ name }) => name).join(', ');
+      throw new LifeboatError(
+        'repository.disk-missing',
+        `point ${point.pointId} has no disk ${diskName}; it has: ${names}`,
+        {
+          context: { pointId: point.pointId, disk: diskName },
+        },
+      );
+    }
+    const { pages, blobs, superblock } = this.#core;
+    const what = { point: point.pointId, disk: diskName };
+    const map = new MapReader({
+      root: disk.root,
+      pages,
+      geometry: superblock,
+      what: `disk ${diskName} of point ${point.pointId}`,
+    });
+    return new DiskReader({ map, blobs, what, cacheBytes: options.cacheBytes });
+  }
+
+  /**
+   * Compares what is stored with what the point needs; changes nothing.
+   * 'present': every pack is there in its size. 'ciphertext': every byte of every pack has its hash. 'content': every chunk opens
+   * to its id. Damage is reported, not thrown.
+   */
+  checkPoint(point: Point, level: CheckLevel, context: VerbContext): Promise<CheckReport> {
+    return checkPoint(this.#core, { point, level, context });
+  }
+
+  /** Ends what reads run in. Sessions and disks of this repository must not be used afterwards. */
+  close(): Promise<void> {
+    return this.#core.blobs.close();
+  }
+}
+
+async function secretBytes(secret: Secret, random?: Random): Promise<SecretBytes> {
+  if ('passphrase' in secret) {
+    if (secret.passphrase === '') throw new LifeboatError('input.invalid', 'the passphrase is empty');
+    return { passphrase: secret.passphrase };
+  }
+  try {
+    return { fileKey: await readKeyFile(secret.keyFile) };
+  } catch (error) {
+    const missing = hasCode(error, 'repository.key-file-unusable') && error.context['missing'] === true;
+    if (!random || !missing) throw error;
+    return { fileKey: await createKeyFile(secret.keyFile, random) };
+  }
+}
+
+async function unlock(store: ObjectStore, secret: SecretBytes, binding: Uint8Array): Promise<KeyBundle> {
+  let tried = 0;
+  for await (const { name } of store.list(KEYS)) {
+    if (++tried > MAX_KEY_SLOTS) {
+      throw new LifeboatError('repository.limit-exceeded', `${store.description} has more than ${MAX_KEY_SLOTS} keys`);
+    }
+    const slot = decodeKeySlot(await store.get(name, { maxBytes: MAX_KEY_SLOT_BYTES }), name);
+    const bundle = await unwrapBundle(slot, { secret, binding, what: name });
+    if (bundle === 'damaged') {
+      throw new LifeboatError(
+        'repository.object-damaged',
+        `${name}: the secret is right, but the key does not open: it or ${SUPERBLOCK} was changed`,
+      );
+    }
+    if (bundle !== 'wrong-secret') return bundle;
+  }
+  if (tried === 0)
+    throw new LifeboatError(
+      'repository.object-missing',
+      `${store.description} has a superblock, but no key in ${KEYS}`,
+    );
+  const code = 'passphrase' in secret ? 'repository.wrong-passphrase' : 'repository.wrong-key-file';
+  throw new LifeboatError(
+    code,
+    `none of the ${tried} keys of ${store.description} opens with this ${'passphrase' in secret ? 'passphrase' : 'key file'}`,
+  );
+}

@@ -1,0 +1,30 @@
+import { MiB } from '@lifeboat/foundation/units';
+
+/**
+ * What bounds a writer's memory. With N lanes: N x 2 stripes, (N + 2) pack buffers, one page buffer; for two lanes
+ * 2 x 2 x 8 + 4 x 32 + 4 = 164 MiB beside the process itself. Tests make them tiny.
+ */
+export interface WriterLimits {
+  /** Chunks a lane reads and hashes at once. */
+  readonly stripeChunks: number;
+  /** Size of a pack buffer: packs are sealed when another stripe might not fit. */
+  readonly packBytes: number;
+  /** Pack buffers beyond one per lane: packs that are being uploaded while their lanes go on. */
+  readonly spareBuffers: number;
+  /** Leaves that wait for packs still being filled; beyond it lanes seal what they have. */
+  readonly waitingLeaves: number;
+  /** Size of a pack of pages. */
+  readonly pagePackBytes: number;
+}
+
+export const STRIPE_BYTES = 8 * MiB;
+
+export function defaultWriterLimits(chunkSizeBytes: number): WriterLimits {
+  return {
+    stripeChunks: Math.min(64, Math.max(1, Math.floor(STRIPE_BYTES / chunkSizeBytes))),
+    packBytes: 32 * MiB,
+    spareBuffers: 2,
+    waitingLeaves: 512,
+    pagePackBytes: 4 * MiB,
+  };
+}

@@ -1,0 +1,41 @@
+/** Entry of a sealing thread: opens the source for itself, then serves one lane. */
+import { parentPort, workerData } from 'node:worker_threads';
+
+import { zstd } from '../seal/codec.ts';
+import { LocalLane } from './sealing-lane.ts';
+import { openSource } from './source.ts';
+import { toWire, type Answers, type Request, type Response, type ThreadData } from './thread-protocol.ts';
+
+const port = parentPort;
+if (!port) throw new Error('sealing-thread.ts runs as a worker thread only');
+const answer = (response: Response): void => port.postMessage(response);
+
+try {
+  const { config, zstdLevel } = workerData as ThreadData;
+  const lane = new LocalLane({ config, compression: zstd(zstdLevel), device: await openSource(config.source) });
+
+  const serve: { readonly [V in Request['verb']]: (request: Extract<Request, { verb: V }>) => Promise<Answers[V]> } = {
+    hash: ({ chunks }) => lane.hash(chunks),
+    store: ({ request }) => lane.store(request),
+    seal: () => lane.seal(),
+    close: async () => {
+      await lane.close();
+      return null;
+    },
+  };
+
+  const respond = async (request: Request): Promise<void> => {
+    try {
+      answer({ id: request.id, value: await serve[request.verb](request as never) });
+    } catch (error) {
+      answer({ id: request.id, error: toWire(error) });
+    }
+    // Nothing else keeps the thread alive: it ends by itself.
+    if (request.verb === 'close') port.close();
+  };
+
+  port.on('message', (request: Request) => void respond(request));
+  answer({ id: 0, value: null });
+} catch (error) {
+  answer({ id: 0, error: toWire(error) });
+}

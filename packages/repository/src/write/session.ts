@@ -1,0 +1,385 @@
+/**
+ * A writer session: everything between the first chunk of a backup and its commit.
+ *
+ * ```
+ *   beginSession ─► session.key on disk ─► `open` in the store
+ *   writeDisk … writeDisk                    packs; a journal record for each that is durable
+ *   commit ─► index segments ─► intent on disk ─► PUT of the point ─► was the session fenced? ─► `closed` ─► key and journal gone
+ * ```
+ * Killed anywhere before the PUT: nothing is visible, and the same directory goes on where it was. Killed after it: `commit` with
+ * the same input sends the same bytes, finds them there, and reports success.
+ *
+ * Calls of one session are made one after the other; `writeDisk` uses all lanes by itself.
+ */
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { parseSessionId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
+import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
+
+import type { Core } from '../core.ts';
+import type { BlobRef } from '../format/blob-ref.ts';
+import { sha256 } from '../format/frame.ts';
+import {
+  hex,
+  packObject,
+  sessionClosedObject,
+  sessionOpenObject,
+  sessionPrefix,
+  type ChunkId,
+  type PackName,
+} from '../format/names.ts';
+import type { DiskRoot } from '../format/point.ts';
+import { encodeSessionRecord, type SessionEvent } from '../format/session-record.ts';
+import type { JsonValue } from '../json.ts';
+import { MapReader } from '../read/map-reader.ts';
+import { openPoint, type Point } from '../read/point-reader.ts';
+import { Slots } from '../read/slots.ts';
+import type { SessionKey } from '../seal/keyring.ts';
+import { ChunkIndex } from './chunk-index.ts';
+import { compareChunks } from './compare.ts';
+import { DiskWriter, type DiskSession, type WriteDiskRequest, type WriteDiskStats } from './disk-writer.ts';
+import { writeIndexSegments } from './index-segments.ts';
+import { listPacks, loadIndex } from './known-packs.ts';
+import type { WriterLimits } from './limits.ts';
+import type { FinishedPack, PackOwner } from './pack-builder.ts';
+import { encodePoint, putPoint } from './point-writer.ts';
+import { SessionFiles, type StoredPack } from './session-files.ts';
+import type { Sealer } from './sealer.ts';
+import type { SourceSpec } from './source.ts';
+
+export interface BeginSession {
+  readonly machineId: MachineId;
+  /** The operation's directory: key and journal of the session live here, across attempts. */
+  readonly directory: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface CommitInput {
+  readonly pointId: PointId;
+  /** Inventory of the machine. */
+  readonly machine: JsonValue;
+  /** Method, consistency, tracking, audit, bytes. */
+  readonly capture: JsonValue;
+  readonly disks: readonly { readonly name: string; readonly root: DiskRoot; readonly info?: JsonValue }[];
+  /** Small files that belong to the machine (domain XML, NVRAM); together at most 8 MiB. */
+  readonly files?: readonly { readonly name: string; readonly content: Uint8Array }[];
+}
+
+export interface CompareRequest {
+  readonly parent: DiskRoot;
+  readonly source: SourceSpec;
+  /** Chunks to read and compare; those the parent does not map are left out. */
+  readonly chunkIndexes: readonly number[];
+}
+
+/** Checks of journalled packs in flight when a session is resumed. */
+const RESUME_CHECKS = 16;
+
+export class WriterSession {
+  readonly sessionId: SessionId;
+  readonly machineId: MachineId;
+  readonly #core: Core;
+  readonly #files: SessionFiles;
+  readonly #limits: WriterLimits;
+  readonly #sealer: Sealer;
+  readonly #key: SessionKey;
+  readonly #index = new ChunkIndex();
+  /** Sizes of packs this session may refer to. */
+  readonly #sizes = new Map<PackName, number>();
+  /** What this session stored, for its index segments. */
+  readonly #stored: BlobRef[] = [];
+  #known: Promise<void> | undefined;
+  #busy = false;
+
+  /** Begins a session, or goes on with the one whose key and journal lie in the directory. */
+  static async begin(
+    core: Core,
+    input: BeginSession,
+    deps: { sealer: Sealer; limits: WriterLimits },
+  ): Promise<WriterSession> {
+    const { machineId, directory, signal } = input;
+    const options = { signal };
+    const files = new SessionFiles({ directory, repositoryId: core.superblock.repositoryId, machineId });
+    try {
+      let stored = await files.readKey();
+      if (stored && (await core.store.head(sessionClosedObject(stored.sessionId), options))) {
+        // Committed or abandoned by an attempt that died before it could tidy up; nothing may be added to it.
+        stored = undefined;
+      }
+      if (!stored) {
+        stored = { sessionId: newSessionId(core), key: core.keyring.newSessionKey(core.random) };
+        await files.writeKey(stored);
+      }
+      const session = new WriterSession({ core, files, ...deps, ...stored, machineId });
+      await session.#record('open', options);
+      await session.#resume(await files.openJournal(), options);
+      return session;
+    } catch (error) {
+      await files.close();
+      throw error;
+    }
+  }
+
+  private constructor(input: {
+    core: Core;
+    files: SessionFiles;
+    limits: WriterLimits;
+    sealer: Sealer;
+    sessionId: SessionId;
+    key: SessionKey;
+    machineId: MachineId;
+  }) {
+    this.#core = input.core;
+    this.#files = input.files;
+    this.#limits = input.limits;
+    this.#sealer = input.sealer;
+    this.sessionId = input.sessionId;
+    this.#key = input.key;
+    this.machineId = input.machineId;
+  }
+
+  /**
+   * Stores a disk and returns its root, durable in the store. Repeating it costs the reads, not the uploads.
+   * Errors: what the source throws, `repository.sealing-mismatch`, `repository.map-damaged` (parent), those of the store, and the
+   * signal's reason.
+   */
+  async writeDisk(
+    request: WriteDiskRequest,
+    context: { signal: AbortSignal; progress?: ProgressSink },
+  ): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
+    return this.#exclusively(() => {
+      const writer = new DiskWriter({
+        core: this.#core,
+        session: this.#diskSession(),
+        limits: this.#limits,
+        sealer: this.#sealer,
+        request,
+        context: verbContext(context),
+      });
+      return writer.run();
+    });
+  }
+
+  /** Reads chunks of the source and returns those that are not what the parent says: the audit of a change tracker. */
+  async compare(
+    request: CompareRequest,
+    context: { signal: AbortSignal; progress?: ProgressSink },
+  ): Promise<{ mismatches: number[]; comparedChunks: number; readBytes: number }> {
+    return this.#exclusively(() =>
+      compareChunks({
+        request,
+        map: this.#map(request.parent),
+        sealer: this.#sealer,
+        stripeChunks: this.#limits.stripeChunks,
+        owner: this.#dataOwner,
+        context: verbContext(context),
+      }),
+    );
+  }
+
+  /** Runs of chunks the root maps to data, in order: what an audit may draw its sample from. */
+  async *mappedRuns(
+    root: DiskRoot,
+    options: { signal?: AbortSignal } = {},
+  ): AsyncIterable<{ firstChunk: number; count: number }> {
+    const map = this.#map(root);
+    for await (const { firstChunk, places } of map.runs(0, map.chunkCount, options)) {
+      if (places instanceof Error) throw places;
+      if (typeof places === 'string') continue;
+      let start: number | undefined;
+      for (const [i, place] of [...places, 'hole' as const].entries()) {
+        if (typeof place !== 'string') start ??= i;
+        else if (start !== undefined) {
+          yield { firstChunk: firstChunk + start, count: i - start };
+          start = undefined;
+        }
+      }
+    }
+  }
+
+  /**
+   * Makes the point visible, and ends the session. May be repeated with the same input, also by another process over the same
+   * directory. Errors: `repository.point-exists`, `repository.session-fenced`, `repository.limit-exceeded`, those of the store.
+   */
+  async commit(input: CommitInput, options: { signal?: AbortSignal } = {}): Promise<Point> {
+    return this.#exclusively(async () => {
+      const { pointId } = input;
+      const { machineId, sessionId } = this;
+      const body = {
+        machine: input.machine,
+        capture: input.capture,
+        disks: input.disks.map(({ name, root, info }) => ({ name, root, info: info ?? null })),
+        files: input.files ?? [],
+      };
+      const inputHash = hashOf(body);
+      const intent = await this.#files.readIntent(pointId);
+      let object = intent && Buffer.compare(intent.inputHash, inputHash) === 0 ? intent.object : undefined;
+      if (!object) {
+        await writeIndexSegments(this.#core, { sessionId, refs: this.#stored }, options);
+        object = await encodePoint(this.#core, { ...body, machineId, pointId, sessionId }, options);
+        await this.#files.writeIntent(pointId, { inputHash, object });
+      }
+      // Proof before the commit that what we are about to publish can be read.
+      const point = openPoint(this.#core, object, { machineId, pointId });
+      await putPoint(this.#core, { machineId, pointId, object }, options);
+      await this.#assertNotFenced(parseSessionId(point.sessionId));
+      await this.#record('committed', options);
+      await this.#files.remove();
+      return point;
+    });
+  }
+
+  /** Ends the session without a point. What it uploaded stays until it is collected; another session may refer to it. */
+  async abandon(): Promise<void> {
+    await this.#exclusively(async () => {
+      await this.#record('abandoned', {});
+      await this.#files.remove();
+    });
+  }
+
+  /** Lets go of the directory without ending the session: the next `beginSession` over it goes on. */
+  async detach(): Promise<void> {
+    await this.#files.close();
+  }
+
+  get #dataOwner(): PackOwner {
+    const { tenantId, chunkIdKey } = this.#core.keyring;
+    const { key, epoch, sealed } = this.#key;
+    const access = { epoch, sealedSessionKey: sealed };
+    return { kind: 'data', tenantId, chunkIdKey, baseKey: key, generation: new Uint8Array(0), access };
+  }
+
+  #diskSession(): DiskSession {
+    const { tenantId, chunkIdKey } = this.#core.keyring;
+    const { machineId } = this;
+    return {
+      machineId,
+      dataOwner: this.#dataOwner,
+      pageOwner: (kind) => ({
+        kind,
+        tenantId,
+        chunkIdKey,
+        baseKey: this.#core.keyring.machineKey(machineId),
+        generation: new Uint8Array(0),
+        access: { machineId },
+      }),
+      loadKnown: () => this.#loadKnown(),
+      lookup: (id: ChunkId) => this.#index.get(id),
+      sizeOf: (pack) => {
+        const size = this.#sizes.get(pack);
+        if (size === undefined) throw new LifeboatError('internal.bug', `the size of pack ${pack} is not known`);
+        return size;
+      },
+      storeDataPack: async (pack, bytes, signal) => {
+        await this.#put(pack, bytes, signal);
+        await this.#files.append({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
+        this.#remember({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
+      },
+      storePagePack: (pack, bytes, signal) => this.#put(pack, bytes, signal),
+    };
+  }
+
+  async #put(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    await this.#core.store.putIfAbsent(packObject(pack.name), [bytes], { signal });
+    this.#sizes.set(pack.name, pack.sizeBytes);
+  }
+
+  #remember(stored: StoredPack): void {
+    this.#sizes.set(stored.pack, stored.sizeBytes);
+    for (const ref of stored.blobs) {
+      this.#index.add(ref);
+      this.#stored.push(ref);
+    }
+  }
+
+  /** Takes up the packs of earlier attempts that are still in the store, whole. */
+  async #resume(packs: readonly StoredPack[], options: { signal?: AbortSignal | undefined }): Promise<void> {
+    const slots = new Slots(RESUME_CHECKS);
+    const present = await Promise.all(
+      packs.map((stored) =>
+        slots.run(async () => {
+          const found = await this.#core.store.head(packObject(stored.pack), options);
+          return found?.sizeBytes === stored.sizeBytes;
+        }),
+      ),
+    );
+    packs.forEach((stored, i) => {
+      if (present[i]) this.#remember(stored);
+      else
+        this.#core.log.warn('a pack of this session is not in the store any more; it is stored again', {
+          pack: stored.pack,
+        });
+    });
+    if (packs.length > 0) {
+      const reused = present.filter(Boolean).length;
+      this.#core.log.info('a session goes on', {
+        sessionId: this.sessionId,
+        machineId: this.machineId,
+        reusedPacks: reused,
+      });
+    }
+  }
+
+  #loadKnown(): Promise<void> {
+    this.#known ??= (async () => {
+      const packs = await listPacks(this.#core);
+      for (const [pack, size] of packs) this.#sizes.set(pack, size);
+      await loadIndex(this.#core, { index: this.#index, packs });
+    })();
+    // A failed load is tried again by the next caller.
+    this.#known.catch(() => (this.#known = undefined));
+    return this.#known;
+  }
+
+  #map(root: DiskRoot): MapReader {
+    const { pages, superblock } = this.#core;
+    return new MapReader({ root, pages, geometry: superblock, what: `a disk of machine ${this.machineId}` });
+  }
+
+  async #record(event: SessionEvent, options: { signal?: AbortSignal | undefined }): Promise<void> {
+    const { sessionId, machineId } = this;
+    const name = event === 'open' ? sessionOpenObject(sessionId) : sessionClosedObject(sessionId);
+    const record = encodeSessionRecord({ sessionId, machineId, instantMs: this.#core.clock.nowMs(), event });
+    await this.#core.store.putIfAbsent(name, [record], options);
+  }
+
+  /**
+   * A collector that holds a session to be dead fences it, and then looks for its points. So a writer looks for the fence after
+   * its PUT: one of the two sees the other. This version writes no fences; it respects those of a later one.
+   */
+  async #assertNotFenced(sessionId: SessionId): Promise<void> {
+    const expected = new Set([sessionOpenObject(sessionId), sessionClosedObject(sessionId)]);
+    for await (const { name } of this.#core.store.list(sessionPrefix(sessionId))) {
+      if (!expected.has(name)) {
+        throw new LifeboatError('repository.session-fenced', `session ${sessionId} was closed by ${name}`, {
+          context: { sessionId, object: name },
+        });
+      }
+    }
+  }
+
+  async #exclusively<T>(action: () => Promise<T>): Promise<T> {
+    if (this.#busy)
+      throw new LifeboatError('internal.bug', `session ${this.sessionId} was asked for two things at once`);
+    this.#busy = true;
+    try {
+      return await action();
+    } finally {
+      this.#busy = false;
+    }
+  }
+}
+
+function newSessionId(core: Core): SessionId {
+  return parseSessionId(`s${hex(core.random.bytes(16))}`);
+}
+
+function verbContext(context: { signal: AbortSignal; progress?: ProgressSink }): VerbContext {
+  return { signal: context.signal, progress: context.progress ?? (() => {}) };
+}
+
+function hashOf(
+  body: { files: readonly { name: string; content: Uint8Array }[] } & Record<string, unknown>,
+): Uint8Array {
+  const files = body.files.map(({ name, content }) => [name, hex(sha256(content))]);
+  return sha256(Buffer.from(JSON.stringify({ ...body, files }), 'utf8'));
+}
