@@ -125,6 +125,21 @@ export function domainState(
   });
 }
 
+/** False for a transient domain, which is gone once it stops. */
+export function isPersistent(
+  connection: LibvirtConnection,
+  domain: DomainRef,
+  options: CallOptions = {},
+): Promise<boolean> {
+  return connection.call({
+    ...options,
+    procedure: 'domainIsPersistent',
+    object: domain.name,
+    write: (writer) => writeDomain(writer, domain),
+    read: (reader) => reader.i32() === 1,
+  });
+}
+
 export interface DomainInfo {
   readonly state: DomainState;
   readonly maxMemoryKiB: bigint;
@@ -237,20 +252,23 @@ export interface DomainStats {
   readonly parameters: Parameters;
 }
 
-/** State, CPU, balloon, network and block statistics of many domains in one call; none named means all. */
+const STATS = { state: 1, cpu: 2, balloon: 4, vcpu: 8, network: 16, block: 32 } as const;
+
+/** Statistics of many domains in one call: of all domains when none is named, of all groups when none is chosen. */
 export function allDomainStats(
   connection: LibvirtConnection,
-  options: CallOptions & { domains?: readonly DomainRef[] } = {},
+  options: CallOptions & { domains?: readonly DomainRef[]; groups?: readonly (keyof typeof STATS)[] } = {},
 ): Promise<DomainStats[]> {
-  const { domains = [], ...rest } = options;
+  const { domains = [], groups = [], ...rest } = options;
+  const chosen = groups.reduce((sum, group) => sum | STATS[group], 0);
   return connection.call({
     ...rest,
     procedure: 'connectGetAllDomainStats',
     write: (writer) =>
       writer
         .array(domains, (domain) => writeDomain(writer, domain))
-        .u32(0)
-        .u32(0),
+        .u32(chosen)
+        .u32(chosen),
     read: (reader) => reader.array(() => ({ domain: readDomain(reader), parameters: readParameters(reader) })),
   });
 }

@@ -32,6 +32,7 @@ const REMOTE = {
   domainBlockStats: 64,
   authList: 66,
   authPolkit: 70,
+  domainIsPersistent: 151,
   connectGetLibVersion: 157,
   domainMemoryStats: 159,
   domainAbortJob: 164,
