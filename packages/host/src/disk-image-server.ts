@@ -8,7 +8,6 @@
  * QEMU takes the resize permission for a writable FUSE export and an NBD export denies it, so a writable FUSE export
  * stands alone (seen with QEMU 7.2).
  */
-import { connect } from 'node:net';
 import { access, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
@@ -17,14 +16,15 @@ import { runTool, startChild, type Child, type ChildExit } from './children.ts';
 import { removeIfThere } from './durable-file.ts';
 import { assertStandsAlone } from './image-header.ts';
 import { isMounted, unmount } from './mounts.ts';
+import { greets } from './nbd-greeting.ts';
+import { assertSocketPath } from './socket-path.ts';
+import { giveToQemu } from './state.ts';
 
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 10;
 const CREATE_TIMEOUT_MS = 60_000;
 /** Closing writes cached qcow2 metadata and syncs; on slow storage that takes its time. */
 const STOP_GRACE_MS = 60_000;
-/** `sun_path` of unix(7) without its end. */
-const MAX_SOCKET_PATH_BYTES = 107;
 const EXPORT_NAME = 'disk';
 
 export type ImageFormat = 'raw' | 'qcow2';
@@ -58,8 +58,12 @@ export type ServedImage =
 
 export interface ServeOptions {
   readonly image: ServedImage;
-  /** `allocationDepth` offers the context `qemu:allocation-depth`: what is in the overlay, what below. */
-  readonly nbd?: { readonly writable: boolean; readonly allocationDepth?: boolean };
+  /**
+   * `allocationDepth` offers the context `qemu:allocation-depth`: what is in the overlay, what below.
+   * `forQemu` makes QEMU's account the owner of the socket, so that a guest can run from it; by default only root
+   * connects. `directory` must then be one that account can reach.
+   */
+  readonly nbd?: { readonly writable: boolean; readonly allocationDepth?: boolean; readonly forQemu?: boolean };
   readonly fuse?: { readonly writable: boolean };
   /** The operation's directory: gets `<name>.sock`, `.disk`, `.pid`, `.log`. */
   readonly directory: string;
@@ -138,6 +142,7 @@ export async function serveDiskImage(
   const stop = once(() => stopServer(child, fusePath, nbdSocketPath));
   try {
     await waitReady(child, { nbdSocketPath, fusePath, signal });
+    if (nbdSocketPath !== undefined && nbd?.forQemu === true) await giveToQemu(nbdSocketPath);
   } catch (error) {
     await stopAfterFailure(stop, error);
     throw error;
@@ -164,14 +169,7 @@ function assertPossible({ image, nbd, fuse, name }: ServeOptions): void {
 }
 
 async function prepareSocket(path: string): Promise<void> {
-  const lengthBytes = Buffer.byteLength(path);
-  if (lengthBytes > MAX_SOCKET_PATH_BYTES) {
-    throw new LifeboatError(
-      'host.path-too-long',
-      `The socket path ${path} has ${lengthBytes} bytes; a UNIX socket has at most ${MAX_SOCKET_PATH_BYTES}`,
-      { context: { path, lengthBytes } },
-    );
-  }
+  assertSocketPath(path);
   await removeIfThere(path); // a dead attempt's
 }
 
@@ -254,26 +252,12 @@ async function waitReady(
   for (;;) {
     if (child.exit !== undefined) throw failed(`ended with code ${child.exit.code ?? child.exit.signal}`);
     const ready =
-      (nbdSocketPath === undefined || (await answers(nbdSocketPath))) &&
+      (nbdSocketPath === undefined || (await greets(nbdSocketPath))) &&
       (fusePath === undefined || (await isMounted(fusePath)));
     if (ready) return;
     if (systemClock.monotonicMs() > deadlineMs) throw failed(`was not ready after ${READY_TIMEOUT_MS} ms`);
     await systemClock.sleep(READY_POLL_MS, signal);
   }
-}
-
-/** Whether an NBD server greets on the socket. */
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const finish = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(1000, () => finish(false));
-    socket.once('error', () => finish(false)); // not listening yet; the caller's deadline decides
-    socket.once('data', (greeting) => finish(greeting.toString('latin1', 0, 8) === 'NBDMAGIC'));
-  });
 }
 
 async function stopServer(

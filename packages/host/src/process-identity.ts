@@ -29,13 +29,24 @@ export async function identifyProcess(pid: number): Promise<ProcessIdentity | un
     if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ESRCH') return undefined;
     throw error;
   }
+  const parsed = parseStat(stat);
+  if (parsed === undefined) throw new Error(`/proc/${pid}/stat cannot be understood: '${stat}'`);
+  if (parsed.state === 'Z' || parsed.state === 'X') return undefined;
+  return { pid, startTime: parsed.startTime, bootId: await bootId() };
+}
+
+/** A line as in /proc/<pid>/stat; undefined if it is not a whole one. */
+export function parseStat(
+  line: string,
+): { pid: number; state: string; groupId: number; startTime: string } | undefined {
   // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const state = fields[0];
-  const startTime = fields[19];
-  if (startTime === undefined) throw new Error(`/proc/${pid}/stat has no start time: '${stat}'`);
-  if (state === 'Z' || state === 'X') return undefined;
-  return { pid, startTime, bootId: await bootId() };
+  const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
+  const pid = Number.parseInt(line, 10);
+  const groupId = Number(fields[2]);
+  const [state, startTime] = [fields[0], fields[19]];
+  if (!(pid > 1) || !(groupId >= 0) || state === undefined || startTime === undefined || !/^\d+$/.test(startTime))
+    return undefined;
+  return { pid, state, groupId, startTime };
 }
 
 /** Whether the process that was recorded still runs. */
@@ -54,10 +65,10 @@ export function parseProcessIdentity(value: unknown): ProcessIdentity | undefine
   return { pid, startTime, bootId };
 }
 
-/** Sends a signal to a process and its group; false if it was gone. */
-export function signalGroup(pid: number, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+/** Sends a signal to a process group; false if it was gone. What we start leads its own group, so its pid is the group's id. */
+export function signalGroup(groupId: number, signal: 'SIGTERM' | 'SIGKILL'): boolean {
   try {
-    process.kill(-pid, signal);
+    process.kill(-groupId, signal);
     return true;
   } catch (error) {
     if (systemCode(error) === 'ESRCH') return false;

@@ -124,4 +124,35 @@ export const hostErrors = {
     impact: 'It stays until the next clean-up of this host; recovery points are not affected.',
     next: 'Read in the message what is left and what holds it. The host cleans up again by itself; remove by hand only what stays.',
   },
+  'host.export-conflict': {
+    retry: 'permanent',
+    cause: 'Two operations want to serve different things under one name on this host.',
+    impact: 'The new export was not declared; the one that has the name goes on.',
+    next: 'End the operation the message names, or start the new one again under another id.',
+  },
+  'host.export-not-ready': {
+    retry: 'transient',
+    cause:
+      'The process that should serve a disk does not answer: its program fails, what it reads from is away, or no supervisor runs.',
+    impact: 'The guest that was to run from it was not started. Guests that run already are not affected.',
+    next: 'If no supervisor runs, start the host agent. Otherwise read the log of the export in the exports directory of the live state.',
+  },
+  'host.export-not-stopped': {
+    retry: 'transient',
+    cause: 'A process that served a disk was to end and has not, mostly because no supervisor runs on this host.',
+    impact: 'It goes on serving until a supervisor ends it; nothing new is started for it.',
+    next: 'Start the host agent; its supervisor ends the process.',
+  },
+  'host.supervisor-running': {
+    retry: 'permanent',
+    cause: 'A second supervisor was started for the same live state.',
+    impact: 'The second one ended at once; the first goes on and nothing was started twice.',
+    next: 'Nothing, if one host agent runs. To replace the supervisor, end the first one; what it runs goes on meanwhile.',
+  },
+  'host.stale-epoch': {
+    retry: 'permanent',
+    cause: 'A clean-up was asked for with a list of live operations older than one this host has seen.',
+    impact: 'Nothing was removed, because the old list may not name operations started since.',
+    next: 'Nothing: the next clean-up carries a newer list. If this repeats, look whether two control planes manage this host.',
+  },
 } as const satisfies Catalogue;
