@@ -26,16 +26,21 @@ let root: string;
 /** Every process a test saw, to be ended whatever the test did: they outlive the supervisor on purpose. */
 let seen: Set<number>;
 
-beforeEach(async () => {
+async function freshState(): Promise<void> {
   root = (await openStateRoot(await scratchDirectory(), systemRandom)).path;
-  seen = new Set();
-  const [directory, pids] = [exportsDirectory(root), seen];
+  const directory = exportsDirectory(root);
   onTestFinished(async () => {
     for (const file of (await readdir(directory)).filter((name) => name.endsWith('.pid'))) {
-      pids.add(Number.parseInt(await readFile(join(directory, file), 'utf8'), 10));
+      seen.add(Number.parseInt(await readFile(join(directory, file), 'utf8'), 10));
     }
-    for (const pid of pids) if (!(await isGone(pid))) process.kill(pid, 'SIGKILL'); // its keeper then ends
+    // The keeper of a process that is gone ends by itself.
+    for (const pid of seen) if (!(await isGone(pid))) process.kill(pid, 'SIGKILL');
   });
+}
+
+beforeEach(async () => {
+  seen = new Set();
+  await freshState();
 });
 
 /** An nbdkit that serves 1 MiB of memory. */
@@ -249,7 +254,7 @@ describe('death of the supervisor', () => {
   test('killed -9 at any moment of a start, an export never runs twice', { timeout: 60_000 }, async () => {
     await assert(
       asyncProperty(integer({ min: 0, max: 40 }), async (delayMs) => {
-        root = (await openStateRoot(await scratchDirectory(), systemRandom)).path;
+        await freshState();
         await declareExport(root, disk('vda'));
         const first = superviseElsewhere();
         // The lock file is the first thing a start makes.

@@ -39,6 +39,8 @@ import { identifyProcess, parseStat, signalGroup, stillRuns, type ProcessIdentit
 import { findProgram, searchPath } from './programs.ts';
 import { giveToQemu } from './state.ts';
 
+/** A predecessor killed while it was starting a process: that holds its files for the moment between fork and exec. */
+const LOCK_WAIT_MS = 2000;
 /** Between looks at everything. New wishes are seen at once; this bounds how late a death is seen. */
 const SCAN_MS = 500;
 /** While something starts or stops. */
@@ -76,7 +78,7 @@ export interface SupervisorOptions {
 /** Runs until `signal`. Errors: `host.supervisor-running` if this host has one. */
 export async function runSupervisor(options: SupervisorOptions): Promise<void> {
   const { stateRoot, log, clock, signal } = options;
-  const lock = await takeLock(supervisorLockPath(stateRoot), { waitMs: 0, signal });
+  const lock = await takeLock(supervisorLockPath(stateRoot), { waitMs: LOCK_WAIT_MS, signal });
   if (lock === undefined)
     throw new LifeboatError('host.supervisor-running', `A supervisor runs for ${stateRoot} already`);
   let wake = Promise.withResolvers<void>();
