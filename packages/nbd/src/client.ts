@@ -32,8 +32,8 @@ interface Run {
 }
 
 const DEFAULT_TIMEOUT_MS = 60_000;
-/** Where larger requests stopped to read faster over a Unix socket. */
-const REQUEST_BYTES = 2 * 1024 * 1024;
+/** From qemu-nbd over a Unix socket, 2 MiB cost the server 20 % more CPU for the same bytes, 256 KiB cost us half as much again. */
+const REQUEST_BYTES = 1024 * 1024;
 /** Needs no payload, but a server may have to write the zeros, 16 requests at once, within the timeout. */
 const ZERO_REQUEST_BYTES = 8 * 1024 * 1024;
 /** Costs the server only a look into its maps. */
