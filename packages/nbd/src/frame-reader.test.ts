@@ -33,6 +33,11 @@ function expectedParts(steps: readonly Step[], stream: Uint8Array): (Uint8Array 
   });
 }
 
+/** toEqual takes seconds over some MiB. */
+function sameBytes(left: Uint8Array | undefined, right: Uint8Array | undefined): boolean {
+  return left && right ? Buffer.compare(left, right) === 0 : left === right;
+}
+
 describe('FrameReader', () => {
   const steps = fc.array(step, { minLength: 1, maxLength: 8 });
   const cuts = fc.array(fc.oneof(fc.integer({ min: 1, max: 50 }), fc.integer({ min: 1, max: 200_000 })), {
@@ -62,7 +67,9 @@ describe('FrameReader', () => {
           }
         }
         expect(reader.finished).toBe(true);
-        expect(given).toEqual(expectedParts(wanted, stream));
+        const same = expectedParts(wanted, stream).every((part, index) => sameBytes(part, given[index]));
+        expect(same).toBe(true);
+        expect(given).toHaveLength(wanted.length);
       }),
       { numRuns: 100 },
     );
