@@ -23,12 +23,12 @@ import {
 import { hex, KEYS, keySlotObject, SUPERBLOCK } from './format/names.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
-import { inlineOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
 import { DiskReader } from './read/disk-reader.ts';
 import { MapReader } from './read/map-reader.ts';
 import { PageReader } from './read/page-reader.ts';
 import { listPoints, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
+import { threadOpener } from './read/thread-opener.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
 import { createKeyFile, readKeyFile } from './seal/key-file.ts';
 import { unwrapBundle, wrapBundle, type Secret, type SecretBytes } from './seal/secret.ts';
@@ -44,7 +44,7 @@ export interface RepositoryDeps {
   readonly log?: Log;
   /** Where reading, compressing and encrypting of a backup runs: threads, unless a test says otherwise. */
   readonly sealer?: Sealer;
-  /** Where decrypting and decompressing runs when a point is read. */
+  /** Where decrypting and decompressing runs when a point is read: threads, unless a test says otherwise. */
   readonly opener?: BlobOpener;
   /** Memory of a writer; production never sets this. */
   readonly writerLimits?: WriterLimits;
@@ -139,7 +139,7 @@ export class Repository {
   constructor(input: { store: ObjectStore; superblock: Superblock; bundle: KeyBundle; deps: RepositoryDeps }) {
     const { store, superblock, deps } = input;
     const keyring = new Keyring(input.bundle);
-    const blobs = new BlobReader({ store, keyring, opener: deps.opener ?? inlineOpener() });
+    const blobs = new BlobReader({ store, keyring, opener: deps.opener ?? threadOpener() });
     this.#deps = deps;
     this.#core = {
       store,

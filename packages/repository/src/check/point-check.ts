@@ -20,6 +20,7 @@ import { packObject, type PackName } from '../format/names.ts';
 import { hashSealed, parsePack } from '../format/pack.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
 import { MapReader } from '../read/map-reader.ts';
+import { discard } from '../seal/discard.ts';
 import { readPackSet, type NeededPack } from '../read/pack-set-reader.ts';
 import type { Point } from '../read/point-reader.ts';
 
@@ -161,6 +162,7 @@ async function checkBytesOnce(core: Core, pack: PackName, signal: AbortSignal): 
       const found = hashSealed(bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
       if (!found.equals(hash)) slots.set(slot, `the ${lengthBytes} bytes at ${offsetBytes} do not have their hash`);
     }
+    discard(bytes);
     return slots.size > 0 ? { slots } : undefined;
   } catch (error) {
     const isDamage = hasCode(
@@ -245,7 +247,7 @@ class DiskCheck {
   async #open(chunk: number, place: BlobRef, signal: AbortSignal): Promise<void> {
     const exactBytes = this.#map.chunkBytes(chunk);
     try {
-      await this.#core.blobs.read(place, { kind: 'data', plain: { exactBytes } }, { signal });
+      discard(await this.#core.blobs.read(place, { kind: 'data', plain: { exactBytes } }, { signal }));
       this.#openedBytes += exactBytes;
     } catch (error) {
       if (!(error instanceof BlobDamage)) throw error;

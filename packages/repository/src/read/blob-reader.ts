@@ -14,6 +14,7 @@ import { describeRef, type BlobRef } from '../format/blob-ref.ts';
 import { hex, packObject, type PackName } from '../format/names.ts';
 import { decodePackHeader, HEADER_READ_BYTES, kindOf, type PackHeader, type PackKind } from '../format/pack.ts';
 import { packKey, type BlobOpening } from '../seal/blob-seal.ts';
+import { discard } from '../seal/discard.ts';
 import type { Keyring } from '../seal/keyring.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import type { BlobOpener } from './blob-opener.ts';
@@ -102,7 +103,9 @@ export class BlobReader {
         slot: ref.slot,
         plain: expected.plain,
       };
-      return await this.#opener.open(opening, sealed);
+      const opened = await this.#opener.open(opening, sealed);
+      discard(sealed);
+      return opened;
     } catch (error) {
       // Gone, cut short or unreadable sectors are damage of this blob; a store that is not there at all is not.
       if (!hasCode(error, 'repository.object-missing', 'repository.object-damaged', 'repository.store-failed'))

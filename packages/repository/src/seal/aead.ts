@@ -1,6 +1,8 @@
 /** AES-256-GCM, 12-byte nonce, 16-byte tag behind the ciphertext. A key is used for one object; the nonce counts within it. */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 
+import { discard } from './discard.ts';
+
 export const TAG_BYTES = 16;
 /** Nonce counter of what is not a numbered blob: the table of contents of a pack. */
 export const TOC_COUNTER = 0xffff_ffff;
@@ -31,7 +33,9 @@ export function sealInPlace({ key, counter, additionalData }: Seal, region: Uint
   const cipher = createCipheriv('aes-256-gcm', key, nonce(counter));
   cipher.setAAD(additionalData);
   const plainBytes = region.length - TAG_BYTES;
-  region.set(cipher.update(region.subarray(0, plainBytes)));
+  const body = cipher.update(region.subarray(0, plainBytes));
+  region.set(body);
+  discard(body);
   cipher.final();
   region.set(cipher.getAuthTag(), plainBytes);
 }

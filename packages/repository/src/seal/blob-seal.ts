@@ -13,6 +13,7 @@ import { damaged } from '../format/frame.ts';
 import { open, TAG_BYTES, TOC_COUNTER, type Seal } from './aead.ts';
 import { CODECS, type Compression } from './codec.ts';
 import { deriveKey, u32 } from './derive.ts';
+import { discard } from './discard.ts';
 
 /** Bytes a sealed blob has beside its payload: the codec in front, the tag behind. */
 export const BLOB_OVERHEAD_BYTES = 1 + TAG_BYTES;
@@ -103,6 +104,7 @@ export function openBlob(
   if (inside[0] === CODECS.raw) plain = payload;
   else if (inside[0] === CODECS.zstd) plain = compression.decompress(payload, limit);
   else return { failure: `codec ${inside[0]} is unknown` };
+  if (plain !== payload) discard(inside);
   if (!plain) return { failure: 'it does not decompress' };
   if ('exactBytes' in opening.plain && plain.length !== opening.plain.exactBytes) {
     return { failure: `it has ${plain.length} bytes instead of ${opening.plain.exactBytes}` };

@@ -1,8 +1,8 @@
 import { MiB } from '@lifeboat/foundation/units';
 
 /**
- * What bounds a writer's memory. With N lanes: N x 2 stripes, (N + 2) pack buffers, one page buffer; for two lanes
- * 2 x 2 x 8 + 4 x 32 + 4 = 164 MiB beside the process itself. Tests make them tiny.
+ * What bounds a writer's memory. With N lanes: N x 2 stripes, (N + 1) pack buffers, one page buffer; for two lanes
+ * 2 x 2 x 4 + 3 x 32 + 4 = 116 MiB beside the process itself. Tests make them tiny.
  */
 export interface WriterLimits {
   /** Chunks a lane reads and hashes at once. */
@@ -17,13 +17,13 @@ export interface WriterLimits {
   readonly pagePackBytes: number;
 }
 
-export const STRIPE_BYTES = 8 * MiB;
+export const STRIPE_BYTES = 4 * MiB;
 
 export function defaultWriterLimits(chunkSizeBytes: number): WriterLimits {
   return {
     stripeChunks: Math.min(64, Math.max(1, Math.floor(STRIPE_BYTES / chunkSizeBytes))),
     packBytes: 32 * MiB,
-    spareBuffers: 2,
+    spareBuffers: 1,
     waitingLeaves: 512,
     pagePackBytes: 4 * MiB,
   };

@@ -35,6 +35,7 @@ import {
   type BlobPayload,
 } from '../seal/blob-seal.ts';
 import { CODECS, pays, type Compression } from '../seal/codec.ts';
+import { discard } from '../seal/discard.ts';
 
 /** Who seals a pack: a writer session (data), or a machine (maps and pack sets). */
 export interface PackOwner {
@@ -100,6 +101,7 @@ export class PackBuilder {
     const stored = this.#buffer.subarray(offsetBytes + 1, offsetBytes + 1 + payload.length);
     this.#blobs.push({ id, codec, plainBytes: plain.length, payload: stored, offsetBytes });
     this.#end += lengthBytes;
+    if (packed !== plain) discard(packed);
     return { slot: this.#blobs.length - 1, offsetBytes, lengthBytes };
   }
 
@@ -159,6 +161,7 @@ export class PackBuilder {
         this.#compression,
       );
       if ('failure' in opened) throw mismatch(`blob ${slot}: ${opened.failure}`);
+      discard(opened.plain);
     }
     return layout.name;
   }

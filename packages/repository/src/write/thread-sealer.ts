@@ -15,6 +15,8 @@ import { fromWire, type Answers, type Request, type Response, type ThreadData } 
 
 /** More threads than this would not stay below 400 MB with packs of 32 MiB (docs/format.md, "Memory of a writer"). */
 const MAX_THREADS = 4;
+/** A thread's own objects are few; bulk data lies outside the heap. A small young generation keeps it resident-small. */
+const THREAD_HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 256 };
 /** A thread that does not end after its source was closed is ended. */
 const CLOSE_TIMEOUT_MS = 10_000;
 
@@ -48,7 +50,7 @@ class ThreadLane implements SealingLane {
   }
 
   private constructor(entry: URL, data: ThreadData) {
-    this.#worker = new Worker(entry, { workerData: data });
+    this.#worker = new Worker(entry, { workerData: data, resourceLimits: THREAD_HEAP });
     this.#worker.on('message', (response: Response) => {
       const waiting = this.#waiting.get(response.id);
       this.#waiting.delete(response.id);
