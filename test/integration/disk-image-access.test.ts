@@ -2,24 +2,32 @@
 import { spawn } from 'node:child_process';
 import { open, readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { assert, asyncProperty, integer } from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { MiB } from '@lifeboat/foundation/units';
-import { killRecorded, runTool } from '@lifeboat/host/children';
+import { parseOpId } from '@lifeboat/foundation/ids';
+import { systemRandom } from '@lifeboat/foundation/random';
+import { KiB, MiB } from '@lifeboat/foundation/units';
+import { runTool } from '@lifeboat/host/children';
 import { serveDiskImage } from '@lifeboat/host/disk-image-server';
 import { attachedLoops, detachRecordedLoops, loopDevice } from '@lifeboat/host/loop-device';
-import { isMounted, mountFilesystem, mountsBeneath, unmount } from '@lifeboat/host/mounts';
+import { isMounted, mountFilesystem, mountsBeneath } from '@lifeboat/host/mounts';
+import { openOperation } from '@lifeboat/host/operation';
+import { reap } from '@lifeboat/host/reaper';
+import { openStateRoot } from '@lifeboat/host/state';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
-import { eventually, moduleUrl, startVictim } from '@lifeboat/host/testing/victim';
+import { eventually, moduleUrl, startVictim, type Victim } from '@lifeboat/host/testing/victim';
 
 const { signal } = new AbortController();
 const timeoutMs = 60_000;
+const opId = parseOpId('look-1');
 const START = 2 * MiB;
-const SIZE = 32 * MiB;
+/** Odd, so that no device of another test is taken for ours. */
+const SIZE = 32 * MiB + 28 * KiB;
 
 const run = async (command: string, ...args: string[]): Promise<string> =>
   (await runTool(command, args, { timeoutMs })).stdout;
 
-/** A disk of 40 MiB with an ext4 filesystem of 32 MiB at 2 MiB that holds the file `hello`. */
+/** A disk of 40 MiB with an ext4 filesystem of 32 MiB at 2 MiB in a somewhat larger volume that holds the file `hello`. */
 async function diskWithExt4(directory: string): Promise<string> {
   const path = join(directory, 'disk.raw');
   const tree = join(directory, 'tree');
@@ -153,33 +161,86 @@ describe('a disk image as a file, a device and a filesystem', () => {
 });
 
 describe('kill -9 in the middle', () => {
-  test('what is left of server, loop device and mount can be taken away', async () => {
-    const directory = await scratchDirectory();
-    const base = await diskWithExt4(directory);
-    const victim = startVictim(`
+  /** An operation that serves, attaches and mounts a disk image, step by step, and says where it is. */
+  const operator = (root: string, base: string): Victim =>
+    startVictim(`
+      import { openOperation } from ${moduleUrl('operation.ts')};
       import { serveDiskImage } from ${moduleUrl('disk-image-server.ts')};
       import { loopDevice } from ${moduleUrl('loop-device.ts')};
       import { mountFilesystem } from ${moduleUrl('mounts.ts')};
-      const directory = ${JSON.stringify(directory)};
-      const server = await serveDiskImage(${JSON.stringify(overlayOver(base, directory))}, { signal: new AbortController().signal });
-      const loop = await loopDevice({ ...${JSON.stringify(loopOf('', directory))}, path: server.fusePath });
+      const { signal } = new AbortController();
+      console.log('up');
+      const operation = await openOperation({ stateRoot: ${JSON.stringify(root)}, opId: '${opId}', intent: 'look', signal });
+      const { directory } = operation;
+      const image = { kind: 'overlay', path: directory + '/o.qcow2', clusterSizeBytes: 65536,
+        backing: { path: ${JSON.stringify(base)}, format: 'raw' } };
+      const server = await serveDiskImage({ image, fuse: { writable: true }, directory, name: 'd' }, { signal });
+      const loop = await loopDevice({ ...${JSON.stringify(loopOf('', ''))}, directory, path: server.fusePath });
       await mountFilesystem({ device: loop.path, type: 'ext4', readOnly: false, directory, name: 'root' });
       console.log(loop.path);`);
-    const device = await victim.nextLine();
-    expect(device).toMatch(/^\/dev\/loop\d+$/);
-    await victim.kill();
-    const left = await mountsBeneath(directory);
-    expect(left.map(({ type }) => type)).toEqual(['fuse', 'ext4']);
 
-    // The order of the reaper: filesystems, devices, served files.
-    await unmount(join(directory, 'root.mnt'));
-    expect(await detachRecordedLoops(directory)).toEqual([{ name: 'root', device, outcome: 'detached' }]);
-    await unmount(join(directory, 'd.disk'));
-    await eventually('the server is gone', async () =>
-      (await killRecorded(directory)).every(({ outcome }) => outcome === 'gone'),
+  async function stateWithDisk() {
+    const scratch = await scratchDirectory();
+    const state = await openStateRoot(join(scratch, 's'), systemRandom);
+    return { base: await diskWithExt4(scratch), root: state.path, hostId: state.hostId };
+  }
+
+  /** Nothing of the state is mounted, attached or running. */
+  async function expectNothingLeft(root: string): Promise<void> {
+    expect(await mountsBeneath(root)).toEqual([]);
+    // Not by the file's name: a device on a FUSE file that was unmounted lazily shows none.
+    const ours = (await attachedLoops()).filter((loop) => loop.offsetBytes === START && loop.sizeLimitBytes === SIZE);
+    expect(ours).toEqual([]);
+    // Names of processes end after 15 letters.
+    const args = ['--exact', '--list-full', 'qemu-storage-daemon'.slice(0, 15)];
+    expect((await runTool('pgrep', args, { timeoutMs, okCodes: [0, 1] })).stdout).not.toContain(root);
+  }
+
+  // After a second the kernel does not know any more which file a loop device on dead FUSE has.
+  test.each([0, 1500])(
+    'the next attempt, %i ms later, finds everything taken away and starts afresh',
+    async (afterMs) => {
+      const { root, base } = await stateWithDisk();
+      const victim = operator(root, base);
+      expect(await victim.nextLine()).toBe('up');
+      const device = await victim.nextLine();
+      expect(device).toMatch(/^\/dev\/loop\d+$/);
+      await victim.kill();
+      expect((await mountsBeneath(root)).map(({ type }) => type)).toEqual(['fuse', 'ext4']);
+      await new Promise((resolve) => setTimeout(resolve, afterMs));
+      const operation = await openOperation({ stateRoot: root, opId, intent: 'look', signal });
+      expect(operation.leftovers.map(({ kind, name, gone }) => [kind, name, gone])).toEqual([
+        ['child', 'd', true],
+        ['mount', join(operation.directory, 'root.mnt'), true],
+        ['loop', 'root', true],
+        ['mount', join(operation.directory, 'd.disk'), true],
+      ]);
+      expect(operation.leftovers[2]?.detail).toBe(`detached, ${device}`);
+      await expectNothingLeft(root);
+      await operation.close({ remove: true });
+    },
+  );
+
+  test('at any moment, the reaper leaves nothing', { timeout: 120_000 }, async () => {
+    await assert(
+      asyncProperty(integer({ min: 0, max: 700 }), async (delayMs) => {
+        const { root, base, hostId } = await stateWithDisk();
+        const victim = operator(root, base);
+        expect(await victim.nextLine()).toBe('up');
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        await victim.kill();
+        const round = (epoch: number) =>
+          reap({ stateRoot: root, hostId, reapables: [], liveOps: new Set(), epoch, now: Date.now() });
+        // A child that dies with its parent may hold what it inherited for a moment longer.
+        let epoch = 0;
+        await eventually('everything is removed', async () =>
+          (await round(++epoch)).every(({ outcome }) => outcome === 'removed'),
+        );
+        expect(await readdir(join(root, 'ops'))).toEqual([]);
+        await expectNothingLeft(root);
+      }),
+      { numRuns: 8 },
     );
-    expect(await mountsBeneath(directory)).toEqual([]);
-    expect((await attachedLoops()).map((loop) => loop.device)).not.toContain(device);
   });
 
   test('a loop device that serves another file by now is left alone; a damaged record is kept', async () => {
@@ -189,7 +250,8 @@ describe('kill -9 in the middle', () => {
     const other = (await run('losetup', '--find', '--show', path)).trim();
     onTestFinished(async () => void (await run('losetup', '--detach', other)));
     const { ino } = await stat(path);
-    const record = { device: other, fileDevice: '1:1', inode: ino, offsetBytes: 0, sizeLimitBytes: 0 };
+    const file = { fileDevice: '1:1', inode: ino };
+    const record = { device: other, path, file, offsetBytes: 0, sizeLimitBytes: 0 };
     await writeFile(join(directory, 'a.loop'), JSON.stringify(record));
     await writeFile(join(directory, 'b.loop'), JSON.stringify({ ...record, device: '/dev/vda' }));
     await writeFile(join(directory, 'c.loop'), '{');

@@ -7,7 +7,7 @@
  * Killed anywhere between 2 and 5, the record leads to the device; it is only detached if what is attached to it
  * is still exactly what the record says.
  */
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError, hasCode } from '@lifeboat/foundation/errors';
@@ -23,12 +23,24 @@ const RECORD_SUFFIX = '.loop';
 
 interface LoopRecord {
   readonly device: string;
-  /** `major:minor` of the filesystem the file is on. */
-  readonly fileDevice: string;
-  readonly inode: number;
+  /** Resolved, as the kernel shows it. */
+  readonly path: string;
+  readonly file: FileIdentity;
   readonly offsetBytes: number;
   /** 0: to the end of the file. */
   readonly sizeLimitBytes: number;
+}
+
+interface FileIdentity {
+  /** `major:minor` of the filesystem the file is on. */
+  readonly fileDevice: string;
+  readonly inode: number;
+}
+
+/** What is attached now. */
+interface AttachedLoop extends Omit<LoopRecord, 'file'> {
+  /** Undefined if the kernel cannot ask the file: a second after its FUSE server died (seen with 6.18). */
+  readonly file: FileIdentity | undefined;
 }
 
 export interface LoopOptions {
@@ -52,7 +64,9 @@ export interface LoopDevice {
 /** A run of a file as a block device. Needs root. */
 export async function loopDevice(options: LoopOptions): Promise<LoopDevice> {
   const { path, offsetBytes, sizeLimitBytes } = options;
-  const file = await stat(path);
+  const resolved = await realpath(path);
+  const { dev, ino } = await stat(resolved);
+  const file = { fileDevice: deviceNumber(dev), inode: ino };
   const recordPath = join(options.directory, `${options.name}${RECORD_SUFFIX}`);
   const args = [
     '-o',
@@ -64,7 +78,7 @@ export async function loopDevice(options: LoopOptions): Promise<LoopDevice> {
   for (let race = 0; race < MAX_RACES; race++) {
     options.signal?.throwIfAborted();
     const device = (await losetup(['--find'])).trim();
-    const record = { device, fileDevice: deviceNumber(file.dev), inode: file.ino, offsetBytes, sizeLimitBytes };
+    const record = { device, path: resolved, file, offsetBytes, sizeLimitBytes };
     await writeDurably(recordPath, JSON.stringify(record));
     try {
       await losetup([...args, '--', device, path]);
@@ -131,28 +145,30 @@ async function detachIfOurs(record: LoopRecord): Promise<'detached' | 'gone' | '
   });
 }
 
-function isSame(a: LoopRecord, b: LoopRecord): boolean {
-  return (
-    a.inode === b.inode &&
-    a.fileDevice === b.fileDevice &&
-    a.offsetBytes === b.offsetBytes &&
-    a.sizeLimitBytes === b.sizeLimitBytes
-  );
+/** By inode, which no renaming fools; by path only where the kernel does not know the inode any more. */
+function isSame(now: AttachedLoop, record: LoopRecord): boolean {
+  if (now.offsetBytes !== record.offsetBytes || now.sizeLimitBytes !== record.sizeLimitBytes) return false;
+  if (now.file === undefined) return now.path === record.path;
+  return now.file.inode === record.file.inode && now.file.fileDevice === record.file.fileDevice;
 }
 
 /** Every attached loop device of the host. */
-export async function attachedLoops(): Promise<LoopRecord[]> {
-  const columns = 'NAME,BACK-INO,BACK-MAJ:MIN,OFFSET,SIZELIMIT';
+export async function attachedLoops(): Promise<AttachedLoop[]> {
+  const columns = 'NAME,BACK-FILE,BACK-INO,BACK-MAJ:MIN,OFFSET,SIZELIMIT';
   const text = await losetup(['--list', '--json', '--output', columns]);
-  if (text.trim() === '') return []; // losetup prints nothing at all when there is none
-  const { loopdevices } = JSON.parse(text) as { loopdevices: Record<string, string | number>[] };
-  return loopdevices.map((row) => ({
-    device: String(row['name']),
-    fileDevice: String(row['back-maj:min']).trim(),
-    inode: Number(row['back-ino']),
-    offsetBytes: Number(row['offset']),
-    sizeLimitBytes: Number(row['sizelimit']),
-  }));
+  if (text.trim() === '') return []; // some versions print nothing at all when there is none
+  const { loopdevices } = JSON.parse(text) as { loopdevices: Record<string, string | number | null>[] };
+  return loopdevices.map((row) => {
+    const [inode, fileDevice] = [row['back-ino'], row['back-maj:min']];
+    const known = inode !== null && inode !== undefined && fileDevice !== null && fileDevice !== undefined;
+    return {
+      device: String(row['name']),
+      path: String(row['back-file']),
+      file: known ? { inode: Number(inode), fileDevice: String(fileDevice).trim() } : undefined,
+      offsetBytes: Number(row['offset']),
+      sizeLimitBytes: Number(row['sizelimit']),
+    };
+  });
 }
 
 async function readLoopRecord(path: string): Promise<LoopRecord | undefined> {
@@ -164,13 +180,14 @@ async function readLoopRecord(path: string): Promise<LoopRecord | undefined> {
     throw error;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const record = value as Record<string, unknown>;
-  const { device, fileDevice } = record;
-  const numbers = ['inode', 'offsetBytes', 'sizeLimitBytes'].map((key) => record[key]);
-  if (typeof device !== 'string' || !/^\/dev\/loop\d+$/.test(device) || typeof fileDevice !== 'string')
-    return undefined;
-  if (!numbers.every((number) => Number.isSafeInteger(number))) return undefined;
-  return record as unknown as LoopRecord;
+  const { device, path: filePath, file, offsetBytes, sizeLimitBytes } = value as Partial<LoopRecord>;
+  const sound =
+    typeof device === 'string' &&
+    /^\/dev\/loop\d+$/.test(device) &&
+    typeof filePath === 'string' &&
+    typeof file?.fileDevice === 'string' &&
+    [file.inode, offsetBytes, sizeLimitBytes].every((number) => Number.isSafeInteger(number));
+  return sound ? (value as LoopRecord) : undefined;
 }
 
 async function losetup(args: readonly string[]): Promise<string> {
