@@ -1,25 +1,20 @@
 /**
- * Child processes that never outlive their purpose.
+ * Child processes that never outlive their purpose: tools that run to their end, and servers that run as long as we do.
+ * The kernel ends both when we end, however we end (bound-process.ts).
  *
- *   node (main thread) ── setpriv --pdeathsig KILL ── sh (is that parent still mine?) ── exec program
+ * A long-lived child leaves `<name>.pid` (pid, start time, boot) in its operation's directory, so that the next attempt
+ * and the reaper end it should that ever fail.
  *
- * 1. The kernel kills a child when the thread that spawned it ends, also by kill -9. The thread, not the process:
- *    hence the main thread only.
- * 2. A parent that dies between fork and setpriv's prctl would go unnoticed, so a line of shell compares the parent's
- *    pid after the prctl and ends if it changed.
- * 3. A long-lived child leaves `<name>.pid` (pid, start time, boot) in its operation's directory, so that the next
- *    attempt and the reaper end it should the two above ever fail.
- *
- * Not guaranteed: grandchildren are killed by `stop`, a timeout or an abort (the whole process group), but not by the
- * parent's death; and between reading a start time and the signal a pid could in theory be reused (Node has no pidfd).
+ * Not guaranteed: grandchildren are killed by `stop`, a timeout or an abort (the whole process group), but not by our
+ * death; and between reading a start time and the signal a pid could in theory be reused (Node has no pidfd).
  */
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isMainThread } from 'node:worker_threads';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
+import { ended, environment, kill, spawnBound, type ChildExit } from './bound-process.ts';
 import { CappedLog } from './capped-log.ts';
 import { readRecord, removeIfThere, writeDurably } from './durable-file.ts';
 import {
@@ -29,7 +24,6 @@ import {
   stillRuns,
   type ProcessIdentity,
 } from './process-identity.ts';
-import { findProgram, searchPath } from './programs.ts';
 
 const DEFAULT_OUTPUT_BYTES = 4 * MiB;
 const STDERR_TAIL_BYTES = 4096;
@@ -37,8 +31,6 @@ const DEFAULT_LOG_BYTES = 4 * MiB;
 const DEFAULT_GRACE_MS = 5000;
 /** From KILL to gone. Longer means a process stuck in the kernel (state D), which no signal ends. */
 const KILL_LIMIT_MS = 10_000;
-/** How long output may stay open after its program ended, held by a grandchild, before it is cut off. */
-const DRAIN_LIMIT_MS = 2000;
 const GONE_POLL_MS = 10;
 const PID_SUFFIX = '.pid';
 
@@ -149,11 +141,6 @@ export interface ChildOptions {
   readonly cwd?: string;
   /** Of output kept on disk; the newest stays. Default 4 MiB. */
   readonly logLimitBytes?: number;
-}
-
-export interface ChildExit {
-  readonly code: number | null;
-  readonly signal: string | null;
 }
 
 /** A long-lived child that dies with this process. */
@@ -294,67 +281,6 @@ async function killProcess(identity: ProcessIdentity, name: string): Promise<Rec
     await systemClock.sleep(GONE_POLL_MS);
   }
   return 'killed';
-}
-
-// `$0` is the pid of the parent that must still be ours once the death signal is set; 125 is env(1)'s "could not run".
-const STILL_MINE = '[ "$PPID" = "$0" ] || exit 125; exec "$@"';
-
-/** Spawns a process in its own group that the kernel kills when this thread ends. */
-async function spawnBound(command: string, args: readonly string[], options: SpawnOptions): Promise<ChildProcess> {
-  if (!isMainThread) {
-    throw new LifeboatError(
-      'internal.bug',
-      `'${command}' was to be started from a worker thread; its death signal would follow that thread`,
-    );
-  }
-  const env = options.env ?? process.env;
-  const setpriv = await findProgram('setpriv', env);
-  const program = await findProgram(command, env);
-  const bound = ['--pdeathsig', 'KILL', '--', 'sh', '-c', STILL_MINE, String(process.pid), program, ...args];
-  const child = spawn(setpriv, bound, { ...options, detached: true });
-  await new Promise<void>((resolve, reject) => {
-    child.once('spawn', resolve);
-    child.once('error', (cause) => {
-      reject(
-        new LifeboatError('host.tool-failed', `'${command}' could not be started: ${cause.message}`, {
-          cause,
-          context: { command },
-        }),
-      );
-    });
-  });
-  // Later errors are failed signals to a child that is gone; `exit` is what we go by.
-  child.on('error', () => {});
-  return child;
-}
-
-function environment(options: { env?: Readonly<Record<string, string>>; cwd?: string }): SpawnOptions {
-  return {
-    env: { ...process.env, LC_ALL: 'C', PATH: searchPath(process.env), ...options.env },
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-  };
-}
-
-function kill(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): void {
-  // Once Node has reaped it the pid may belong to somebody else.
-  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) signalGroup(child.pid, signal);
-}
-
-/** Resolves when the child has ended and its output is read, or is held open by a grandchild past the limit. */
-function ended(child: ChildProcess): Promise<ChildExit> {
-  return new Promise((resolve) => {
-    child.once('exit', (code, signal) => {
-      const cutOff = setTimeout(() => {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
-        resolve({ code, signal });
-      }, DRAIN_LIMIT_MS);
-      child.once('close', () => {
-        clearTimeout(cutOff);
-        resolve({ code, signal });
-      });
-    });
-  });
 }
 
 async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | undefined> {

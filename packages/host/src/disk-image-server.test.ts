@@ -107,6 +107,20 @@ describe('serveDiskImage over NBD', () => {
     expect(await run('qemu-io', '-r', '-f', 'raw', ...reads, uri(again))).toBe('');
   });
 
+  test("a socket meant for QEMU belongs to QEMU's account, another one to us", async () => {
+    const directory = await scratchDirectory();
+    const path = await rawImage(directory);
+    const image = { kind: 'image', path, format: 'raw', readOnly: true } as const;
+    const { stdout } = await runTool('getent', ['passwd', 'libvirt-qemu'], { timeoutMs, okCodes: [0, 2] });
+    const qemuUid = process.getuid?.() === 0 && stdout !== '' ? Number(stdout.split(':')[2]) : process.getuid?.();
+    for (const forQemu of [true, false]) {
+      const server = await serveDiskImage({ image, nbd: { writable: false, forQemu }, directory, name: 'd' }, context);
+      onTestFinished(() => server.stop());
+      expect((await stat(server.nbdSocketPath as string)).uid).toBe(forQemu ? qemuUid : process.getuid?.());
+      await server.stop();
+    }
+  });
+
   test('a dead attempt leaves a socket; the next one starts all the same', async () => {
     const directory = await scratchDirectory();
     const path = await rawImage(directory);
