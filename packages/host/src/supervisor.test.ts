@@ -2,7 +2,7 @@ import { readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert, asyncProperty, integer } from 'fast-check';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { systemClock } from '@lifeboat/foundation/clock';
+import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { parseOpId } from '@lifeboat/foundation/ids';
 import { jsonLog, silentLog } from '@lifeboat/foundation/log';
 import { systemRandom } from '@lifeboat/foundation/random';
@@ -65,12 +65,19 @@ async function running(): Promise<number[]> {
   return pids;
 }
 
+/** Pauses and limits pass ten times as fast. */
+const hastyClock: Clock = {
+  nowMs: () => systemClock.nowMs(),
+  monotonicMs: () => systemClock.monotonicMs() * 10,
+  sleep: (ms, signal) => systemClock.sleep(ms / 10, signal),
+};
+
 /** A supervisor in this process; ends with the test. Its log lines are collected. */
-function supervise(): { stop: () => Promise<void>; lines: string[] } {
+function supervise(clock = systemClock): { stop: () => Promise<void>; lines: string[] } {
   const abort = new AbortController();
   const lines: string[] = [];
   const log = jsonLog((line) => lines.push(line));
-  const running = runSupervisor({ stateRoot: root, log, clock: systemClock, signal: abort.signal });
+  const running = runSupervisor({ stateRoot: root, log, clock, signal: abort.signal });
   const stop = async (): Promise<void> => {
     abort.abort();
     await running;
@@ -168,12 +175,12 @@ describe('deaths', () => {
   });
 
   test('one that cannot start is tried with growing pauses, and the waiter learns why', async () => {
-    const { lines } = supervise();
+    const { lines } = supervise(hastyClock);
     await declareExport(root, disk('bad', { args: ['--foreground', 'no-such-plugin'] }));
     await declareExport(root, disk('missing', { command: 'no-such-program' }));
     await declareExport(root, disk('good'));
     await ready('good');
-    const failing = waitExportReady(root, 'bad', { timeoutMs: 2500 });
+    const failing = waitExportReady(root, 'bad', { timeoutMs: 800 });
     await expect(failing).rejects.toMatchObject({ code: 'host.export-not-ready', retry: 'transient' });
     await expect(failing).rejects.toThrow(/exit code 1; the supervisor runs/);
     const pauses = lines
@@ -188,7 +195,7 @@ describe('deaths', () => {
   });
 
   test('one that ignores TERM is killed', { timeout: 20_000 }, async () => {
-    supervise();
+    supervise(hastyClock);
     const script = 'trap "" TERM; nbdkit --foreground --unix "$0" memory 1M & while :; do sleep 1; done';
     const declared = disk('vda');
     await declareExport(root, { ...declared, command: 'sh', args: ['-c', script, declared.socketPath] });
