@@ -19,11 +19,6 @@ import { findProgram, searchPath } from './programs.ts';
 /** How long output may stay open after its program ended, held by a grandchild, before it is cut off. */
 const DRAIN_LIMIT_MS = 2000;
 
-export interface ChildExit {
-  readonly code: number | null;
-  readonly signal: string | null;
-}
-
 // `$0` is the pid of the parent that must still be ours once the death signal is set; 125 is env(1)'s "could not run".
 const STILL_MINE = '[ "$PPID" = "$0" ] || exit 125; exec "$@"';
 
@@ -73,7 +68,7 @@ export function kill(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): void {
 }
 
 /** Resolves when the child has ended and its output is read, or is held open by a grandchild past the limit. */
-export function ended(child: ChildProcess): Promise<ChildExit> {
+export function ended(child: ChildProcess): Promise<{ code: number | null; signal: string | null }> {
   return new Promise((resolve) => {
     child.once('exit', (code, signal) => {
       const cutOff = setTimeout(() => {

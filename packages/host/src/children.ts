@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
-import { ended, environment, kill, spawnBound, type ChildExit } from './bound-process.ts';
+import { ended, environment, kill, spawnBound } from './bound-process.ts';
 import { CappedLog } from './capped-log.ts';
 import { readRecord, removeIfThere, writeDurably } from './durable-file.ts';
 import {
@@ -141,6 +141,11 @@ export interface ChildOptions {
   readonly cwd?: string;
   /** Of output kept on disk; the newest stays. Default 4 MiB. */
   readonly logLimitBytes?: number;
+}
+
+export interface ChildExit {
+  readonly code: number | null;
+  readonly signal: string | null;
 }
 
 /** A long-lived child that dies with this process. */
