@@ -28,8 +28,14 @@ export interface Engine {
 
 // ---------------------------------------------------------------- capture
 
-export interface CaptureInput {
+/** What every verb with an operation directory takes. */
+export interface OperationInput {
   readonly opId: OpId;
+  /** Where a host entity admits operations: its count at the admission, for the reaper. */
+  readonly epoch?: number;
+}
+
+export interface CaptureInput extends OperationInput {
   /** UUID or name of the machine. */
   readonly machine: string;
 }
@@ -115,8 +121,7 @@ export interface RestoredDisk {
   readonly sizeBytes: number;
 }
 
-export interface BootTestInput {
-  readonly opId: OpId;
+export interface BootTestInput extends OperationInput {
   readonly machine: string;
   /** A point boots straight from the repository; restored disks boot through a throw-away overlay and stay as they are. */
   readonly source:
@@ -160,8 +165,7 @@ export interface BootTestSummary {
 
 // ---------------------------------------------------------------- restore and redeploy
 
-export interface RestoreInput {
-  readonly opId: OpId;
+export interface RestoreInput extends OperationInput {
   readonly machine: string;
   /** Newest when absent. */
   readonly pointId?: PointId;
@@ -179,8 +183,7 @@ export interface RestoreSummary {
   readonly durationMs: number;
 }
 
-export interface RedeployInput {
-  readonly opId: OpId;
+export interface RedeployInput extends OperationInput {
   readonly pointId: PointId;
   readonly machine: string;
   readonly disks: readonly RestoredDisk[];
@@ -209,8 +212,7 @@ export interface RedeploySummary extends RedeployPlanSummary {
   readonly journalPath: string;
 }
 
-export interface CompareFilesInput {
-  readonly opId: OpId;
+export interface CompareFilesInput extends OperationInput {
   readonly machine: string;
   readonly pointId: PointId;
   readonly disks: readonly RestoredDisk[];
@@ -224,8 +226,7 @@ export interface CompareFilesSummary {
   readonly durationMs: number;
 }
 
-export interface DefineInput {
-  readonly opId: OpId;
+export interface DefineInput extends OperationInput {
   readonly name: string;
   readonly machine: string;
   readonly pointId: PointId;

@@ -1,3 +1,77 @@
 import type { Catalogue } from './entry.ts';
 
-export const engineErrors = {} as const satisfies Catalogue;
+export const engineErrors = {
+  'engine.no-disk': {
+    retry: 'permanent',
+    cause: 'The machine has no disk of a kind that can be backed up (CD-ROMs, floppies and empty drives do not count).',
+    impact: 'Nothing was backed up.',
+    next: 'Look at the machine with `virsh domblklist MACHINE`; give it a file or block disk, or name another machine.',
+  },
+  'engine.machine-busy': {
+    retry: 'transient',
+    cause: 'A backup job runs on the machine already; a hypervisor runs one at a time.',
+    impact: 'This backup did not begin. The job that runs is not touched.',
+    next: 'Wait for it to end, or end it with the program that began it (`virsh domjobinfo MACHINE` shows it), then start again.',
+  },
+  'engine.no-such-point': {
+    retry: 'permanent',
+    cause:
+      'The machine or the recovery point is not in this repository: a typing error, another repository, or never backed up.',
+    impact: 'Nothing was started.',
+    next: '`lifeboat points` lists what is there.',
+  },
+  'engine.ambiguous-machine': {
+    retry: 'permanent',
+    cause: 'Several machines had the same name when they were backed up.',
+    impact: 'Nothing was started, because the wrong one could have been meant.',
+    next: 'Name the machine by its id; `lifeboat points` shows it.',
+  },
+  'engine.newer-point': {
+    retry: 'permanent',
+    cause: 'The recovery point was written by a newer release of Lifeboat than this one.',
+    impact: 'This release does not use the point; the point itself is not affected.',
+    next: 'Use the newer release.',
+  },
+  'engine.target-exists': {
+    retry: 'permanent',
+    cause: 'There is a file already where a disk would be restored to.',
+    impact: 'Nothing was written; the file is not touched.',
+    next: 'Choose another name or directory, or move the file away yourself.',
+  },
+  'engine.target-too-small': {
+    retry: 'permanent',
+    cause: 'The target is smaller than the disk in the recovery point.',
+    impact: 'Nothing was written.',
+    next: 'Choose a target at least as large as the message says.',
+  },
+  'engine.target-in-use': {
+    retry: 'permanent',
+    cause: 'The target device is mounted, or something on this host holds it.',
+    impact: 'Nothing was written.',
+    next: 'Check that it is the right device (`lsblk`), unmount or release it, then restore again.',
+  },
+  'engine.target-incomplete': {
+    retry: 'permanent',
+    cause: 'A restore onto the target was cut off.',
+    impact: 'The target holds a part of the disk and must not be used; the recovery point is not affected.',
+    next: 'Restore again onto the same target.',
+  },
+  'engine.export-failed': {
+    retry: 'transient',
+    cause: 'The process that serves a recovery point to the hypervisor did not start or ended early.',
+    impact: 'The boot test or comparison did not happen; the recovery point is not affected.',
+    next: 'Read the log named in the message; then start again.',
+  },
+  'engine.bad-ready-pattern': {
+    retry: 'permanent',
+    cause: 'The pattern that says when a guest is ready is not a regular expression.',
+    impact: 'Nothing was started.',
+    next: 'Correct the pattern; plain text such as "login:" is a valid one.',
+  },
+  'engine.name-taken': {
+    retry: 'permanent',
+    cause: 'A machine of this name exists on the hypervisor already.',
+    impact: 'The restored disks are there; the machine was not defined.',
+    next: 'Choose another name, or undefine the machine that has it (`virsh undefine NAME`).',
+  },
+} as const satisfies Catalogue;

@@ -1,0 +1,195 @@
+/**
+ * Boot test: does it start? A throw-away machine on an isolated network, watched until it is ready or has failed.
+ *
+ *   point ── exporter process ── NBD ─┐
+ *                                     ├─ overlay (qcow2) ── transient domain, auto-destroy ── console, screen, agent
+ *   restored disk (never written) ────┘
+ *
+ * Killed anywhere: the domain is gone with its connection, overlays and sockets lie in the operation's directory; the next
+ * attempt removes what is left and starts again. A guest that does not start is a finding, not an error.
+ */
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { runTool } from '@lifeboat/host/children';
+import type { Operation } from '@lifeboat/host/operation';
+import type { RunningMachine } from '@lifeboat/hypervisor/port';
+import type { EngineDeps } from '../deps.ts';
+import { type DiskSource, type Hardware, hardwareFor, shapeOf } from '../machine/hardware.ts';
+import { beginOperation } from '../operations.ts';
+import { findPoint, machineRecordOf } from '../points.ts';
+import type { BootTestInput, BootTestSummary } from '../verbs.ts';
+import { watchBoot, whileRunning } from './boot-watch.ts';
+import { runProbes } from './probes.ts';
+
+const TOOL_TIMEOUT_MS = 60_000;
+/** The first disk decides whether a machine starts; its controller is the one a finding is about. */
+const BOOT_DISK = 0;
+
+/** Where evidence outlives its operation: `<state>/evidence/<opId>/`. */
+export function evidenceDirectory(deps: EngineDeps, opId: string): string {
+  return join(deps.stateRoot, 'evidence', opId);
+}
+
+export async function bootTest(deps: EngineDeps, input: BootTestInput, context: VerbContext): Promise<BootTestSummary> {
+  const ready = compile(input.readyPattern);
+  const operation = await beginOperation(deps, input, { verb: 'boot-test', machine: input.machine }, context.signal);
+  try {
+    const done = (await operation.recall('done')) as BootTestSummary | undefined;
+    if (done) return done;
+    const summary = await run(deps, operation, { ...input, ready }, { ...context, signal: operation.signal });
+    await operation.record('done', summary);
+    return summary;
+  } finally {
+    await operation.close({ remove: false });
+  }
+}
+
+async function run(
+  deps: EngineDeps,
+  operation: Operation,
+  input: BootTestInput & { ready: RegExp },
+  context: VerbContext,
+): Promise<BootTestSummary> {
+  const { hypervisor, clock } = deps;
+  const { opId } = operation;
+  await removeLeftovers(deps, opId);
+  const point = await findPoint(deps.repository, input.machine, input.source.pointId);
+  const record = machineRecordOf(point);
+  const hardware = await hardwareFor(record, input.profile);
+  const disks = await overlays(deps, operation, input);
+  const evidence = evidenceDirectory(deps, opId);
+  await mkdir(evidence, { recursive: true, mode: 0o700 });
+
+  const name = `lb-${opId}`;
+  await hypervisor.createIsolatedNetwork(name, { opId, hostId: deps.hostId });
+  operation.onClose(() => hypervisor.destroyNetwork(name));
+  const network = { kind: 'network', name, model: hardware.nicModel } as const;
+  const shape = shapeOf({ opId, hostId: deps.hostId, name, network }, record, { hardware, disks });
+  const startedMs = clock.monotonicMs();
+  const guest = await hypervisor.startTransient(shape, { autoDestroy: true, signal: context.signal });
+  operation.onClose(async () => {
+    await guest.destroy();
+    await guest.close();
+  });
+
+  const consoleLogPath = join(evidence, 'console.log');
+  const found = await watchBoot(
+    { guest, clock, ready: input.ready, consoleLogPath, startedMs, timeoutMs: input.timeoutMs },
+    context,
+  );
+  const elapsedMs = clock.monotonicMs() - startedMs;
+  const probes =
+    found.finding === 'ready'
+      ? await runProbes(deps, guest, input.probes ?? [], context)
+      : { results: [], failure: '' };
+  const screenshotPaths = await screenshot(deps, guest, evidence);
+  const usage = await usageOf(guest);
+  const host = await hypervisor.describeHost();
+  return {
+    finding: probes.failure ? 'probe-failed' : found.finding,
+    explanation: probes.failure || found.explanation,
+    elapsedMs: Math.round(elapsedMs),
+    ...usage,
+    accelerator: host.accelerator,
+    controller: controllerOf(hardware, disks),
+    consoleLogPath,
+    screenshotPaths,
+    probes: probes.results,
+  };
+}
+
+/** One overlay per disk, in QEMU's directory: nothing a boot test writes reaches the repository or a restored disk. */
+async function overlays(deps: EngineDeps, operation: Operation, input: BootTestInput): Promise<DiskSource[]> {
+  const { source } = input;
+  const below = source.kind === 'point' ? await exportedDisks(deps, operation, input) : source.disks.map(fileBacking);
+  const disks: DiskSource[] = [];
+  for (const { name, sizeBytes, backing, reference, format } of below) {
+    const path = join(operation.qemuDirectory, `${name}.overlay.qcow2`);
+    await rm(path, { force: true });
+    const args = ['create', '-q', '-f', 'qcow2', '-u', '-b', reference, '-F', format, path, String(sizeBytes)];
+    await runTool('qemu-img', args, { timeoutMs: TOOL_TIMEOUT_MS, signal: operation.signal });
+    disks.push({ name, path, format: 'qcow2', backing });
+  }
+  return disks;
+}
+
+interface Below {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly backing: NonNullable<DiskSource['backing']>;
+  /** As qemu-img writes it into the overlay's header. */
+  readonly reference: string;
+  readonly format: 'qcow2' | 'raw';
+}
+
+async function exportedDisks(deps: EngineDeps, operation: Operation, input: BootTestInput): Promise<Below[]> {
+  const point = await findPoint(deps.repository, input.machine, input.source.pointId);
+  const { machineId, pointId } = point;
+  const { directory, qemuDirectory, signal } = operation;
+  const served = await deps.exporter({ machineId, pointId, directory, qemuDirectory }, { signal });
+  operation.onClose(() => served.stop());
+  const { socketPath } = served;
+  return served.disks.map(({ name, sizeBytes }) => ({
+    name,
+    sizeBytes,
+    backing: { socketPath, exportName: name },
+    reference: `nbd+unix:///${encodeURIComponent(name)}?socket=${socketPath}`,
+    format: 'raw',
+  }));
+}
+
+function fileBacking({
+  name,
+  path,
+  format,
+  sizeBytes,
+}: {
+  name: string;
+  path: string;
+  format: 'qcow2' | 'raw';
+  sizeBytes: number;
+}): Below {
+  return { name, sizeBytes, backing: { path, format }, reference: path, format };
+}
+
+/** A domain or network of an earlier attempt that was killed before it could tidy up. */
+async function removeLeftovers(deps: EngineDeps, opId: string): Promise<void> {
+  for (const item of await deps.hypervisor.listTagged()) {
+    if (item.opId === opId && item.hostId === deps.hostId) await deps.hypervisor.removeTagged(item);
+  }
+}
+
+/** A guest without a screen still has its console; the log says why the picture is missing. */
+async function screenshot(deps: EngineDeps, guest: RunningMachine, evidence: string): Promise<string[]> {
+  if (!(await guest.running())) return [];
+  const path = join(evidence, 'screen.png');
+  try {
+    await writeFile(path, await guest.screenshot());
+    return [path];
+  } catch (error) {
+    deps.log.warn(`no screenshot of ${guest.name}: ${messageOf(error)}`);
+    return [];
+  }
+}
+
+async function usageOf(guest: RunningMachine): Promise<{ guestCpuMs: number; readBytes: number; readWaitMs: number }> {
+  const usage = await whileRunning(guest, async () => {
+    const { readBytes, readWaitMs } = await guest.blockStats();
+    return { guestCpuMs: Math.round(await guest.cpuTimeMs()), readBytes, readWaitMs: Math.round(readWaitMs) };
+  });
+  return usage ?? { guestCpuMs: 0, readBytes: 0, readWaitMs: 0 };
+}
+
+function controllerOf(hardware: Hardware, disks: readonly DiskSource[]): string {
+  return hardware.controllers.get(disks[BOOT_DISK]?.name ?? '') ?? 'none';
+}
+
+function compile(pattern: string): RegExp {
+  try {
+    return new RegExp(pattern, 'm');
+  } catch (cause) {
+    throw new LifeboatError('engine.bad-ready-pattern', `ready pattern '${pattern}': ${messageOf(cause)}`, { cause });
+  }
+}

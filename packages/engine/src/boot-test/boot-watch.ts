@@ -1,0 +1,121 @@
+/** Watches a booting guest: console into the evidence file, text screen now and then, until something is recognised. */
+import { type FileHandle, open } from 'node:fs/promises';
+import type { Clock } from '@lifeboat/foundation/clock';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { formatDuration, MiB } from '@lifeboat/foundation/units';
+import type { RunningMachine } from '@lifeboat/hypervisor/port';
+import { plainText, recognise, type Recognised } from './findings.ts';
+
+/** Console kept for recognition; the file keeps all, up to its own limit. */
+const CONSOLE_WINDOW_CHARACTERS = MiB;
+/** A guest that prints in a loop must not fill the disk. */
+const CONSOLE_FILE_LIMIT_BYTES = 64 * MiB;
+const POLL_MS = 250;
+/** Reading the text screen stops the guest for a moment. */
+const SCREEN_POLL_MS = 2000;
+
+export interface BootWatch {
+  readonly guest: RunningMachine;
+  readonly clock: Clock;
+  readonly ready: RegExp;
+  readonly consoleLogPath: string;
+  readonly startedMs: number;
+  readonly timeoutMs: number;
+}
+
+export async function watchBoot(watch: BootWatch, context: VerbContext): Promise<Recognised> {
+  const { guest, clock, ready } = watch;
+  const log = await ConsoleLog.open(guest, watch.consoleLogPath);
+  try {
+    let screenAtMs = -Infinity;
+    let screen = '';
+    for (;;) {
+      context.signal.throwIfAborted();
+      // Asked before the console is looked at: what a guest printed before it ended must be seen first.
+      const running = await guest.running();
+      const nowMs = clock.monotonicMs();
+      if (running && nowMs - screenAtMs >= SCREEN_POLL_MS) {
+        screenAtMs = nowMs;
+        const look = await whileRunning(guest, async () => ({
+          screen: await guest.textScreen(),
+          readBytes: (await guest.blockStats()).readBytes,
+        }));
+        screen = look?.screen ?? screen;
+        if (look) {
+          const detail = log.lastLine() || lastLine(screen);
+          context.progress({ phase: 'boot', doneBytes: look.readBytes, detail });
+        }
+      }
+      if (!running) await log.drained;
+      const found = recognise({ console: log.text, screen }, ready);
+      if (found) return found;
+      if (!running) return { finding: 'ended', explanation: 'The guest powered off or crashed before it was ready' };
+      if (nowMs - watch.startedMs > watch.timeoutMs) {
+        const last = log.lastLine() || lastLine(screen);
+        const said = last ? `; the last it said was '${last}'` : '; it said nothing on console or screen';
+        return {
+          finding: 'timeout',
+          explanation: `The guest was not ready within ${formatDuration(watch.timeoutMs)}${said}`,
+        };
+      }
+      await clock.sleep(POLL_MS, context.signal);
+    }
+  } finally {
+    await log.close();
+  }
+}
+
+/** A question to a guest that may end while it is asked: undefined if it did. */
+export async function whileRunning<T>(guest: RunningMachine, ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (await guest.running()) throw error;
+    return undefined;
+  }
+}
+
+class ConsoleLog {
+  text = '';
+  /** Resolves when the console has ended; its failure counts as its end, the domain's state is asked separately. */
+  readonly drained: Promise<void>;
+  readonly #file: FileHandle;
+  #writtenBytes = 0;
+  #closed = false;
+
+  static async open(guest: RunningMachine, path: string): Promise<ConsoleLog> {
+    return new ConsoleLog(guest, await open(path, 'w', 0o600));
+  }
+
+  private constructor(guest: RunningMachine, file: FileHandle) {
+    this.#file = file;
+    this.drained = this.#pump(guest);
+    // Awaited only when the guest has ended; until then a failure must not count as unhandled.
+    this.drained.catch(() => undefined);
+  }
+
+  async #pump(guest: RunningMachine): Promise<void> {
+    for await (const bytes of guest.console()) {
+      if (this.#closed) return;
+      this.text = (this.text + plainText(bytes)).slice(-CONSOLE_WINDOW_CHARACTERS);
+      if (this.#writtenBytes + bytes.length <= CONSOLE_FILE_LIMIT_BYTES) {
+        this.#writtenBytes += bytes.length;
+        await this.#file.write(bytes);
+      }
+    }
+  }
+
+  lastLine(): string {
+    return lastLine(this.text.slice(-4096));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#file.close();
+  }
+}
+
+function lastLine(text: string): string {
+  const line = text.trimEnd().split('\n').at(-1) ?? '';
+  return line.trim().slice(0, 120);
+}

@@ -1,0 +1,169 @@
+/**
+ * One disk of a capture: extents in, map root out.
+ *
+ *   allocation (base:allocation) ─┐
+ *   dirty bitmap ─────────────────┼─► writeDisk: touched chunks read whole, the rest taken over from the parent
+ *   parent's root ────────────────┘        │
+ *                                          ▼
+ *   audit: a sample of what the bitmap calls unchanged, read and compared with the parent's chunk ids;
+ *   one mismatch ─► the bitmap is not believed: everything is read and compared
+ */
+import type { Extent } from '@lifeboat/foundation/block-device';
+import type { Log } from '@lifeboat/foundation/log';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import type { Random } from '@lifeboat/foundation/random';
+import type { BackupDisk } from '@lifeboat/hypervisor/port';
+import { NbdClient } from '@lifeboat/nbd/client';
+import type { DiskRoot } from '@lifeboat/repository/format/point';
+import type { ByteRange } from '@lifeboat/repository/store/object-store';
+import type { WriterSession } from '@lifeboat/repository/write/session';
+import type { SourceSpec } from '@lifeboat/repository/write/source';
+import type { CapturedDisk } from '../verbs.ts';
+import { selectAudit } from './audit.ts';
+import { nbdSourceModule } from './nbd-source.ts';
+import type { ParentDisk } from './parent.ts';
+
+/** Bit 0 of a QEMU dirty bitmap context. Source: QEMU docs/interop/nbd.txt. */
+const DIRTY = 1;
+
+export interface DiskCapture {
+  readonly disk: CapturedDisk;
+  readonly root: DiskRoot;
+  readonly nextSweepChunk: number;
+}
+
+export async function captureDisk(
+  deps: { readonly random: Random; readonly log: Log; readonly chunkSizeBytes: number },
+  input: { readonly exported: BackupDisk; readonly parent?: ParentDisk; readonly session: WriterSession },
+  context: VerbContext,
+): Promise<DiskCapture> {
+  const { exported, parent, session } = input;
+  const { name, sizeBytes, socketPath, exportName, dirtyContext } = exported;
+  const source: SourceSpec = { module: nbdSourceModule, options: { socketPath, exportName } };
+  const { allocation, dirty } = await readMaps(exported, context.signal);
+  const incremental = parent !== undefined && parent.doubt === '' && dirty !== undefined;
+  const base = { name, sizeBytes, source, allocation, ...(parent ? { parent: parent.root } : {}) };
+
+  let written = await session.writeDisk({ ...base, changed: incremental ? dirty : 'all' }, context);
+  const captured: CapturedDisk = {
+    name,
+    sizeBytes,
+    method: incremental ? 'incremental' : parent ? 'comparison' : 'full',
+    reason: incremental
+      ? ''
+      : parent
+        ? parent.doubt || 'the export offers no dirty bitmap'
+        : 'first recovery point of this disk',
+    readBytes: written.stats.readBytes,
+    changedBytes: incremental ? sum(dirty) : sum(allocation.filter(({ kind }) => kind === 'data')),
+    touchedBytes: written.stats.readBytes,
+    storedBytes: written.stats.storedBytes,
+    auditedChunks: 0,
+    auditedBytes: 0,
+  };
+  if (!incremental) return { disk: captured, root: written.root, nextSweepChunk: parent?.sweepFromChunk ?? 0 };
+
+  const { chunkSizeBytes } = deps;
+  const mapped: number[] = [];
+  for await (const { firstChunk, count } of session.mappedRuns(parent.root, { signal: context.signal })) {
+    for (let chunk = firstChunk; chunk < firstChunk + count; chunk++) mapped.push(chunk);
+  }
+  const candidates = unchangedAllocated(mapped, { dirty, allocation, chunkSizeBytes });
+  const sample = selectAudit(candidates, { sweepFromChunk: parent.sweepFromChunk, random: deps.random });
+  const audit = await session.compare({ parent: parent.root, source, chunkIndexes: sample.chunkIndexes }, context);
+  const audited: CapturedDisk = {
+    ...captured,
+    readBytes: captured.readBytes + audit.readBytes,
+    auditedChunks: sample.chunkIndexes.length,
+    auditedBytes: audit.readBytes,
+  };
+  const [lie] = audit.mismatches;
+  if (lie === undefined) return { disk: audited, root: written.root, nextSweepChunk: sample.nextSweepChunk };
+
+  const reason = `change tracking missed a write: ${audit.mismatches.length} of ${sample.chunkIndexes.length} audited chunks differ, the first at byte ${lie * chunkSizeBytes}`;
+  deps.log.warn(reason, { disk: name, ...(dirtyContext ? { dirtyContext } : {}) });
+  written = await session.writeDisk({ ...base, changed: 'all' }, context);
+  return {
+    disk: {
+      ...audited,
+      method: 'comparison',
+      reason,
+      readBytes: audited.readBytes + written.stats.readBytes,
+      storedBytes: audited.storedBytes + written.stats.storedBytes,
+    },
+    root: written.root,
+    nextSweepChunk: sample.nextSweepChunk,
+  };
+}
+
+async function readMaps(
+  exported: BackupDisk,
+  signal: AbortSignal,
+): Promise<{ allocation: Extent[]; dirty: ByteRange[] | undefined }> {
+  const { socketPath, exportName, dirtyContext, sizeBytes } = exported;
+  const metaContexts = ['base:allocation', ...(dirtyContext ? [dirtyContext] : [])];
+  const client = await NbdClient.connect({ socketPath, exportName }, { metaContexts, signal });
+  try {
+    const whole = { offsetBytes: 0, lengthBytes: sizeBytes };
+    const allocation = await client.extents(whole, { signal });
+    if (!dirtyContext) return { allocation, dirty: undefined };
+    const runs = await client.blockStatus(dirtyContext, whole, { signal });
+    return { allocation, dirty: runs.filter(({ flags }) => (flags & DIRTY) !== 0) };
+  } finally {
+    await client.close();
+  }
+}
+
+/**
+ * Chunks the bitmap calls unchanged and that are wholly allocated now. Freed blocks change without a write, so a chunk
+ * with a hole in it proves nothing. All inputs ascending.
+ */
+export function unchangedAllocated(
+  mappedChunks: readonly number[],
+  options: { dirty: readonly ByteRange[]; allocation: readonly Extent[]; chunkSizeBytes: number },
+): number[] {
+  const { dirty, allocation, chunkSizeBytes } = options;
+  const data = merge(allocation.filter(({ kind }) => kind === 'data'));
+  return mappedChunks.filter((index) => {
+    const begin = index * chunkSizeBytes;
+    const end = begin + chunkSizeBytes;
+    return covering(data, begin, end) && !touching(dirty, begin, end);
+  });
+}
+
+function merge(ranges: readonly ByteRange[]): ByteRange[] {
+  const merged: { offsetBytes: number; lengthBytes: number }[] = [];
+  for (const { offsetBytes, lengthBytes } of ranges) {
+    const last = merged.at(-1);
+    if (last && last.offsetBytes + last.lengthBytes === offsetBytes) last.lengthBytes += lengthBytes;
+    else merged.push({ offsetBytes, lengthBytes });
+  }
+  return merged;
+}
+
+/** The first range that ends after `position`, by bisection: disks have many ranges and many chunks. */
+function firstEndingAfter(ranges: readonly ByteRange[], position: number): ByteRange | undefined {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const range = ranges[middle];
+    if (range && range.offsetBytes + range.lengthBytes > position) high = middle;
+    else low = middle + 1;
+  }
+  return ranges[low];
+}
+
+function covering(ranges: readonly ByteRange[], begin: number, end: number): boolean {
+  const range = firstEndingAfter(ranges, begin);
+  return range !== undefined && range.offsetBytes <= begin && range.offsetBytes + range.lengthBytes >= end;
+}
+
+function touching(ranges: readonly ByteRange[], begin: number, end: number): boolean {
+  const range = firstEndingAfter(ranges, begin);
+  return range !== undefined && range.offsetBytes < end;
+}
+
+function sum(ranges: readonly ByteRange[]): number {
+  return ranges.reduce((total, { lengthBytes }) => total + lengthBytes, 0);
+}

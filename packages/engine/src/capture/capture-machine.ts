@@ -1,0 +1,196 @@
+/**
+ * Capture: a running (or stopped) virtual machine becomes a recovery point.
+ *
+ *   1. take the operation's directory and lock; an attempt before us may have left facts there
+ *   2. re-attach to its backup job if that still runs; if it is gone, that instant is lost: drop its checkpoint and begin
+ *      again under a new point id (packs it sent already are found again by the writer session)
+ *   3. begin the job: one instant for all disks, a checkpoint `lb-<pointId>`, the dirty bitmap since the parent's
+ *   4. per disk: changed extents -> chunks -> packs, audited (capture-disk.ts)
+ *   5. commit the point, end the job, and only then delete older checkpoints
+ *
+ * Killed anywhere, the same `opId` goes on: before 5 no point is visible, after it the summary is found in the directory.
+ * Not guaranteed: that the file systems inside are at rest. `consistency` says what was reached and why not more.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { newPointId, parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import type { Operation } from '@lifeboat/host/operation';
+import type { BackupJob, MachineDescription } from '@lifeboat/hypervisor/port';
+import type { EngineDeps } from '../deps.ts';
+import type { JsonValue } from '@lifeboat/repository/json';
+import type { Point } from '@lifeboat/repository/read/point-reader';
+import { type CaptureRecord, captureSummaryOf, type MachineRecord } from '../points.ts';
+import { beginOperation } from '../operations.ts';
+import type { CaptureInput, CaptureSummary } from '../verbs.ts';
+import { captureDisk, type DiskCapture } from './capture-disk.ts';
+import { type Parent, parentFor } from './parent.ts';
+
+/** What an attempt writes down before its job runs, so that the next attempt, or the clean-up, can find it. */
+export interface Begun {
+  readonly pointId: string;
+  readonly machineId: string;
+}
+
+export async function captureMachine(
+  deps: EngineDeps,
+  input: CaptureInput,
+  context: VerbContext,
+): Promise<CaptureSummary> {
+  const operation = await beginOperation(deps, input, { verb: 'capture', machine: input.machine }, context.signal);
+  const own = { ...context, signal: operation.signal };
+  try {
+    const point = (await alreadyCommitted(deps, operation)) ?? (await capture(deps, operation, input, own));
+    const summary = captureSummaryOf(point);
+    await finish(deps, operation, summary);
+    return summary;
+  } catch (error) {
+    if (context.signal.aborted) await undoCapture(deps, operation);
+    throw error;
+  } finally {
+    await operation.close({ remove: false });
+  }
+}
+
+/** Ends the job and drops the checkpoint of a point that will never be. Idempotent. */
+export async function undoCapture(deps: EngineDeps, operation: Operation): Promise<void> {
+  const begun = (await operation.recall('begun')) as Begun | undefined;
+  if (!begun) return;
+  const machineId = parseMachineId(begun.machineId);
+  await deps.hypervisor.endBackup(machineId, operation.qemuDirectory);
+  if (!(await alreadyCommitted(deps, operation))) {
+    await deps.hypervisor.deleteCheckpoint(machineId, parsePointId(begun.pointId));
+  }
+}
+
+/** The point of an attempt that was killed after its commit. */
+async function alreadyCommitted(deps: EngineDeps, operation: Operation): Promise<Point | undefined> {
+  const begun = (await operation.recall('begun')) as Begun | undefined;
+  if (!begun) return undefined;
+  const listings = await deps.repository.points(parseMachineId(begun.machineId));
+  const found = listings.find((listing) => listing.state === 'readable' && listing.pointId === begun.pointId);
+  return found?.pointId && deps.repository.readPoint(parseMachineId(begun.machineId), found.pointId);
+}
+
+async function capture(
+  deps: EngineDeps,
+  operation: Operation,
+  input: CaptureInput,
+  context: VerbContext,
+): Promise<Point> {
+  const { hypervisor, repository } = deps;
+  const startedMs = deps.clock.monotonicMs();
+  const machine = await hypervisor.findMachine(input.machine);
+  if (machine.disks.length === 0) {
+    throw new LifeboatError('engine.no-disk', `machine ${machine.name} has no disk that can be backed up`, {
+      context: { machine: machine.name },
+    });
+  }
+  const parent = await parentFor(deps, machine);
+  const job = await takeJob(deps, operation, machine, parent);
+  const session = await repository.beginSession({
+    machineId: machine.id,
+    directory: join(operation.directory, 'session'),
+    signal: context.signal,
+  });
+  try {
+    const captures: DiskCapture[] = [];
+    for (const exported of job.disks) {
+      const from = parent?.disks.get(exported.name);
+      const progress: VerbContext['progress'] = (report) => context.progress({ ...report, detail: exported.name });
+      captures.push(
+        await captureDisk(
+          { ...deps, chunkSizeBytes: repository.chunkSizeBytes },
+          { exported, session, ...(from ? { parent: from } : {}) },
+          { signal: context.signal, progress },
+        ),
+      );
+    }
+    const host = await hypervisor.describeHost();
+    const record: CaptureRecord = {
+      version: 1,
+      machineName: machine.name,
+      ...(parent ? { parentPointId: parent.point.pointId } : {}),
+      instantMs: job.instantMs,
+      consistency: job.consistency,
+      consistencyReason: job.consistencyReason,
+      hypervisor: { libvirtVersion: host.libvirtVersion, qemuVersion: host.qemuVersion },
+      durationMs: deps.clock.monotonicMs() - startedMs,
+      disks: captures.map(({ disk, nextSweepChunk }) => ({
+        ...disk,
+        nextSweepChunk,
+        epoch: machine.disks.find(({ name }) => name === disk.name)?.epoch ?? '',
+      })),
+    };
+    const { domainXml, ...machineRecord } = machine;
+    return session.commit({
+      pointId: job.pointId,
+      machine: json(machineRecord satisfies MachineRecord),
+      capture: json(record),
+      disks: captures.map(({ disk, root }) => ({ name: disk.name, root })),
+      files: [
+        { name: 'domain.xml', content: Buffer.from(domainXml) },
+        ...(machine.nvramPath ? [{ name: 'nvram', content: await readFile(machine.nvramPath) }] : []),
+      ],
+    });
+  } finally {
+    await session.detach();
+  }
+}
+
+/** Re-attaches to the job of an earlier attempt, or begins one. Errors: `engine.machine-busy`. */
+async function takeJob(
+  deps: EngineDeps,
+  operation: Operation,
+  machine: MachineDescription,
+  parent: Parent | undefined,
+): Promise<BackupJob> {
+  const { hypervisor } = deps;
+  const begun = (await operation.recall('begun')) as Begun | undefined;
+  const current = await hypervisor.currentBackup(machine.id);
+  const directory = operation.qemuDirectory;
+  if (current?.directory === directory && begun) {
+    deps.log.info('re-attached to the running backup job', { machine: machine.name, pointId: begun.pointId });
+    return hypervisor.attachBackup(machine.id, directory);
+  }
+  if (current && current.directory !== directory) {
+    throw new LifeboatError(
+      'engine.machine-busy',
+      `machine ${machine.name} is being backed up already, by ${current.ours ? 'another operation of Lifeboat' : 'another program'}`,
+      { context: { machine: machine.name, directory: current.directory } },
+    );
+  }
+  if (current) await hypervisor.endBackup(machine.id, directory);
+  if (begun) await hypervisor.deleteCheckpoint(machine.id, parsePointId(begun.pointId));
+
+  const pointId = newPointId(deps.clock.nowMs(), deps.random);
+  await operation.record('begun', { pointId, machineId: machine.id } satisfies Begun);
+  return hypervisor.beginBackup(
+    {
+      machineId: machine.id,
+      pointId,
+      ...(parent ? { parentPointId: parent.point.pointId } : {}),
+      incrementalDisks: machine.disks
+        .filter(({ name }) => parent?.disks.get(name)?.doubt === '')
+        .map(({ name }) => name),
+      directory,
+      freeze: machine.guestAgentChannel,
+    },
+    { signal: operation.signal },
+  );
+}
+
+/** After the commit: nothing here can lose the point, and all of it may run twice. */
+async function finish(deps: EngineDeps, operation: Operation, summary: CaptureSummary): Promise<void> {
+  const { hypervisor } = deps;
+  await hypervisor.endBackup(summary.machineId, operation.qemuDirectory);
+  for (const pointId of await hypervisor.listCheckpoints(summary.machineId)) {
+    if (pointId !== summary.pointId) await hypervisor.deleteCheckpoint(summary.machineId, pointId);
+  }
+}
+
+/** Drops `undefined` members, which JSON has no word for. */
+function json(value: object): JsonValue {
+  return JSON.parse(JSON.stringify(value)) as JsonValue;
+}

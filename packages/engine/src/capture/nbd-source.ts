@@ -1,0 +1,14 @@
+/** Opened by each sealing thread of the repository: its own connection to the export of one disk. */
+import type { BlockDevice } from '@lifeboat/foundation/block-device';
+import { NbdClient } from '@lifeboat/nbd/client';
+
+export interface NbdSourceOptions {
+  readonly socketPath: string;
+  readonly exportName: string;
+}
+
+export const nbdSourceModule = import.meta.url;
+
+export async function openSource(options: NbdSourceOptions): Promise<BlockDevice> {
+  return NbdClient.connect(options);
+}

@@ -1,0 +1,59 @@
+/** The point an incremental stands on, and per disk whether its change tracking can be believed. */
+import type { DiskRoot } from '@lifeboat/repository/format/point';
+import type { Point } from '@lifeboat/repository/read/point-reader';
+import type { Repository } from '@lifeboat/repository/repository';
+import type { Hypervisor, MachineDescription, MachineDisk } from '@lifeboat/hypervisor/port';
+import { captureRecordOf } from '../points.ts';
+
+export interface Parent {
+  readonly point: Point;
+  readonly disks: ReadonlyMap<string, ParentDisk>;
+}
+
+export interface ParentDisk {
+  readonly root: DiskRoot;
+  /** Empty: the dirty bitmap is believed. Else why everything is read and compared. */
+  readonly doubt: string;
+  readonly sweepFromChunk: number;
+}
+
+/** The machine's newest readable point. A damaged newer one is passed over: its checkpoint is not what we stand on. */
+export async function parentFor(
+  deps: { readonly hypervisor: Hypervisor; readonly repository: Repository },
+  machine: MachineDescription,
+): Promise<Parent | undefined> {
+  const listings = await deps.repository.points(machine.id);
+  const newest = listings.findLast(({ state }) => state === 'readable');
+  if (!newest?.pointId) return undefined;
+  const point = await deps.repository.readPoint(machine.id, newest.pointId);
+  const disks = new Map<string, ParentDisk>();
+  for (const disk of machine.disks) {
+    const before = point.disks.find(({ name }) => name === disk.name);
+    const record = captureRecordOf(point).disks.find(({ name }) => name === disk.name);
+    if (!before || !record) continue;
+    disks.set(disk.name, {
+      root: before.root,
+      doubt: await doubtAbout(deps.hypervisor, machine, disk, {
+        point,
+        epoch: record.epoch,
+        sizeBytes: before.root.sizeBytes,
+      }),
+      sweepFromChunk: record.nextSweepChunk,
+    });
+  }
+  return { point, disks };
+}
+
+async function doubtAbout(
+  hypervisor: Hypervisor,
+  machine: MachineDescription,
+  disk: MachineDisk,
+  parent: { point: Point; epoch: string; sizeBytes: number },
+): Promise<string> {
+  if (disk.sizeBytes !== parent.sizeBytes) {
+    return `the disk's size changed from ${parent.sizeBytes} to ${disk.sizeBytes} bytes`;
+  }
+  const { pointId } = parent.point;
+  const tracking = await hypervisor.trackingFor(machine.id, disk.name, { pointId, epoch: parent.epoch });
+  return tracking.usable ? '' : tracking.reason;
+}

@@ -1,0 +1,230 @@
+/**
+ * Restore: the disks of a point as new qcow2 images, or one disk onto a device that exists.
+ *
+ * The names of the targets are recorded before they are made, so that an attempt that was killed is cleared away by the
+ * next one, or by the clean-up; a file we did not make is never touched.
+ */
+import { constants } from 'node:fs';
+import { access, mkdir, open, rm, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { WritableBlockDevice } from '@lifeboat/foundation/block-device';
+import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { formatBytes } from '@lifeboat/foundation/units';
+import { openFileDevice } from '@lifeboat/disk/file-device';
+import { runTool } from '@lifeboat/host/children';
+import { serveDiskImage } from '@lifeboat/host/disk-image-server';
+import { ensureFree } from '@lifeboat/host/disk-space';
+import { attachedLoops } from '@lifeboat/host/loop-device';
+import type { Operation } from '@lifeboat/host/operation';
+import { passageMode } from '@lifeboat/host/state';
+import { NbdClient } from '@lifeboat/nbd/client';
+import type { Point } from '@lifeboat/repository/read/point-reader';
+import type { EngineDeps } from '../deps.ts';
+import { beginOperation } from '../operations.ts';
+import { findPoint } from '../points.ts';
+import type { RestoredDisk, RestoreInput, RestoreSummary } from '../verbs.ts';
+import { copyDisk } from './copy-disk.ts';
+
+const TOOL_TIMEOUT_MS = 60_000;
+/** A name becomes part of file names. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
+export async function restoreDisks(
+  deps: EngineDeps,
+  input: RestoreInput,
+  context: VerbContext,
+): Promise<RestoreSummary> {
+  const operation = await beginOperation(deps, input, { verb: 'restore', machine: input.machine }, context.signal);
+  const own = { ...context, signal: operation.signal };
+  try {
+    const done = (await operation.recall('done')) as RestoreSummary | undefined;
+    if (done) return done;
+    const startedMs = deps.clock.monotonicMs();
+    const point = await findPoint(deps.repository, input.machine, input.pointId);
+    const { disks, writtenBytes } =
+      input.target.kind === 'directory'
+        ? await intoDirectory(deps, operation, { point, ...input.target }, own)
+        : await ontoDevice(deps, { point, disk: input.target.disk, path: resolve(input.target.path) }, own);
+    const durationMs = Math.round(deps.clock.monotonicMs() - startedMs);
+    const summary = { pointId: point.pointId, disks, writtenBytes, durationMs };
+    await operation.record('done', summary);
+    return summary;
+  } finally {
+    await operation.close({ remove: false });
+  }
+}
+
+/** Files this operation made. Idempotent. */
+export async function removeTargets(operation: Pick<Operation, 'recall'>): Promise<void> {
+  for (const path of ((await operation.recall('targets')) as string[] | undefined) ?? [])
+    await rm(path, { force: true });
+}
+
+interface Restored {
+  readonly disks: RestoredDisk[];
+  readonly writtenBytes: number;
+}
+
+async function intoDirectory(
+  deps: EngineDeps,
+  operation: Operation,
+  input: { point: Point; directory: string; name: string },
+  context: VerbContext,
+): Promise<Restored> {
+  const { point, name } = input;
+  if (!NAME.test(name)) {
+    throw new LifeboatError('input.invalid', `'${name}' cannot be the name of a machine: expected ${String(NAME)}`);
+  }
+  const directory = resolve(input.directory);
+  const disks = point.disks.map((disk): RestoredDisk => ({
+    name: disk.name,
+    path: join(directory, `${name}-${disk.name}.qcow2`),
+    format: 'qcow2',
+    sizeBytes: disk.root.sizeBytes,
+  }));
+  await removeTargets(operation);
+  await mkdir(directory, { recursive: true, mode: passageMode() });
+  for (const { path } of disks) await refuseExisting(path);
+  await ensureFree(directory, await dataBytes(deps, point, context), `the disks of ${name}`);
+  await operation.record(
+    'targets',
+    disks.map(({ path }) => path),
+  );
+  let writtenBytes = 0;
+  try {
+    for (const disk of disks) writtenBytes += await restoreImage(deps, operation, { point, disk }, context);
+  } catch (error) {
+    await removeTargets(operation);
+    throw error;
+  }
+  return { disks, writtenBytes };
+}
+
+async function restoreImage(
+  deps: EngineDeps,
+  operation: Operation,
+  { point, disk }: { point: Point; disk: RestoredDisk },
+  context: VerbContext,
+): Promise<number> {
+  const { path, sizeBytes, name } = disk;
+  const { signal } = context;
+  await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path, String(sizeBytes)], {
+    timeoutMs: TOOL_TIMEOUT_MS,
+    signal,
+  });
+  const server = await serveDiskImage(
+    {
+      image: { kind: 'image', path, format: 'qcow2', readOnly: false },
+      nbd: { writable: true },
+      directory: operation.directory,
+      name: `to-${name}`,
+    },
+    { signal },
+  );
+  try {
+    const socketPath = server.nbdSocketPath;
+    if (!socketPath) throw new LifeboatError('internal.bug', `the server of ${path} has no socket`);
+    const target = await NbdClient.connect({ socketPath, exportName: server.nbdExportName }, { signal });
+    return await copyOnto(deps, { point, disk: name, target, targetIsBlank: true }, context);
+  } finally {
+    await server.stop();
+  }
+}
+
+async function ontoDevice(
+  deps: EngineDeps,
+  input: { point: Point; disk: string; path: string },
+  context: VerbContext,
+): Promise<Restored> {
+  const { point, path } = input;
+  const disk = point.disks.find(({ name }) => name === input.disk);
+  if (!disk) {
+    const names = point.disks.map(({ name }) => name).join(', ');
+    throw new LifeboatError('input.invalid', `point ${point.pointId} has no disk '${input.disk}'; it has: ${names}`);
+  }
+  await refuseInUse(deps, path);
+  const target = await openFileDevice(path, { writable: true });
+  const { sizeBytes } = disk.root;
+  try {
+    if (target.sizeBytes < sizeBytes) {
+      throw new LifeboatError(
+        'engine.target-too-small',
+        `${path} has ${formatBytes(target.sizeBytes)} (${target.sizeBytes} bytes), disk ${disk.name} of ${point.pointId} needs ${formatBytes(sizeBytes)} (${sizeBytes} bytes)`,
+        { context: { path, haveBytes: target.sizeBytes, needBytes: sizeBytes } },
+      );
+    }
+  } catch (error) {
+    await target.close();
+    throw error;
+  }
+  const writtenBytes = await copyOnto(deps, { point, disk: disk.name, target, targetIsBlank: false }, context);
+  return { disks: [{ name: disk.name, path, format: 'raw', sizeBytes }], writtenBytes };
+}
+
+/** Closes the target in any case. */
+async function copyOnto(
+  deps: EngineDeps,
+  input: { point: Point; disk: string; target: WritableBlockDevice; targetIsBlank: boolean },
+  context: VerbContext,
+): Promise<number> {
+  const { point, disk, target, targetIsBlank } = input;
+  const source = deps.repository.openDisk(point, disk);
+  try {
+    return await copyDisk(source, target, { targetIsBlank, name: disk }, context);
+  } finally {
+    await source.close();
+    await target.close();
+  }
+}
+
+async function dataBytes(deps: EngineDeps, point: Point, context: VerbContext): Promise<number> {
+  let total = 0;
+  for (const { name, root } of point.disks) {
+    const disk = deps.repository.openDisk(point, name);
+    try {
+      const extents = await disk.extents({ offsetBytes: 0, lengthBytes: root.sizeBytes }, { signal: context.signal });
+      for (const { kind, lengthBytes } of extents) if (kind === 'data') total += lengthBytes;
+    } finally {
+      await disk.close();
+    }
+  }
+  return total;
+}
+
+async function refuseExisting(path: string): Promise<void> {
+  try {
+    await access(path);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return;
+    throw error;
+  }
+  throw new LifeboatError('engine.target-exists', `${path} exists already`, { context: { path } });
+}
+
+async function refuseInUse(deps: EngineDeps, path: string): Promise<void> {
+  const inUse = (how: string): LifeboatError =>
+    new LifeboatError('engine.target-in-use', `${path} is in use: ${how}`, { context: { path } });
+  const stats = await stat(path).catch((cause: unknown) => {
+    throw new LifeboatError('input.invalid', `target ${path} cannot be opened (${systemCode(cause) ?? 'unknown'})`, {
+      cause,
+    });
+  });
+  if (stats.isBlockDevice()) {
+    try {
+      // The kernel refuses exclusive use of a device that is mounted, part of LVM or MD, or open exclusively.
+      await (await open(path, constants.O_RDWR | constants.O_EXCL)).close();
+    } catch (error) {
+      if (systemCode(error) === 'EBUSY') throw inUse('it is mounted or part of a volume');
+      throw error;
+    }
+  } else if (!stats.isFile()) {
+    throw new LifeboatError('input.invalid', `target ${path} is neither a file nor a block device`);
+  }
+  const loop = (await attachedLoops()).find((record) => record.path === path);
+  if (loop) throw inUse(`loop device ${loop.device} stands on it`);
+  for (const machine of await deps.hypervisor.listMachines()) {
+    if (machine.running && machine.disks.some((disk) => disk.path === path))
+      throw inUse(`machine ${machine.name} runs from it`);
+  }
+}
