@@ -237,7 +237,7 @@ function operation(parts: {
     signal,
     leftovers,
     record: (name, value) => writeDurably(factPath(directory, name), JSON.stringify(value)),
-    recall: (name) => readRecord(factPath(directory, name)),
+    recall: (name) => recallFact(directory, name),
     onClose: (cleanup) => {
       if (closing !== undefined)
         throw new LifeboatError('internal.bug', `A cleanup was registered with ${opId} after its close`);
@@ -245,6 +245,11 @@ function operation(parts: {
     },
     close: ({ remove }) => (closing ??= close(remove)),
   };
+}
+
+/** A fact of an operation that is not open here: for whoever lists what dead operations left. Errors: `host.record-damaged`. */
+export function recallFact(directory: string, name: string): Promise<unknown> {
+  return readRecord(factPath(directory, name));
 }
 
 function factPath(directory: string, name: string): string {

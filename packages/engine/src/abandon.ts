@@ -1,0 +1,41 @@
+/**
+ * Compensation: takes back everything an operation left on this host, whatever its verb was and wherever it died. Idempotent;
+ * the lock makes sure that no attempt runs meanwhile (an attempt in this process is told to let go).
+ */
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { openOperation } from '@lifeboat/host/operation';
+import { operationDirectory, readIntent } from '@lifeboat/host/operation-directory';
+import { undoCapture } from './capture/capture-machine.ts';
+import type { EngineDeps } from './deps.ts';
+import { undefineMachine } from './machine/define-machine.ts';
+import { removeTargets } from './restore/restore-disks.ts';
+import type { AbandonInput } from './verbs.ts';
+
+export async function abandonOperation(deps: EngineDeps, input: AbandonInput, context: VerbContext): Promise<void> {
+  const { stateRoot, hypervisor } = deps;
+  const { opId } = input;
+  for (const item of await hypervisor.listTagged()) {
+    if (item.opId === opId && item.hostId === deps.hostId) await hypervisor.removeTagged(item);
+  }
+  const intent = await readIntent(operationDirectory(stateRoot, opId), opId);
+  // Never begun, or gone already.
+  if (!intent) return;
+  const operation = await openOperation({
+    stateRoot,
+    opId,
+    intent: intent.intent,
+    epoch: intent.epoch,
+    signal: context.signal,
+  });
+  let remove = false;
+  try {
+    await undoCapture(deps, operation);
+    if (input.removeTargets) {
+      await undefineMachine(deps, operation);
+      await removeTargets(operation);
+    }
+    remove = true;
+  } finally {
+    await operation.close({ remove });
+  }
+}

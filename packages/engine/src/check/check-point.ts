@@ -1,0 +1,37 @@
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import type { EngineDeps } from '../deps.ts';
+import { findPoint } from '../points.ts';
+import type { CheckInput, CheckSummary } from '../verbs.ts';
+
+/** A summary travels through a workflow; the first places are enough to act on. */
+const MAX_LISTED = 100;
+
+/** Verification reads and reports; it never mutates. */
+export async function checkPoint(deps: EngineDeps, input: CheckInput, context: VerbContext): Promise<CheckSummary> {
+  const startedMs = deps.clock.monotonicMs();
+  const point = await findPoint(deps.repository, input.machine, input.pointId);
+  const report = await deps.repository.checkPoint(point, input.level, context);
+  const places = report.disks.map(({ disk, offsetBytes, lengthBytes, pack, reason }) => ({
+    disk,
+    offsetBytes,
+    lengthBytes,
+    what: `${reason} (pack ${pack})`,
+  }));
+  // An object that is damaged where no disk uses it is still damage of the repository.
+  const objects =
+    places.length > 0
+      ? []
+      : report.objects.map(({ object, reason }) => ({
+          disk: '',
+          offsetBytes: 0,
+          lengthBytes: 0,
+          what: `${object}: ${reason}`,
+        }));
+  return {
+    pointId: point.pointId,
+    level: input.level,
+    checkedBytes: report.checkedBytes,
+    durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
+    damage: [...places, ...objects].slice(0, MAX_LISTED),
+  };
+}

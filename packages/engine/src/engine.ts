@@ -1,0 +1,31 @@
+import { abandonOperation } from './abandon.ts';
+import { bootTest } from './boot-test/boot-test.ts';
+import { captureMachine } from './capture/capture-machine.ts';
+import { checkPoint } from './check/check-point.ts';
+import type { EngineDeps } from './deps.ts';
+import { defineMachine } from './machine/define-machine.ts';
+import { pointsOf, summarise } from './points.ts';
+import { compareFiles } from './redeploy/compare-files.ts';
+import { applyRedeploy, planRedeploy } from './redeploy/redeploy.ts';
+import { restoreDisks } from './restore/restore-disks.ts';
+import type { Engine } from './verbs.ts';
+
+/** The verbs over their dependencies. */
+export function createEngine(deps: EngineDeps): Engine {
+  return {
+    captureMachine: (input, context) => captureMachine(deps, input, context),
+    checkPoint: (input, context) => checkPoint(deps, input, context),
+    bootTest: (input, context) => bootTest(deps, input, context),
+    restoreDisks: (input, context) => restoreDisks(deps, input, context),
+    planRedeploy: (input, context) => planRedeploy(deps, input, context),
+    applyRedeploy: (input, context) => applyRedeploy(deps, input, context),
+    defineMachine: (input, context) => defineMachine(deps, input, context),
+    compareFiles: (input, context) => compareFiles(deps, input, context),
+    abandonOperation: (input, context) => abandonOperation(deps, input, context),
+    async listPoints(machine) {
+      const { repository } = deps;
+      const listings = machine === undefined ? await repository.points() : await pointsOf(repository, machine);
+      return listings.map(summarise);
+    },
+  };
+}

@@ -1,0 +1,54 @@
+/** Compares every file of restored disks with the point's: both mounted under throw-away overlays, neither written. */
+import { join } from 'node:path';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { type GuestDisk, withGuest } from '@lifeboat/guest/access/open-guest';
+import type { EngineDeps } from '../deps.ts';
+import { beginOperation } from '../operations.ts';
+import { findPoint } from '../points.ts';
+import type { CompareFilesInput, CompareFilesSummary } from '../verbs.ts';
+import { compareTrees } from './compare-trees.ts';
+import { guestDisk } from './redeploy.ts';
+
+export async function compareFiles(
+  deps: EngineDeps,
+  input: CompareFilesInput,
+  context: VerbContext,
+): Promise<CompareFilesSummary> {
+  const operation = await beginOperation(deps, input, { verb: 'compare', machine: input.machine }, context.signal);
+  const { directory, qemuDirectory, signal } = operation;
+  try {
+    const startedMs = deps.clock.monotonicMs();
+    const { machineId, pointId } = await findPoint(deps.repository, input.machine, input.pointId);
+    const served = await deps.exporter({ machineId, pointId, directory, qemuDirectory }, { signal });
+    operation.onClose(() => served.stop());
+    const original = served.disks.map(({ name }): GuestDisk => ({
+      name,
+      image: { nbdSocketPath: served.socketPath, nbdExportName: name },
+    }));
+    const access = (disks: readonly GuestDisk[], side: string) => ({ disks, directory: join(directory, side), signal });
+    return await withGuest(access(original, 'a'), (point) =>
+      withGuest(access(input.disks.map(guestDisk), 'b'), async (restored) => {
+        const total = { comparedFiles: 0, comparedBytes: 0, differing: [] as string[] };
+        for (const { mountPoint, hostPath } of point.mounts) {
+          const other = restored.mounts.find((mount) => mount.mountPoint === mountPoint);
+          if (!other) {
+            total.differing.push(mountPoint);
+            continue;
+          }
+          const before = total.comparedBytes;
+          const part = await compareTrees(hostPath, other.hostPath, {
+            signal,
+            progress: (bytes, path) =>
+              context.progress({ phase: 'compare', doneBytes: before + bytes, detail: join(mountPoint, path) }),
+          });
+          total.comparedFiles += part.comparedFiles;
+          total.comparedBytes += part.comparedBytes;
+          total.differing.push(...part.differing.map((path) => join(mountPoint, path)));
+        }
+        return { ...total, durationMs: Math.round(deps.clock.monotonicMs() - startedMs) };
+      }),
+    );
+  } finally {
+    await operation.close({ remove: false });
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Redeploy: inspect -> plan -> edit under a journal -> read back what is really there.
+ *
+ * The plan is made twice, once for people and once before the edit: it is a pure function of the disks and the profile, and
+ * edits nothing but what it was made for. The journal moves to `<state>/journals/<opId>` when the edit is durable: it
+ * outlives the operation, so that `revert` can give back the identical bytes.
+ */
+import { mkdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemCode } from '@lifeboat/foundation/errors';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
+import { type GuestDisk, withGuest } from '@lifeboat/guest/access/open-guest';
+import { injectDrivers } from '@lifeboat/guest/inject/inject-drivers';
+import { inspectGuest } from '@lifeboat/guest/inspect/inspect-guest';
+import { planRedeploy as planFor, type RedeployPlan } from '@lifeboat/guest/plan/redeploy-plan';
+import { renderPlan } from '@lifeboat/guest/plan/render-plan';
+import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
+import type { Operation } from '@lifeboat/host/operation';
+import type { EngineDeps } from '../deps.ts';
+import { beginOperation } from '../operations.ts';
+import type { RedeployInput, RedeployPlanSummary, RedeploySummary, RestoredDisk } from '../verbs.ts';
+
+export async function planRedeploy(
+  deps: EngineDeps,
+  input: RedeployInput,
+  context: VerbContext,
+): Promise<RedeployPlanSummary> {
+  const operation = await beginOperation(deps, input, { verb: 'redeploy', machine: input.machine }, context.signal);
+  try {
+    const startedMs = deps.clock.monotonicMs();
+    const plan = await makePlan(operation, input, context);
+    return { ...summaryOf(plan), durationMs: Math.round(deps.clock.monotonicMs() - startedMs) };
+  } finally {
+    await operation.close({ remove: false });
+  }
+}
+
+/** Errors: `guest.redeploy-refused`, those of the guest room; the disks are then as they were. */
+export async function applyRedeploy(
+  deps: EngineDeps,
+  input: RedeployInput,
+  context: VerbContext,
+): Promise<RedeploySummary> {
+  const operation = await beginOperation(deps, input, { verb: 'redeploy', machine: input.machine }, context.signal);
+  try {
+    const done = (await operation.recall('done')) as RedeploySummary | undefined;
+    const summary = done ?? (await apply(deps, operation, input, { ...context, signal: operation.signal }));
+    if (!done) await operation.record('done', summary);
+    await moveOnce(join(operation.directory, 'journal'), summary.journalPath);
+    return summary;
+  } finally {
+    await operation.close({ remove: false });
+  }
+}
+
+async function apply(
+  deps: EngineDeps,
+  operation: Operation,
+  input: RedeployInput,
+  context: VerbContext,
+): Promise<RedeploySummary> {
+  const startedMs = deps.clock.monotonicMs();
+  // An attempt that was killed in mid-edit must finish with the plan it began with: the disks are no longer what was planned for.
+  const begun = (await operation.recall('plan')) as RedeployPlan | undefined;
+  const plan = begun ?? (await makePlan(operation, input, context));
+  if (!begun) await operation.record('plan', plan);
+  const { directory } = operation;
+  const injected = await injectDrivers(
+    { disks: input.disks.map(guestDisk), plan, directory, clock: deps.clock },
+    context,
+  );
+  return {
+    ...summaryOf(plan),
+    installed: injected.kernels.map(({ version, modules, addedBytes }) => ({ kernel: version, modules, addedBytes })),
+    editedFiles: injected.edits.map(({ path }) => path),
+    injectionMs: Math.round(injected.durationMs),
+    durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
+    journalPath: join(deps.stateRoot, 'journals', operation.opId),
+  };
+}
+
+async function makePlan(operation: Operation, input: RedeployInput, context: VerbContext): Promise<RedeployPlan> {
+  const profile = await loadHardwareProfile(input.profile);
+  context.progress({ phase: 'inspect', doneBytes: 0 });
+  const inspection = await withGuest(
+    { disks: input.disks.map(guestDisk), directory: join(operation.directory, 'look'), signal: operation.signal },
+    ({ tree, mounted }) => inspectGuest(tree, mounted, systemUnpackers(operation.signal)),
+  );
+  return planFor(inspection, profile);
+}
+
+export function guestDisk({ name, path, format }: RestoredDisk): GuestDisk {
+  return { name, image: { path, format } };
+}
+
+function summaryOf(plan: RedeployPlan): Omit<RedeployPlanSummary, 'durationMs'> {
+  return {
+    profile: plan.profile.name,
+    lines: renderPlan(plan),
+    refusals: plan.refusals.map(({ text }) => text),
+    warnings: plan.warnings,
+  };
+}
+
+async function moveOnce(from: string, to: string): Promise<void> {
+  await mkdir(join(to, '..'), { recursive: true, mode: 0o700 });
+  try {
+    await rename(from, to);
+  } catch (error) {
+    // An earlier attempt moved it.
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
+}
