@@ -1,0 +1,74 @@
+/**
+ * `npm test`: every check of this tree, in this order:
+ *
+ *   static       types, lint, format, boundaries, dead code, shell scripts; side by side
+ *   unit         vitest, project unit
+ *   integration  vitest, project integration, on a guest that is built first; then a look for what was left behind
+ *
+ * A part that fails does not stop the next one. The last line is `N passed, N failed`; a test that was skipped counts as
+ * failed, and so does a run in which nothing ran. Exit code 0 only when at least one passed and none failed.
+ */
+import process from 'node:process';
+import { spawnTool, stopTools } from './test-run/child.ts';
+import { LeakWatch } from './test-run/leaks.ts';
+import { staticChecks } from './test-run/static-checks.ts';
+import { Tally } from './test-run/tally.ts';
+import { runVitest } from './test-run/vitest.ts';
+
+const USAGE = `Usage: npm test [-- PART [PATTERN...]]
+
+  PART     static, unit or integration (default: all three)
+  PATTERN  part of a test file's path, for unit and integration
+
+Example: npm test -- integration redeploy`;
+
+const UNIT_LIMIT_MS = 15 * 60_000;
+const INTEGRATION_LIMIT_MS = 45 * 60_000;
+const GUEST_LIMIT_MS = 35 * 60_000;
+
+async function unit(tally: Tally, patterns: readonly string[]): Promise<void> {
+  await runVitest(tally, { project: 'unit', patterns, limitMs: UNIT_LIMIT_MS });
+}
+
+async function integration(tally: Tally, patterns: readonly string[]): Promise<void> {
+  tally.heading('guest image');
+  const build = await spawnTool('bash', ['scripts/build-guest.sh'], { limitMs: GUEST_LIMIT_MS, stderr: 'inherit' });
+  if (build.code !== 0) {
+    tally.fail('the guest was not built', `scripts/build-guest.sh ended with ${build.how}`);
+    return;
+  }
+  const watch = await LeakWatch.begin();
+  await runVitest(tally, {
+    project: 'integration',
+    patterns,
+    limitMs: INTEGRATION_LIMIT_MS,
+    environment: watch.environment,
+  });
+  tally.heading('nothing left behind');
+  const leaks = await watch.end();
+  for (const leak of leaks) tally.fail(`left behind: ${leak}`);
+  if (leaks.length === 0) tally.pass('nothing left behind');
+}
+
+const [part, ...patterns] = process.argv.slice(2);
+const parts = part === undefined ? ['static', 'unit', 'integration'] : [part];
+if (!['static', 'unit', 'integration'].includes(parts[0] as string)) {
+  console.error(USAGE);
+  process.exit(part === '--help' ? 0 : 2);
+}
+
+for (const [name, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  process.once(name, () => {
+    void stopTools().finally(() => process.exit(code));
+  });
+}
+
+const tally = new Tally((line) => console.log(line));
+if (parts.includes('static')) await staticChecks(tally);
+if (parts.includes('unit')) await unit(tally, patterns);
+if (parts.includes('integration')) await integration(tally, patterns);
+tally.finish();
+process.exitCode = tally.green ? 0 : 1;
