@@ -58,7 +58,8 @@ export async function openHostRuntime(
     socketPath: configuration.libvirt.socketPath,
     log,
     clock: systemClock,
-    kvmProbeCacheFile: join(configuration.cacheRoot, 'kvm-probe.json'),
+    // Not in the cache: the probe's guest must reach its disk beside it, and a home directory is closed to QEMU's account.
+    kvmProbeCacheFile: join(state.path, 'kvm-probe.json'),
   });
   const deps: EngineDeps = {
     hypervisor,

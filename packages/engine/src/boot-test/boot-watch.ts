@@ -4,7 +4,7 @@ import type { Clock } from '@lifeboat/foundation/clock';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatDuration, MiB } from '@lifeboat/foundation/units';
 import type { RunningMachine } from '@lifeboat/hypervisor/port';
-import { plainText, recognise, type Recognised } from './findings.ts';
+import { PlainText, recognise, type Recognised } from './findings.ts';
 
 /** Console kept for recognition; the file keeps all, up to its own limit. */
 const CONSOLE_WINDOW_CHARACTERS = MiB;
@@ -80,6 +80,7 @@ class ConsoleLog {
   /** Resolves when the console has ended; its failure counts as its end, the domain's state is asked separately. */
   readonly drained: Promise<void>;
   readonly #file: FileHandle;
+  readonly #plain = new PlainText();
   #writtenBytes = 0;
   #closed = false;
 
@@ -97,7 +98,7 @@ class ConsoleLog {
   async #pump(guest: RunningMachine): Promise<void> {
     for await (const bytes of guest.console()) {
       if (this.#closed) return;
-      this.text = (this.text + plainText(bytes)).slice(-CONSOLE_WINDOW_CHARACTERS);
+      this.text = (this.text + this.#plain.push(bytes)).slice(-CONSOLE_WINDOW_CHARACTERS);
       if (this.#writtenBytes + bytes.length <= CONSOLE_FILE_LIMIT_BYTES) {
         this.#writtenBytes += bytes.length;
         await this.#file.write(bytes);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { plainText, recognise } from './findings.ts';
+import { PlainText, recognise } from './findings.ts';
 
 const ready = /GUEST-BOOT-OK/;
 const on = (console: string, screen = '') => recognise({ console, screen }, ready)?.finding;
@@ -34,10 +34,21 @@ describe('recognise', () => {
   });
 });
 
-describe('plainText', () => {
-  it('removes escapes and keeps lines', () => {
-    expect(plainText(Buffer.from('\u001b[2J\u001b[01;01Hgrub rescue>\r\n\u0007ok\r\n', 'latin1'))).toBe(
-      'grub rescue>\nok\n',
-    );
+describe('PlainText', () => {
+  const console = Buffer.from('\u001b[2J\u001b[01;01Hgrub rescue>\r\n\u0007ok\u001b(B\r\nend\r\n', 'latin1');
+
+  it('removes escapes and keeps lines, wherever the chunks are cut', () => {
+    for (let first = 0; first <= console.length; first++) {
+      for (let second = first; second <= console.length; second++) {
+        const text = new PlainText();
+        const parts = [console.subarray(0, first), console.subarray(first, second), console.subarray(second)];
+        expect(parts.map((part) => text.push(part)).join('')).toBe('grub rescue>\nok\nend\n');
+      }
+    }
+  });
+
+  it('does not wait for ever for the end of an escape that never comes', () => {
+    const text = new PlainText();
+    expect(text.push(Buffer.from(`\u001b[${'1'.repeat(100)}`, 'latin1'))).toContain('111');
   });
 });

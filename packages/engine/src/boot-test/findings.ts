@@ -63,15 +63,30 @@ export function recognise(observation: Observation, ready: RegExp): Recognised |
   return undefined;
 }
 
-/** Console bytes as text: escape sequences and control characters other than line ends removed. */
-export function plainText(bytes: Uint8Array): string {
-  return (
-    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-      .toString('latin1')
-      // oxlint-disable-next-line no-control-regex -- control characters are what is removed
-      .replace(/\u001b(?:\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78cM])/g, '')
-      // oxlint-disable-next-line no-control-regex -- control characters are what is removed
-      .replace(/[\u0000-\u0008\u000b-\u000c\u000e-\u001f]/g, '')
+// Cursor movements, colours, character sets, as terminals of the VT100 family take them.
+// oxlint-disable-next-line no-control-regex -- control characters are what is removed
+const ESCAPE = /\u001b(?:\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78cM])/g;
+// oxlint-disable-next-line no-control-regex -- control characters are what is removed
+const CONTROL = /[\u0000-\u0008\u000b-\u000c\u000e-\u001f]/g;
+/** Longer than any sequence of ESCAPE that a console was seen to send. */
+const ESCAPE_LIMIT = 32;
+
+/** Console bytes as text, without escape sequences and control characters; a sequence may be cut by the end of a chunk. */
+export class PlainText {
+  #pending = '';
+
+  /** The text of the next chunk. */
+  push(bytes: Uint8Array): string {
+    const raw = this.#pending + Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+    const escape = raw.lastIndexOf('\u001b');
+    const cut = escape >= 0 && escape > raw.length - ESCAPE_LIMIT && raw.slice(escape).search(ESCAPE) < 0;
+    // A lone \r at the end may be the first half of a line end.
+    const end = cut ? escape : raw.endsWith('\r') ? raw.length - 1 : raw.length;
+    this.#pending = raw.slice(end);
+    return raw
+      .slice(0, end)
+      .replace(ESCAPE, '')
       .replace(/\r+\n?/g, '\n')
-  );
+      .replace(CONTROL, '');
+  }
 }
