@@ -268,7 +268,7 @@ export function allDomainStats(
       writer
         .array(domains, (domain) => writeDomain(writer, domain))
         .u32(chosen)
-        .u32(chosen),
+        .u32(0),
     read: (reader) => reader.array(() => ({ domain: readDomain(reader), parameters: readParameters(reader) })),
   });
 }
