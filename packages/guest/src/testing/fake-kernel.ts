@@ -125,10 +125,10 @@ export function buildInitrd(tree: string, work: string, options: FakeInitrd): Bu
 
 /** A directory as a cpio archive, by cpio. */
 export function pack(directory: string): Buffer {
-  const names = readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort();
+  const names = execFileSync('find', ['.'], { cwd: directory });
   return execFileSync('cpio', ['--quiet', '-o', '-H', 'newc', '-R', '0:0'], {
     cwd: directory,
-    input: ['.', ...names].join('\n'),
+    input: names,
     maxBuffer: 1 << 30,
   });
 }

@@ -1,0 +1,105 @@
+/** Reads a mounted guest into a `GuestInspection`. Reads only; nothing of the guest's is run. */
+import type { GuestTree } from '../access/guest-tree.ts';
+import type { Unpackers } from '../linux/compression.ts';
+import { isUnstableDeviceName, parseFstab, type FstabEntry } from '../linux/fstab.ts';
+import { parseGrubConfig, type GrubEntry } from '../linux/grub.ts';
+import { inspectKernels } from '../linux/kernels.ts';
+import { normalModuleName } from '../linux/module-name.ts';
+import { parseOsRelease } from '../linux/os-release.ts';
+import type { DiskInspection, FilesystemInspection, GuestInspection, SpaceInspection } from './guest-inspection.ts';
+
+/** What is known of the disks before anything is mounted. */
+export interface MountedDisks {
+  readonly disks: readonly DiskInspection[];
+  readonly root: FilesystemInspection;
+  readonly mounts: GuestInspection['mounts'];
+  /** Loaders on EFI system partitions, as `/EFI/BOOT/BOOTX64.EFI`. */
+  readonly efiFiles: readonly string[];
+}
+
+const INITRAMFS_MODULES = '/etc/initramfs-tools/modules';
+const GRUB_CONFIGS = ['/boot/grub/grub.cfg', '/boot/grub2/grub.cfg'];
+const MODPROBE_DIRECTORIES = ['/etc/modprobe.d', '/usr/lib/modprobe.d'];
+
+/** Errors: `guest.path-unusable` where a file that must be read is no file or far too large; those of reading. */
+export async function inspectGuest(
+  tree: GuestTree,
+  mounted: MountedDisks,
+  unpackers: Unpackers,
+): Promise<GuestInspection> {
+  const fstab = parseFstab((await tree.readText('/etc/fstab')) ?? '');
+  const grub = await readGrub(tree);
+  const initramfsModules = await readInitramfsModules(tree);
+  const { disks, root, mounts, efiFiles } = mounted;
+  return {
+    formatVersion: 1,
+    disks,
+    root,
+    mounts,
+    os: parseOsRelease((await tree.readText('/etc/os-release')) ?? (await tree.readText('/usr/lib/os-release')) ?? ''),
+    kernels: await inspectKernels(tree, unpackers),
+    bootLoader: {
+      firmware: firmwareOf(disks, efiFiles),
+      ...(grub === undefined ? {} : { grubConfigPath: grub.path }),
+      grubEntries: grub?.entries ?? [],
+      efiFiles,
+    },
+    fstab,
+    unstableNames: unstableNames(fstab, grub),
+    ...(initramfsModules === undefined ? {} : { initramfsModules }),
+    blacklistedModules: await readBlacklist(tree),
+    space: [await measure(tree, '/'), await measure(tree, '/boot')],
+  };
+}
+
+async function readGrub(tree: GuestTree): Promise<{ path: string; entries: GrubEntry[] } | undefined> {
+  for (const path of GRUB_CONFIGS) {
+    const text = await tree.readText(path);
+    if (text !== undefined) return { path, entries: parseGrubConfig(text) };
+  }
+  return undefined;
+}
+
+function firmwareOf(disks: readonly DiskInspection[], efiFiles: readonly string[]): ('bios' | 'uefi')[] {
+  const bios = disks.some((disk) => disk.mbrLoader !== 'none');
+  return [...(bios ? (['bios'] as const) : []), ...(efiFiles.length > 0 ? (['uefi'] as const) : [])];
+}
+
+function unstableNames(
+  fstab: readonly FstabEntry[],
+  grub: { path: string; entries: readonly GrubEntry[] } | undefined,
+): GuestInspection['unstableNames'] {
+  const names = fstab
+    .filter((entry) => isUnstableDeviceName(entry.source))
+    .map((entry) => ({ where: `/etc/fstab line ${entry.line}`, name: entry.source, mountPoint: entry.mountPoint }));
+  const roots = new Set((grub?.entries ?? []).flatMap((entry) => entry.root ?? []).filter(isUnstableDeviceName));
+  return [...names, ...[...roots].map((name) => ({ where: `root= in ${grub?.path}`, name, mountPoint: '/' }))];
+}
+
+async function readInitramfsModules(tree: GuestTree): Promise<GuestInspection['initramfsModules']> {
+  const text = await tree.readText(INITRAMFS_MODULES);
+  if (text === undefined) return undefined;
+  const modules = text
+    .split('\n')
+    .map((line) => line.replace(/#.*/, '').trim().split(/\s+/)[0] ?? '')
+    .filter((name) => name !== '')
+    .map(normalModuleName);
+  return { path: INITRAMFS_MODULES, modules };
+}
+
+async function readBlacklist(tree: GuestTree): Promise<string[]> {
+  const names = new Set<string>();
+  for (const directory of MODPROBE_DIRECTORIES) {
+    for (const file of (await tree.list(directory)).filter((name) => name.endsWith('.conf'))) {
+      for (const line of ((await tree.readText(`${directory}/${file}`)) ?? '').split('\n')) {
+        const [keyword, name] = line.trim().split(/\s+/);
+        if (keyword === 'blacklist' && name !== undefined) names.add(normalModuleName(name));
+      }
+    }
+  }
+  return [...names].sort();
+}
+
+async function measure(tree: GuestTree, path: string): Promise<SpaceInspection> {
+  return { path, ...(await tree.space(path)) };
+}
