@@ -1,0 +1,245 @@
+/**
+ * The files of a guest under directories of ours, seen as the guest sees them: paths and absolute symlinks begin at the
+ * guest's root, and none leads out of it. Images are untrusted: every component is looked at with lstat, nothing is
+ * opened that is not a regular file, and every read has a limit.
+ *
+ * Holds because nobody else changes the tree meanwhile: the filesystem is mounted from an overlay only we have.
+ */
+import { createHash } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { lstat, open, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
+import { MiB } from '@lifeboat/foundation/units';
+
+/** As many as Linux follows. */
+const MAX_SYMLINKS = 40;
+const DEFAULT_MAX_BYTES = 4 * MiB;
+const TEMPORARY_SUFFIX = '.lifeboat-new';
+
+export interface FileEdit {
+  /** Guest path with symlinks resolved. */
+  readonly path: string;
+  readonly oldSha256: string;
+  readonly newSha256: string;
+  readonly oldBytes: number;
+  readonly newBytes: number;
+}
+
+/** Each filesystem of the guest is mounted on its own; together they are its tree. */
+export interface GuestMount {
+  /** Where the guest has it. */
+  readonly mountPoint: string;
+  /** Where it is mounted on this host. */
+  readonly hostPath: string;
+}
+
+export interface FilesystemSpace {
+  readonly freeBytes: number;
+  readonly freeInodes: number;
+  /** Zero: the filesystem has no fixed number of inodes (btrfs), so none can run out. */
+  readonly totalInodes: number;
+  readonly sizeBytes: number;
+}
+
+export class GuestTree {
+  readonly #mounts: readonly GuestMount[];
+
+  /** `mounts` holds one for `/`. Mount points are guest paths without symlinks. */
+  constructor(mounts: readonly GuestMount[]) {
+    // The deepest mount point that contains a path is where it lives.
+    this.#mounts = mounts.toSorted((a, b) => b.mountPoint.length - a.mountPoint.length);
+  }
+
+  /** The guest path behind all symlinks, or undefined if something on the way does not exist. Error: `guest.path-unusable`. */
+  async resolve(path: string): Promise<string | undefined> {
+    let pending = components(path);
+    let done: string[] = [];
+    for (let links = 0; ;) {
+      const [next, ...rest] = pending;
+      if (next === undefined) return `/${done.join('/')}`;
+      pending = rest;
+      if (next === '..') {
+        done = done.slice(0, -1);
+        continue;
+      }
+      const here = this.#onHost(`/${[...done, next].join('/')}`);
+      const stats = await lstatIfThere(here);
+      if (stats === undefined) return undefined;
+      if (!stats.isSymbolicLink()) {
+        done = [...done, next];
+        continue;
+      }
+      links += 1;
+      if (links > MAX_SYMLINKS) {
+        throw new LifeboatError(
+          'guest.path-unusable',
+          `${path} in the guest goes through more than ${MAX_SYMLINKS} symbolic links`,
+          {
+            context: { path },
+          },
+        );
+      }
+      const target = await readlink(here);
+      if (target.startsWith('/')) done = [];
+      pending = [...components(target), ...pending];
+    }
+  }
+
+  /** Undefined when there is nothing. Symlinks are followed. */
+  async stat(path: string): Promise<Stats | undefined> {
+    const resolved = await this.resolve(path);
+    return resolved === undefined ? undefined : lstat(this.#onHost(resolved));
+  }
+
+  async isFile(path: string): Promise<boolean> {
+    return (await this.stat(path))?.isFile() ?? false;
+  }
+
+  async isDirectory(path: string): Promise<boolean> {
+    return (await this.stat(path))?.isDirectory() ?? false;
+  }
+
+  /** Names in a directory, sorted; empty when there is no such directory. */
+  async list(path: string): Promise<string[]> {
+    if (!(await this.isDirectory(path))) return [];
+    const resolved = (await this.resolve(path)) as string;
+    return (await readdir(this.#onHost(resolved))).sort();
+  }
+
+  /**
+   * The content of a regular file; undefined when there is none.
+   * Errors: `guest.path-unusable` when it is no regular file or larger than `maxBytes` (default 4 MiB).
+   */
+  async read(path: string, options: { maxBytes?: number } = {}): Promise<Buffer | undefined> {
+    const resolved = await this.resolve(path);
+    if (resolved === undefined) return undefined;
+    const maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
+    // O_NONBLOCK: a FIFO put there to hang us does not.
+    const file = await open(this.#onHost(resolved), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stats = await file.stat();
+      if (!stats.isFile()) throw unusable(path, 'is not a regular file');
+      if (stats.size > maxBytes) throw unusable(path, `holds ${stats.size} bytes; at most ${maxBytes} are read`);
+      return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  }
+
+  async readText(path: string, options: { maxBytes?: number } = {}): Promise<string | undefined> {
+    return (await this.read(path, options))?.toString('utf8');
+  }
+
+  /**
+   * Replaces the content of an existing regular file: written beside it with the same owner and mode, fsynced, renamed
+   * over it, directory fsynced. After a power cut the guest has the old or the new file, whole.
+   * Errors: `guest.path-unusable` when there is no such file; `guest.no-space`.
+   */
+  async replace(path: string, content: readonly Uint8Array[]): Promise<FileEdit> {
+    const resolved = await this.resolve(path);
+    if (resolved === undefined) throw unusable(path, 'does not exist');
+    const target = this.#onHost(resolved);
+    const temporary = `${target}${TEMPORARY_SUFFIX}`;
+    const old = await lstat(target);
+    if (!old.isFile()) throw unusable(path, 'is not a regular file');
+    const oldSha256 = await sha256Of(target);
+    const hash = createHash('sha256');
+    try {
+      const file = await open(
+        temporary,
+        constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+        0o600,
+      );
+      try {
+        for (const part of content) {
+          hash.update(part);
+          await file.writeFile(part);
+        }
+        await file.chown(old.uid, old.gid);
+        await file.chmod(old.mode & 0o7777);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, target);
+    } catch (error) {
+      await unlinkIfThere(temporary);
+      if (systemCode(error) === 'ENOSPC') {
+        throw new LifeboatError('guest.no-space', `The guest's filesystem became full while ${path} was written`, {
+          cause: error,
+          context: { path },
+        });
+      }
+      throw error;
+    }
+    await syncDirectory(dirname(target));
+    return {
+      path: resolved,
+      oldSha256,
+      newSha256: hash.digest('hex'),
+      oldBytes: old.size,
+      newBytes: content.reduce((sum, part) => sum + part.length, 0),
+    };
+  }
+
+  /** Space of the filesystem that holds `path`; the nearest parent that exists counts. */
+  async space(path: string): Promise<FilesystemSpace> {
+    let at = path;
+    while ((await this.resolve(at)) === undefined && at !== '/') at = dirname(at);
+    const resolved = (await this.resolve(at)) ?? '/';
+    const { bavail, bsize, ffree, files, blocks } = await statfs(this.#onHost(resolved));
+    return { freeBytes: bavail * bsize, freeInodes: ffree, totalInodes: files, sizeBytes: blocks * bsize };
+  }
+
+  #onHost(resolved: string): string {
+    const inside = ({ mountPoint }: GuestMount): boolean =>
+      mountPoint === '/' || resolved === mountPoint || resolved.startsWith(`${mountPoint}/`);
+    const mount = this.#mounts.find(inside);
+    if (mount === undefined) throw new LifeboatError('internal.bug', `no filesystem of the guest holds ${resolved}`);
+    return join(mount.hostPath, mount.mountPoint === '/' ? resolved : resolved.slice(mount.mountPoint.length));
+  }
+}
+
+function components(path: string): string[] {
+  return path.split('/').filter((part) => part !== '' && part !== '.');
+}
+
+async function lstatIfThere(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    // ENOTDIR: a component on the way is a file, so nothing is there either.
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+async function unlinkIfThere(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  // The stream closes the file.
+  for await (const chunk of file.createReadStream({ highWaterMark: MiB })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function unusable(path: string, problem: string): LifeboatError {
+  return new LifeboatError('guest.path-unusable', `${path} in the guest ${problem}`, { context: { path } });
+}
