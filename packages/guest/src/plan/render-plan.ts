@@ -1,0 +1,32 @@
+import { formatBytes } from '@lifeboat/foundation/units';
+import type { InjectionResult } from '../inject/inject-drivers.ts';
+import type { RedeployPlan } from './redeploy-plan.ts';
+
+/** The plan for a terminal, a line each; plain text. */
+export function renderPlan(plan: RedeployPlan): string[] {
+  const lines = [`${plan.guest} onto '${plan.profile.name}': ${plan.profile.description}`];
+  for (const { kernelVersion, resolution } of plan.drivers) {
+    lines.push(`kernel ${kernelVersion}`);
+    for (const request of resolution.requests) {
+      const answer = request.modules.length > 0 ? request.modules.join(', ') : 'no driver';
+      lines.push(`  ${request.role}: ${request.device} asks ${request.modalias}: ${answer}`);
+    }
+  }
+  for (const edit of plan.edits) {
+    const what = edit.kind === 'append-drivers' ? 'append to the initrd' : 'list for later initrds';
+    lines.push(`edit ${edit.path}: ${what} ${edit.modules.join(', ')}`, `  because ${edit.why}`);
+  }
+  if (plan.edits.length === 0 && plan.refusals.length === 0)
+    lines.push('nothing to change: every driver is already there');
+  lines.push(...plan.warnings.map((warning) => `warning: ${warning}`));
+  lines.push(...plan.refusals.map((refusal) => `refused (${refusal.code}): ${refusal.text}`));
+  return lines;
+}
+
+/** What was really installed, for a terminal. */
+export function renderInjection(result: InjectionResult): string[] {
+  return result.kernels.map(
+    (kernel) =>
+      `kernel ${kernel.version}: ${kernel.addedModules.length} modules added (${kernel.addedModules.join(', ')}), ${kernel.modules.length} in the initrd now, ${formatBytes(kernel.addedBytes)}`,
+  );
+}

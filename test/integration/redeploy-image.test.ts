@@ -1,0 +1,477 @@
+/**
+ * An operator redeploys a restored disk: inspection, plan, drivers into the initrd, journal, and all of it taken back.
+ * The guests never run here; what is in their disks is checked with tools that are not ours (cpio, debugfs, e2fsck).
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { withEditableGuest, withGuest, type GuestDisk } from '@lifeboat/guest/access/open-guest';
+import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
+import { injectDrivers, type InjectionResult } from '@lifeboat/guest/inject/inject-drivers';
+import { inspectGuest } from '@lifeboat/guest/inspect/inspect-guest';
+import type { GuestInspection } from '@lifeboat/guest/inspect/guest-inspection';
+import { revertJournal } from '@lifeboat/guest/journal/apply-journal';
+import { readJournal } from '@lifeboat/guest/journal/journal-file';
+import { planRedeploy, type RedeployPlan } from '@lifeboat/guest/plan/redeploy-plan';
+import { renderInjection, renderPlan } from '@lifeboat/guest/plan/render-plan';
+import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
+import { FAKE_VERSION } from '@lifeboat/guest/testing/fake-kernel';
+import { clearLeftovers } from '@lifeboat/host/leftovers';
+import { mountsBeneath } from '@lifeboat/host/mounts';
+import { scratchDirectory } from '@lifeboat/host/testing/scratch';
+import { startVictim } from '@lifeboat/host/testing/victim';
+import {
+  buildGuestImage,
+  contentHash,
+  readGuestFile,
+  ROOT_UUID,
+  type GuestImageOptions,
+} from '../support/guest-image.ts';
+
+const { signal } = new AbortController();
+const quiet = { signal, progress: () => {} };
+const INITRD = `/boot/initrd.img-${FAKE_VERSION}`;
+/** Which bytes of the commit the kill tests hit; a failure is repeated with LIFEBOAT_SEED. */
+const seed = Number(process.env['LIFEBOAT_SEED'] ?? Date.now() % 1_000_000);
+
+let base: string;
+beforeEach(async () => {
+  base = realpathSync(await scratchDirectory());
+});
+// Runs before the directory is removed.
+afterEach(async () => {
+  const left = await leftBehind();
+  if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
+});
+
+/** Mounts, loop devices and processes that have to do with this test's directory. */
+async function leftBehind(): Promise<string[]> {
+  const mounts = (await mountsBeneath(base)).map((mount) => `mount ${mount.path}`);
+  const loops = execFileSync('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'], { encoding: 'utf8' });
+  const processes = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((pid) => commandLine(pid).includes(base));
+  return [
+    ...mounts,
+    ...loops.split('\n').filter((line) => line.includes(base)),
+    ...processes.map((pid) => `process ${pid} ${commandLine(pid)}`),
+  ];
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return ''; // it ended meanwhile
+  }
+}
+
+interface Machine {
+  readonly image: string;
+  readonly format: 'raw' | 'qcow2';
+  readonly disks: readonly GuestDisk[];
+  readonly hash: string;
+}
+
+function machine(options: Partial<GuestImageOptions> = {}): Machine {
+  const directory = join(base, `img${Math.random().toString(36).slice(2, 8)}`);
+  mkdirSync(directory);
+  const format = options.format ?? 'qcow2';
+  const image = buildGuestImage({ ...options, directory, format });
+  return { image, format, disks: [{ name: 'vda', image: { path: image, format } }], hash: contentHash(image, format) };
+}
+
+const inspect = (disks: readonly GuestDisk[]): Promise<GuestInspection> =>
+  withGuest({ disks, directory: join(base, 'inspect'), signal }, ({ tree, mounted }) =>
+    inspectGuest(tree, mounted, systemUnpackers(signal)),
+  );
+
+async function planFor(from: Machine, profile: string): Promise<RedeployPlan> {
+  return planRedeploy(await inspect(from.disks), await loadHardwareProfile(profile));
+}
+
+const operation = (): string => join(base, 'op');
+const inject = (from: Machine, plan: RedeployPlan): Promise<InjectionResult> =>
+  injectDrivers({ disks: from.disks, plan, directory: operation() }, quiet);
+const revert = () => revertJournal({ directory: join(operation(), 'journal'), workDirectory: operation(), signal });
+const guestFile = (from: Machine, path: string): Buffer => readGuestFile(from.image, from.format, path);
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** The module files of the archive appended to an initrd, as cpio lists them. */
+function appendedModules(initrd: Buffer, oldBytes: number): string[] {
+  const at = Math.ceil(oldBytes / 4) * 4;
+  const names = execFileSync('cpio', ['-t', '--quiet'], { input: initrd.subarray(at), encoding: 'utf8' });
+  return names
+    .split('\n')
+    .filter((name) => name.endsWith('.ko'))
+    .map((name) => name.slice(name.lastIndexOf('/') + 1, -3));
+}
+
+describe('redeploying a restored disk', () => {
+  test.each([
+    { format: 'qcow2', table: 'gpt', separateBoot: false, profile: 'virtio-blk' },
+    { format: 'raw', table: 'mbr', separateBoot: false, profile: 'nvme' },
+    { format: 'qcow2', table: 'mbr', separateBoot: true, profile: 'virtio-scsi' },
+  ] as const)('puts exactly the lacking drivers into the initrd, and back: %o', async ({ profile, ...options }) => {
+    const guest = machine(options);
+    const plan = await planFor(guest, profile);
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+    expect(plan.refusals).toEqual([]);
+    const expected = {
+      'virtio-blk': ['virtio', 'virtio_blk', 'virtio_net', 'virtio_pci', 'virtio_pci_modern_dev', 'virtio_ring'],
+      nvme: ['e1000e', 'nvme', 'nvme_core'],
+      'virtio-scsi': [
+        'crct10dif_common',
+        'crct10dif_generic',
+        'virtio',
+        'virtio_net',
+        'virtio_pci',
+        'virtio_pci_modern_dev',
+        'virtio_ring',
+        'virtio_scsi',
+      ],
+    }[profile];
+
+    const result = await inject(guest, plan);
+    expect(result.kernels.map((kernel) => kernel.addedModules)).toEqual([expected]);
+    expect(result.kernels[0]?.modules).toEqual(expect.arrayContaining(['ahci', 'sd_mod', ...expected]));
+    expect(result.edits.map((edit) => edit.path)).toEqual([INITRD, '/etc/initramfs-tools/modules']);
+    expect(contentHash(guest.image, guest.format)).not.toBe(guest.hash);
+    expect(renderPlan(plan).join('\n')).toContain(INITRD);
+    expect(renderInjection(result)[0]).toContain(`${expected.length} modules added`);
+    const initrd = guestFile(guest, INITRD);
+    expect(sha256(initrd)).toBe(result.edits[0]?.newSha256);
+    const appended = appendedModules(initrd, result.edits[0]?.oldBytes ?? 0).map((name) => name.replaceAll('-', '_'));
+    expect(appended.toSorted()).toEqual(expected);
+    const listed = guestFile(guest, '/etc/initramfs-tools/modules').toString();
+    expect(listed).toMatch(/^# List of modules\nahci\n# Needed on '[a-z-]+'/);
+    expect(listed.trim().split('\n').at(-1)).toBe(
+      { 'virtio-blk': 'virtio_net', nvme: 'e1000e', 'virtio-scsi': 'virtio_net' }[profile],
+    );
+    expect(guestFile(guest, '/var/log/messages').toString()).toContain('a file nobody edits');
+
+    // A second plan finds nothing left to do.
+    expect((await planFor(guest, profile)).edits).toEqual([]);
+    await revert();
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+    await revert();
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+
+  test('is done once: called again it returns the same and writes nothing', async () => {
+    const guest = machine();
+    const plan = await planFor(guest, 'virtio-blk');
+    const first = await inject(guest, plan);
+    const hash = contentHash(guest.image, guest.format);
+    const again = await inject(guest, plan);
+    expect({ ...again, durationMs: 0 }).toEqual({ ...first, durationMs: 0 });
+    expect(contentHash(guest.image, guest.format)).toBe(hash);
+  });
+
+  test('keeps a journal of at most twice what it edited', async () => {
+    const guest = machine();
+    const result = await inject(guest, await planFor(guest, 'virtio-scsi'));
+    const files = readdirSync(result.journalDirectory);
+    expect(files).not.toContain('new-bytes');
+    const stored = files.reduce((sum, file) => sum + statSync(join(result.journalDirectory, file)).size, 0);
+    const { journal } = (await readJournal(result.journalDirectory)) ?? { journal: undefined };
+    const changed = journal?.disks.flatMap((disk) => disk.runs).reduce((sum, run) => sum + run.lengthBytes, 0) ?? 0;
+    expect(changed).toBeGreaterThan(result.kernels[0]?.addedBytes ?? 0);
+    expect(stored).toBeLessThan(2 * changed);
+  });
+
+  test('replays the journal of a filesystem that was in use when it was captured, and changes nothing by looking', async () => {
+    const guest = machine({ format: 'raw' });
+    const live = join(base, 'live');
+    mkdirSync(live);
+    const loop = execFileSync('losetup', ['-f', '--show', '-o', String(1024 * 1024), guest.image], {
+      encoding: 'utf8',
+    }).trim();
+    let copy = '';
+    try {
+      execFileSync('mount', [loop, live]);
+      try {
+        writeFileSync(join(live, 'etc/os-release.new'), 'PRETTY_NAME="Written just before"\nID=late\n');
+        execFileSync('mv', [join(live, 'etc/os-release.new'), join(live, 'etc/os-release')]);
+        execFileSync('sync', ['-f', live]);
+        copy = join(base, 'captured.raw');
+        execFileSync('cp', ['--sparse=always', guest.image, copy]);
+      } finally {
+        execFileSync('umount', [live]);
+      }
+    } finally {
+      execFileSync('losetup', ['-d', loop]);
+    }
+    const part = execFileSync('dumpe2fs', ['-h', `${copy}?offset=${1024 * 1024}`], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    expect(part).toContain('needs_recovery');
+    const hash = contentHash(copy, 'raw');
+    const captured = {
+      image: copy,
+      format: 'raw',
+      disks: [{ name: 'vda', image: { path: copy, format: 'raw' } }],
+      hash,
+    } as const;
+    expect((await inspect(captured.disks)).os.prettyName).toBe('Written just before');
+    expect(contentHash(copy, 'raw')).toBe(hash);
+    const result = await inject(captured, await planFor(captured, 'virtio-blk'));
+    expect(result.kernels).toHaveLength(1);
+    await revert();
+    expect(contentHash(copy, 'raw')).toBe(hash);
+  });
+});
+
+/** Runs the injection in a process of its own that kills itself -9 at a step. */
+async function injectAndDie(
+  guest: Machine,
+  plan: RedeployPlan,
+  dieAt: string,
+  verb: 'inject' | 'revert' = 'inject',
+): Promise<void> {
+  const url = (path: string) => JSON.stringify(new URL(`../../packages/guest/src/${path}`, import.meta.url).href);
+  const call =
+    verb === 'inject'
+      ? `injectDrivers({ disks: ${JSON.stringify(guest.disks)}, plan: ${JSON.stringify(plan)}, directory: ${JSON.stringify(operation())} }, { signal, progress })`
+      : `revertJournal({ directory: ${JSON.stringify(join(operation(), 'journal'))}, workDirectory: ${JSON.stringify(operation())}, signal, progress })`;
+  const victim = startVictim(`
+    import { injectDrivers } from ${url('inject/inject-drivers.ts')};
+    import { revertJournal } from ${url('journal/apply-journal.ts')};
+    const { signal } = new AbortController();
+    const progress = (at) => { if (${dieAt}) process.kill(process.pid, 'SIGKILL'); };
+    await ${call};
+    console.log('survived');
+  `);
+  expect(await victim.nextLine()).toBeUndefined();
+  await clearLeftovers(operation());
+}
+
+/** A byte of the commit to die at, from the seed: `n` gives different ones. */
+function byteOf(total: number, n: number): number {
+  return createHash('sha256').update(`${seed}/${n}`).digest().readUInt32LE(0) % total;
+}
+
+describe(`killed -9 (seed ${seed})`, () => {
+  test('before the journal is complete: the disk is untouched, and the next attempt does it all', async () => {
+    const guest = machine();
+    const plan = await planFor(guest, 'virtio-blk');
+    await injectAndDie(guest, plan, `at.phase === 'inject' && at.detail === '/etc/initramfs-tools/modules'`);
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+    expect(await readJournal(join(operation(), 'journal'))).toBeUndefined();
+    const result = await inject(guest, plan);
+    expect(sha256(guestFile(guest, INITRD))).toBe(result.edits[0]?.newSha256);
+    await revert();
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+
+  test.each([{ format: 'qcow2' }, { format: 'raw' }] as const)(
+    'in mid-commit: done again it ends in the same disk as without the kill, and can be taken back: %o',
+    async ({ format }) => {
+      const guest = machine({ format });
+      const plan = await planFor(guest, 'virtio-scsi');
+      await injectAndDie(guest, plan, `at.phase === 'edit' && at.doneBytes > ${byteOf(60_000, 1)}`);
+      const half = await readJournal(join(operation(), 'journal'));
+      expect(half?.state).toBe('writing');
+      const result = await inject(guest, plan);
+      const whole = await readJournal(join(operation(), 'journal'));
+      expect(whole).toEqual({ ...half, state: 'applied' });
+      expect(sha256(guestFile(guest, INITRD))).toBe(result.edits[0]?.newSha256);
+      expect((await planFor(guest, 'virtio-scsi')).edits).toEqual([]);
+      await revert();
+      expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+    },
+  );
+
+  test('in mid-commit and then taken back at once', async () => {
+    const guest = machine();
+    const plan = await planFor(guest, 'virtio-scsi');
+    await injectAndDie(guest, plan, `at.phase === 'edit' && at.doneBytes > ${byteOf(60_000, 2)}`);
+    await revert();
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+    await expect(inject(guest, plan)).rejects.toMatchObject({ code: 'guest.journal-mismatch' });
+  });
+
+  test('in the middle of taking it back', async () => {
+    const guest = machine();
+    const plan = await planFor(guest, 'virtio-scsi');
+    await inject(guest, plan);
+    await injectAndDie(guest, plan, `at.phase === 'revert' && at.doneBytes > ${byteOf(60_000, 3)}`, 'revert');
+    expect((await readJournal(join(operation(), 'journal')))?.state).toBe('reverting');
+    await revert();
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+});
+
+describe('a redeploy that must not be', () => {
+  test.each([
+    ['while the guest is edited', 'inject', INITRD],
+    ['while the edit reaches the disk', 'edit', 'vda'],
+  ])('an abort %s leaves the disk as it was', async (_, phase, detail) => {
+    const guest = machine();
+    const plan = await planFor(guest, 'virtio-blk');
+    const abort = new AbortController();
+    const running = injectDrivers(
+      { disks: guest.disks, plan, directory: operation() },
+      {
+        signal: abort.signal,
+        progress: (at) => {
+          if (at.phase === phase && at.detail === detail) abort.abort(new Error('stopped by a person'));
+        },
+      },
+    );
+    await expect(running).rejects.toThrow('stopped by a person');
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+
+  test('a disk that was written to since is not taken back', async () => {
+    const guest = machine({ format: 'raw' });
+    const result = await inject(guest, await planFor(guest, 'virtio-blk'));
+    const run = (await readJournal(result.journalDirectory))?.journal.disks[0]?.runs[0];
+    const file = openSync(guest.image, 'r+');
+    writeSync(file, Buffer.from('a guest ran'), 0, 11, run?.offsetBytes ?? 0);
+    closeSync(file);
+    const hash = contentHash(guest.image, 'raw');
+    await expect(revert()).rejects.toMatchObject({ code: 'guest.journal-mismatch' });
+    expect(contentHash(guest.image, 'raw')).toBe(hash);
+  });
+
+  test('a plan for another disk is not carried out', async () => {
+    const [planned, other] = [machine(), machine({ initrd: { microcode: false } })];
+    const plan = await planFor(planned, 'virtio-blk');
+    await expect(inject(other, plan)).rejects.toMatchObject({ code: 'guest.changed-since-plan' });
+    expect(contentHash(other.image, other.format)).toBe(other.hash);
+  });
+
+  test('a damaged journal is not used', async () => {
+    const guest = machine();
+    const result = await inject(guest, await planFor(guest, 'virtio-blk'));
+    const path = join(result.journalDirectory, 'journal.json');
+    writeFileSync(path, readFileSync(path, 'utf8').replace(/"offsetBytes":1/, '"offsetBytes":2'));
+    await expect(revert()).rejects.toMatchObject({ code: 'guest.journal-damaged' });
+  });
+
+  test('a filesystem damaged before the edit stops it', async () => {
+    const guest = machine({ format: 'raw' });
+    const plan = await planFor(guest, 'virtio-blk');
+    const file = openSync(guest.image, 'r+');
+    // The second group's block bitmap and onwards: the mount does not look at it, a check does.
+    const info = execFileSync('dumpe2fs', [`${guest.image}?offset=${1024 * 1024}`], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const bitmap = Number(/Group 1:[\s\S]*?Block bitmap at (\d+)/.exec(info)?.[1]);
+    const blockBytes = Number(/Block size:\s+(\d+)/.exec(info)?.[1]);
+    expect(bitmap).toBeGreaterThan(0);
+    writeSync(file, Buffer.alloc(512, 0xa5), 0, 512, 1024 * 1024 + bitmap * blockBytes);
+    closeSync(file);
+    const hash = contentHash(guest.image, 'raw');
+    await expect(inject(guest, plan)).rejects.toMatchObject({
+      code: 'guest.filesystem-damaged',
+      context: { when: 'before' },
+    });
+    expect(contentHash(guest.image, 'raw')).toBe(hash);
+  });
+
+  test('a disk that is no Linux, an encrypted one, and one with two systems are refused by name', async () => {
+    const empty = join(base, 'empty.raw');
+    execFileSync('truncate', ['-s', '8M', empty]);
+    const disk = (path: string, name = 'vda'): GuestDisk => ({ name, image: { path, format: 'raw' } });
+    await expect(inspect([disk(empty)])).rejects.toMatchObject({ code: 'guest.no-root' });
+    const luks = join(base, 'luks.raw');
+    execFileSync('truncate', ['-s', '8M', luks]);
+    execFileSync('sfdisk', ['--quiet', luks], { input: 'label: gpt\nstart=2048, size=8192, type=linux\n' });
+    const file = openSync(luks, 'r+');
+    writeSync(file, Buffer.from('LUKS\xba\xbe\0\x01', 'latin1'), 0, 8, 1024 * 1024);
+    closeSync(file);
+    await expect(inspect([disk(luks)])).rejects.toMatchObject({
+      code: 'guest.layout-unsupported',
+      message: expect.stringContaining('LUKS encryption on vda partition 1') as string,
+    });
+    const guest = machine({ format: 'raw' });
+    const copy = join(base, 'second.raw');
+    execFileSync('cp', ['--sparse=always', guest.image, copy]);
+    await expect(inspect([disk(guest.image), disk(copy, 'vdb')])).rejects.toMatchObject({
+      code: 'guest.several-roots',
+    });
+  });
+
+  test.each([
+    ['no-boot-driver', { change: (root: string) => withoutModule(root, 'nvme/host/nvme.ko') }, 'asks'],
+    ['initrd-generator-unsupported', { initrd: { generator: 'dracut' } }, 'dracut'],
+    ['initrd-generator-unknown', { initrd: { generator: 'none' } }, 'neither by initramfs-tools nor by dracut'],
+    ['initrd-unreadable', { change: (root: string) => damage(join(root, INITRD)) }, 'cannot be unpacked'],
+    [
+      'boot-driver-blacklisted',
+      { change: (root: string) => writeFileSync(join(root, 'etc/modprobe.d/x.conf'), 'blacklist nvme\n') },
+      'forbids nvme',
+    ],
+    ['unstable-device-name', { rootSource: '/dev/sda1' }, '/dev/sda1'],
+    [
+      'no-space',
+      { change: (root: string) => writeFileSync(join(root, 'filler'), Buffer.alloc(60 * 1024 * 1024, 1)) },
+      'are needed',
+    ],
+    [
+      'no-kernel',
+      { change: (root: string) => execFileSync('rm', [join(root, `boot/vmlinuz-${FAKE_VERSION}`)]) },
+      'no kernel',
+    ],
+  ] as const)('%s is said in the plan, and the plan is not carried out', async (code, options, words) => {
+    const guest = machine(options);
+    const plan = await planFor(guest, 'nvme');
+    expect(plan.edits).toEqual([]);
+    expect(plan.refusals.map((refusal) => refusal.code)).toEqual([code]);
+    expect(plan.refusals[0]?.text).toContain(code === 'no-boot-driver' ? 'pci:v00001B36d00000010' : words);
+    await expect(inject(guest, plan)).rejects.toMatchObject({ code: 'guest.redeploy-refused' });
+    expect(existsSync(operation())).toBe(false);
+  });
+});
+
+test('an edit that breaks the filesystem never reaches the disk', async () => {
+  const guest = machine();
+  let reached = false;
+  const editing = withEditableGuest(
+    { disks: guest.disks, directory: operation(), signal },
+    {
+      work: async ({ mounted, tree }) => {
+        expect(mounted.root.uuid).toBe(ROOT_UUID);
+        await tree.replace('/etc/fstab', [Buffer.from('edited\n')]);
+        // What a kernel with a bug might do: write behind the filesystem's back.
+        const file = openSync(join(operation(), 'vda.disk'), 'r+');
+        writeSync(file, Buffer.alloc(4096, 0x5a), 0, 4096, 1024 * 1024 + 32768 * 4096);
+        closeSync(file);
+      },
+      changes: async () => {
+        reached = true;
+      },
+    },
+  );
+  await expect(editing).rejects.toMatchObject({ code: 'guest.filesystem-damaged' });
+  expect(reached).toBe(false);
+  expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+});
+
+function withoutModule(root: string, file: string): void {
+  const tree = join(root, 'usr/lib/modules', FAKE_VERSION);
+  execFileSync('rm', [join(tree, 'kernel/drivers', file)]);
+  execFileSync('depmod', ['-b', join(root, 'usr'), FAKE_VERSION]);
+}
+
+function damage(path: string): void {
+  const bytes = readFileSync(path);
+  writeFileSync(path, bytes.subarray(0, bytes.length - 100));
+}

@@ -1,0 +1,192 @@
+/**
+ * A disk with a Linux system on it that never runs: GPT or MBR, ext4, os-release, fstab, GRUB's configuration, a module
+ * tree with depmod's index, and an initrd of cpio and zstd that holds only the AHCI drivers. Made in two seconds, with
+ * the system's own tools.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import {
+  ahciInitrdModules,
+  buildInitrd,
+  FAKE_VERSION,
+  fakeModules,
+  writeModuleTree,
+  type FakeInitrd,
+} from '@lifeboat/guest/testing/fake-kernel';
+
+export interface GuestImageOptions {
+  /** An empty directory; gets the image and what is needed to build it. */
+  readonly directory: string;
+  readonly format: 'raw' | 'qcow2';
+  readonly table?: 'gpt' | 'mbr';
+  /** A partition of its own for /boot. */
+  readonly separateBoot?: boolean;
+  /** The root's source in fstab; its UUID when absent. */
+  readonly rootSource?: string;
+  readonly initrd?: Partial<FakeInitrd>;
+  /** Changes the tree before it becomes a filesystem. */
+  readonly change?: (root: string) => void;
+}
+
+export const ROOT_UUID = '11111111-2222-3333-4444-555555555555';
+export const BOOT_UUID = '66666666-7777-8888-9999-aaaaaaaaaaaa';
+const MiB = 1024 * 1024;
+const ROOT_MIB = 160;
+const BOOT_MIB = 96;
+const SECTOR = 512;
+
+/** Returns the image's path. */
+export function buildGuestImage(options: GuestImageOptions): string {
+  const { directory, table = 'gpt', separateBoot = false } = options;
+  const root = join(directory, 'root');
+  writeTree(root, options);
+  const raw = join(directory, 'disk.raw');
+  const bootMib = separateBoot ? BOOT_MIB : 0;
+  closeSync(openSync(raw, 'w'));
+  truncateSync(raw, (2 + bootMib + ROOT_MIB) * MiB);
+  const starts = { boot: MiB, root: (1 + bootMib) * MiB };
+  const lines = [
+    ...(separateBoot
+      ? [`start=${starts.boot / SECTOR}, size=${(bootMib * MiB) / SECTOR}, type=${linuxType(table)}`]
+      : []),
+    `start=${starts.root / SECTOR}, size=${(ROOT_MIB * MiB) / SECTOR}, type=${linuxType(table)}`,
+  ];
+  const label = table === 'gpt' ? 'gpt' : 'dos';
+  execFileSync('sfdisk', ['--quiet', '--no-reread', '--no-tell-kernel', raw], {
+    input: `label: ${label}\n${lines.join('\n')}\n`,
+  });
+  if (separateBoot) {
+    const boot = join(directory, 'boot');
+    execFileSync('mv', [join(root, 'boot'), boot]);
+    mkdirSync(join(root, 'boot'));
+    placeFilesystem(raw, boot, { uuid: BOOT_UUID, startBytes: starts.boot, mib: BOOT_MIB, directory });
+  }
+  placeFilesystem(raw, root, { uuid: ROOT_UUID, startBytes: starts.root, mib: ROOT_MIB, directory });
+  writeBootCode(raw);
+  if (options.format === 'raw') return raw;
+  const qcow2 = join(directory, 'disk.qcow2');
+  execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2]);
+  rmSync(raw);
+  return qcow2;
+}
+
+function writeTree(root: string, options: GuestImageOptions): void {
+  for (const path of ['etc/initramfs-tools', 'etc/modprobe.d', 'boot/grub', 'usr/lib', 'var/log']) {
+    mkdirSync(join(root, path), { recursive: true });
+  }
+  const tree = writeModuleTree(join(root, 'usr'), fakeModules);
+  execFileSync('ln', ['-s', 'usr/lib', join(root, 'lib')]);
+  const initrd = buildInitrd(tree, options.directory, { modules: ahciInitrdModules, ...options.initrd });
+  writeFileSync(join(root, `boot/initrd.img-${FAKE_VERSION}`), initrd, { mode: 0o640 });
+  writeFileSync(join(root, `boot/vmlinuz-${FAKE_VERSION}`), 'not a kernel');
+  writeFileSync(join(root, 'usr/lib/os-release'), 'PRETTY_NAME="Fake GNU/Linux 12"\nID=debian\nVERSION_ID="12"\n');
+  execFileSync('ln', ['-s', '../usr/lib/os-release', join(root, 'etc/os-release')]);
+  const boot = options.separateBoot === true ? `UUID=${BOOT_UUID} /boot ext4 defaults 0 2\n` : '';
+  writeFileSync(
+    join(root, 'etc/fstab'),
+    `# made up\n${options.rootSource ?? `UUID=${ROOT_UUID}`} / ext4 errors=remount-ro 0 1\n${boot}`,
+  );
+  writeFileSync(
+    join(root, 'boot/grub/grub.cfg'),
+    `menuentry 'Fake' {\n  linux /boot/vmlinuz-${FAKE_VERSION} root=UUID=${ROOT_UUID} ro quiet\n  initrd /boot/initrd.img-${FAKE_VERSION}\n}\n`,
+  );
+  writeFileSync(join(root, 'etc/initramfs-tools/modules'), '# List of modules\nahci');
+  writeFileSync(join(root, 'var/log/messages'), 'a file nobody edits\n'.repeat(1000));
+  options.change?.(root);
+}
+
+function placeFilesystem(
+  raw: string,
+  tree: string,
+  at: { uuid: string; startBytes: number; mib: number; directory: string },
+): void {
+  const part = join(at.directory, 'part.img');
+  closeSync(openSync(part, 'w'));
+  truncateSync(part, at.mib * MiB);
+  execFileSync('mkfs.ext4', ['-q', '-F', '-U', at.uuid, '-d', tree, '-E', 'root_owner=0:0', part]);
+  execFileSync('dd', [
+    `if=${part}`,
+    `of=${raw}`,
+    'bs=1M',
+    `seek=${at.startBytes / MiB}`,
+    'conv=notrunc,sparse',
+    'status=none',
+  ]);
+  rmSync(part);
+}
+
+/** The messages of GRUB's boot.img, at the place where it has them. */
+function writeBootCode(raw: string): void {
+  const file = openSync(raw, 'r+');
+  try {
+    const code = Buffer.alloc(0x1a0);
+    code.write('GRUB \0Geom\0Hard Disk\0Read\0 Error\r\n\0', 0x180, 'latin1');
+    writeSync(file, code, 0, code.length, 0);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function linuxType(table: 'gpt' | 'mbr'): string {
+  return table === 'gpt' ? 'linux' : '83';
+}
+
+/** SHA-256 of what a machine would read from the image, whatever its format. */
+export function contentHash(image: string, format: 'raw' | 'qcow2'): string {
+  return withFlat(image, format, (raw) => {
+    const hash = createHash('sha256');
+    const piece = Buffer.alloc(4 * MiB);
+    const file = openSync(raw, 'r');
+    try {
+      for (let length = readSync(file, piece); length > 0; length = readSync(file, piece)) {
+        hash.update(piece.subarray(0, length));
+      }
+    } finally {
+      closeSync(file);
+    }
+    return hash.digest('hex');
+  });
+}
+
+/** A file of the guest as it finds it below `/`, by debugfs: an independent reader. */
+export function readGuestFile(image: string, format: 'raw' | 'qcow2', path: string): Buffer {
+  const out = `${image}.file`;
+  return withFlat(image, format, (raw) => {
+    const table = JSON.parse(execFileSync('sfdisk', ['--json', raw], { encoding: 'utf8' })) as {
+      partitiontable: { partitions: { start: number }[] };
+    };
+    const partitions = table.partitiontable.partitions;
+    const isOnBoot = partitions.length > 1 && path.startsWith('/boot/');
+    const start = partitions.at(isOnBoot ? 0 : -1)?.start ?? 0;
+    const inside = isOnBoot ? path.slice('/boot'.length) : path;
+    try {
+      execFileSync('debugfs', ['-R', `dump ${inside} ${out}`, `${raw}?offset=${start * SECTOR}`], { stdio: 'ignore' });
+      return readFileSync(out);
+    } finally {
+      rmSync(out, { force: true });
+    }
+  });
+}
+
+function withFlat<T>(image: string, format: 'raw' | 'qcow2', use: (raw: string) => T): T {
+  if (format === 'raw') return use(image);
+  const raw = `${image}.flat`;
+  execFileSync('qemu-img', ['convert', '-f', format, '-O', 'raw', image, raw]);
+  try {
+    return use(raw);
+  } finally {
+    rmSync(raw);
+  }
+}
