@@ -31,9 +31,10 @@ describe('contracts and engine declare the same verbs', () => {
       AdmittedParity<engine.BootTestInput, contract.BootTestInput>,
       AdmittedParity<engine.RestoreInput, contract.RestoreInput>,
       AdmittedParity<engine.RedeployInput, contract.RedeployInput>,
+      AdmittedParity<engine.CompareFilesInput, contract.CompareFilesInput>,
       AdmittedParity<engine.DefineInput, contract.DefineInput>,
       Parity<engine.AbandonInput, contract.AbandonInput>,
-    ] = [true, true, true, true, true, true, true];
+    ] = [true, true, true, true, true, true, true, true];
     expect(same).not.toContain(false);
   });
 
@@ -46,8 +47,9 @@ describe('contracts and engine declare the same verbs', () => {
       Parity<engine.RestoreSummary, contract.RestoreSummary>,
       Parity<engine.RedeployPlanSummary, contract.RedeployPlanSummary>,
       Parity<engine.RedeploySummary, contract.RedeploySummary>,
+      Parity<engine.CompareFilesSummary, contract.CompareFilesSummary>,
       Parity<engine.DefineSummary, contract.DefineSummary>,
-    ] = [true, true, true, true, true, true, true, true];
+    ] = [true, true, true, true, true, true, true, true, true];
     expect(same).not.toContain(false);
   });
 

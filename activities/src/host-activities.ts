@@ -58,6 +58,9 @@ export function createHostActivities(dependencies: HostActivityDependencies): Ho
     defineMachine: activity('defineMachine', (input, context) =>
       engine.defineMachine({ ...input, opId: parseOpId(input.opId), pointId: parsePointId(input.pointId) }, context),
     ),
+    compareFiles: activity('compareFiles', (input, context) =>
+      engine.compareFiles({ ...input, opId: parseOpId(input.opId), pointId: parsePointId(input.pointId) }, context),
+    ),
     abandonOperation: activity('abandonOperation', (input, context) =>
       engine.abandonOperation({ ...input, opId: parseOpId(input.opId) }, context),
     ),

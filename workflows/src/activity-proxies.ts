@@ -3,7 +3,7 @@ import type { CentralActivities, HostActivities } from '@lifeboat/contracts/work
 import { agentTaskQueue, CENTRAL_TASK_QUEUE } from '@lifeboat/contracts/workflow/names';
 import { once, patient, quick } from './retry-classes.ts';
 
-type LongVerb = 'captureMachine' | 'checkPoint' | 'bootTest' | 'restoreDisks' | 'applyRedeploy';
+type LongVerb = 'captureMachine' | 'checkPoint' | 'bootTest' | 'restoreDisks' | 'applyRedeploy' | 'compareFiles';
 type ShortVerb = 'planRedeploy' | 'defineMachine' | 'abandonOperation';
 type Care = 'reap' | 'listPoints';
 
@@ -19,6 +19,7 @@ export function hostVerbs(hostId: string): HostActivities {
     bootTest: long.bootTest,
     restoreDisks: long.restoreDisks,
     applyRedeploy: long.applyRedeploy,
+    compareFiles: long.compareFiles,
     planRedeploy: short.planRedeploy,
     defineMachine: short.defineMachine,
     abandonOperation: short.abandonOperation,

@@ -2,8 +2,9 @@ import type { BackupMachineInput, BackupMachineResult } from '@lifeboat/contract
 import { newOpId } from './operation-id.ts';
 import { runOperation } from './operation.ts';
 
-// Copies before write of the guest's writes during the capture; measured guests under load stay far below.
-const SCRATCH_BYTES = 4 * 1024 ** 3;
+// What must be free before a capture begins, for copies of what the guest overwrites meanwhile. Not a limit: a busy guest
+// may need more, and the capture then fails with `disk.full`.
+const SCRATCH_BYTES = 1024 ** 3;
 
 /** Makes one recovery point of a machine. A result means that the point is committed. */
 export async function BackupMachine(input: BackupMachineInput): Promise<BackupMachineResult> {

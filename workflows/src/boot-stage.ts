@@ -4,8 +4,8 @@ import type { Operation } from './operation.ts';
 
 export const BOOT_STAGE = 'boot test';
 
-/** What a boot test's overlay may grow to. */
-export const BOOT_SCRATCH_BYTES = 4 * 1024 ** 3;
+/** What must be free before a boot test begins: its overlay holds what the guest writes while it starts. */
+export const BOOT_SCRATCH_BYTES = 1024 ** 3;
 
 /** Boots `source` on an isolated network and says what was found; that a guest does not start is a finding, no failure. */
 export async function bootStage(

@@ -8,14 +8,21 @@ import { RESTORE_SCRATCH_BYTES, RESTORE_STAGE, restoreStage } from './restore-st
 
 const PLAN_STAGE = 'plan';
 const EDIT_STAGE = 'inject drivers';
+const COMPARE_STAGE = 'compare files';
 
 /**
  * Brings a point back onto other hardware: a restore, the plan, the edits, the proof. The machine is defined last, and
  * only if the boot test found the guest ready; a guest that does not start keeps its disks, for a person to look at.
  */
 export async function RedeployMachine(input: RedeployMachineInput): Promise<RedeployMachineResult> {
-  const { machine, pointId, target, profile, boot, define } = input;
-  const opIds = { restore: newOpId('res'), edit: newOpId('dep'), boot: newOpId('boot'), define: newOpId('def') };
+  const { machine, pointId, target, profile, compare, boot, define } = input;
+  const opIds = {
+    restore: newOpId('res'),
+    edit: newOpId('dep'),
+    compare: newOpId('cmp'),
+    boot: newOpId('boot'),
+    define: newOpId('def'),
+  };
   return await runOperation<RedeployMachineResult>(
     {
       kind: 'redeploy',
@@ -26,7 +33,14 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         scratchBytes: RESTORE_SCRATCH_BYTES + (boot ? BOOT_SCRATCH_BYTES : 0),
       },
       opIds: Object.values(opIds),
-      stages: [RESTORE_STAGE, PLAN_STAGE, EDIT_STAGE, ...(boot ? [BOOT_STAGE] : []), ...(define ? [DEFINE_STAGE] : [])],
+      stages: [
+        RESTORE_STAGE,
+        PLAN_STAGE,
+        EDIT_STAGE,
+        ...(compare ? [COMPARE_STAGE] : []),
+        ...(boot ? [BOOT_STAGE] : []),
+        ...(define ? [DEFINE_STAGE] : []),
+      ],
     },
     async (operation) => {
       const { verbs, stages, undo, epoch } = operation;
@@ -57,6 +71,15 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         (done) => done.installed.map(({ kernel, modules }) => `${kernel}: ${modules.join(', ')}`),
       );
 
+      undo.register(COMPARE_STAGE, () => verbs.abandonOperation({ opId: opIds.compare, removeTargets: false }));
+      const compared = compare
+        ? await stages.run(
+            COMPARE_STAGE,
+            () => verbs.compareFiles({ ...restored, opId: opIds.compare, epoch }),
+            ({ comparedFiles, differing }) => [`${comparedFiles} files compared, ${differing.length} differ`],
+          )
+        : undefined;
+
       const bootTest = boot
         ? await bootStage(operation, {
             opId: opIds.boot,
@@ -75,6 +98,7 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         restore,
         plan,
         redeploy,
+        ...(compared ? { compare: compared } : {}),
         ...(bootTest ? { boot: bootTest } : {}),
         ...(defined ? { define: defined } : {}),
       };

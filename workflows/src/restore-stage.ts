@@ -3,8 +3,8 @@ import type { Operation } from './operation.ts';
 
 export const RESTORE_STAGE = 'restore disks';
 
-/** Overlays and logs; the restored disks themselves go to the target, whose room the engine checks before it writes. */
-export const RESTORE_SCRATCH_BYTES = 1024 ** 3;
+/** Journals and logs; the restored disks themselves go to the target, whose room the engine checks before it writes. */
+export const RESTORE_SCRATCH_BYTES = 64 * 1024 ** 2;
 
 export async function restoreStage(
   { verbs, stages, undo, epoch }: Operation,

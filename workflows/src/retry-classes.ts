@@ -10,11 +10,15 @@ import type { ActivityOptions } from '@temporalio/workflow';
 
 const AGENT_ABSENCE = '10 minutes';
 
+/** Compensation must not begin while the verb still undoes; the SDK's own default does not wait. */
+const cancellationType = 'WAIT_CANCELLATION_COMPLETED';
+
 /** Seconds of work, no progress to tell: lookups, definitions, compensation. */
 export const quick = {
   scheduleToStartTimeout: AGENT_ABSENCE,
   startToCloseTimeout: '2 minutes',
   heartbeatTimeout: '12 seconds',
+  cancellationType,
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '30 seconds', maximumAttempts: 8 },
 } as const satisfies ActivityOptions;
 
@@ -23,6 +27,7 @@ export const patient = {
   scheduleToStartTimeout: AGENT_ABSENCE,
   startToCloseTimeout: '24 hours',
   heartbeatTimeout: '12 seconds',
+  cancellationType,
   retry: { initialInterval: '2 seconds', backoffCoefficient: 2, maximumInterval: '5 minutes', maximumAttempts: 16 },
 } as const satisfies ActivityOptions;
 
@@ -31,5 +36,6 @@ export const once = {
   scheduleToStartTimeout: '30 seconds',
   startToCloseTimeout: '5 minutes',
   heartbeatTimeout: '12 seconds',
+  cancellationType,
   retry: { maximumAttempts: 1 },
 } as const satisfies ActivityOptions;

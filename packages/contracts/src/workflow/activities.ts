@@ -8,6 +8,8 @@ import type {
   CaptureSummary,
   CheckInput,
   CheckSummary,
+  CompareFilesInput,
+  CompareFilesSummary,
   DefineInput,
   DefineSummary,
   ListPointsInput,
@@ -28,6 +30,7 @@ export interface HostActivities {
   planRedeploy(input: RedeployInput): Promise<RedeployPlanSummary>;
   applyRedeploy(input: RedeployInput): Promise<RedeploySummary>;
   defineMachine(input: DefineInput): Promise<DefineSummary>;
+  compareFiles(input: CompareFilesInput): Promise<CompareFilesSummary>;
   abandonOperation(input: AbandonInput): Promise<void>;
   listPoints(input: ListPointsInput): Promise<PointSummary[]>;
   reap(input: ReapInput): Promise<ReapSummary>;

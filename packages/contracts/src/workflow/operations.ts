@@ -5,6 +5,7 @@ import type {
   CaptureSummary,
   CheckInput,
   CheckSummary,
+  CompareFilesSummary,
   DefineSummary,
   RedeployPlanSummary,
   RedeploySummary,
@@ -90,6 +91,8 @@ export interface RedeployMachineInput extends OperationTarget {
   readonly target: RestoreInput['target'];
   /** Hardware profile of the new machine. */
   readonly profile: string;
+  /** Whether to compare every file of the edited disks with the point's. */
+  readonly compare?: boolean;
   /** The boot test on the new hardware; its profile is `profile`. */
   readonly boot?: Omit<BootPlan, 'profile'>;
   readonly define?: Definition;
@@ -101,6 +104,8 @@ export interface RedeployMachineResult {
   readonly restore: RestoreSummary;
   readonly plan: RedeployPlanSummary;
   readonly redeploy?: RedeploySummary;
+  /** What differs must be what `redeploy.editedFiles` names; whoever asked judges that. */
+  readonly compare?: CompareFilesSummary;
   readonly boot?: BootTestSummary;
   readonly define?: DefineSummary;
 }

@@ -169,6 +169,19 @@ export interface RedeploySummary extends RedeployPlanSummary {
   readonly journalPath: string;
 }
 
+export interface CompareFilesInput extends Admitted {
+  readonly machine: string;
+  readonly pointId: string;
+  readonly disks: readonly RestoredDisk[];
+}
+
+export interface CompareFilesSummary {
+  readonly comparedFiles: number;
+  readonly comparedBytes: number;
+  readonly differing: readonly string[];
+  readonly durationMs: number;
+}
+
 export interface DefineInput extends Admitted {
   readonly name: string;
   readonly machine: string;
