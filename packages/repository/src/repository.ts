@@ -132,7 +132,8 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
 
 /** An open repository. Safe for concurrent use; sessions are independent of each other. */
 export class Repository {
-  readonly #core: Core;
+  /** For this package's own rooms and tests: it holds the keys. */
+  readonly core: Core;
   readonly #deps: RepositoryDeps;
 
   /** Use `initRepository` or `openRepository`. */
@@ -141,7 +142,7 @@ export class Repository {
     const keyring = new Keyring(input.bundle);
     const blobs = new BlobReader({ store, keyring, opener: deps.opener ?? threadOpener() });
     this.#deps = deps;
-    this.#core = {
+    this.core = {
       store,
       superblock,
       keyring,
@@ -154,29 +155,29 @@ export class Repository {
   }
 
   get chunkSizeBytes(): number {
-    return this.#core.superblock.chunkSizeBytes;
+    return this.core.superblock.chunkSizeBytes;
   }
 
   /** 32 hexadecimal digits. */
   get repositoryId(): string {
-    return hex(this.#core.superblock.repositoryId);
+    return hex(this.core.superblock.repositoryId);
   }
 
   /** Begins a writer session, or resumes the one that lies in the directory. */
   beginSession(input: BeginSession): Promise<WriterSession> {
     const sealer = this.#deps.sealer ?? threadSealer();
     const limits = this.#deps.writerLimits ?? defaultWriterLimits(this.chunkSizeBytes);
-    return WriterSession.begin(this.#core, input, { sealer, limits });
+    return WriterSession.begin(this.core, input, { sealer, limits });
   }
 
   /** Every point, oldest first; damaged ones are listed as such. A listing that fails throws. */
   points(machineId?: MachineId, options: { signal?: AbortSignal } = {}): Promise<PointSummary[]> {
-    return listPoints(this.#core, machineId, options);
+    return listPoints(this.core, machineId, options);
   }
 
   /** Errors: `repository.point-missing`, `repository.point-damaged`, `repository.newer-version`. */
   readPoint(machineId: MachineId, pointId: PointId, options: { signal?: AbortSignal } = {}): Promise<Point> {
-    return readPoint(this.#core, { machineId, pointId }, options);
+    return readPoint(this.core, { machineId, pointId }, options);
   }
 
   /**
@@ -195,7 +196,7 @@ export class Repository {
         },
       );
     }
-    const { pages, blobs, superblock } = this.#core;
+    const { pages, blobs, superblock } = this.core;
     const what = { point: point.pointId, disk: diskName };
     const map = new MapReader({
       root: disk.root,
@@ -212,12 +213,12 @@ export class Repository {
    * to its id. Damage is reported, not thrown.
    */
   checkPoint(point: Point, level: CheckLevel, context: VerbContext): Promise<CheckReport> {
-    return checkPoint(this.#core, { point, level, context });
+    return checkPoint(this.core, { point, level, context });
   }
 
   /** Ends what reads run in. Sessions and disks of this repository must not be used afterwards. */
   close(): Promise<void> {
-    return this.#core.blobs.close();
+    return this.core.blobs.close();
   }
 }
 

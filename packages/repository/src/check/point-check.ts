@@ -240,7 +240,8 @@ class DiskCheck {
   }
 
   #knownDamage(place: BlobRef): string | undefined {
-    const damage = this.#damaged.get(place.pack);
+    // Where every chunk is opened, that decides: a pack of the wrong size may still hold all of them.
+    const damage = this.#openContent ? undefined : this.#damaged.get(place.pack);
     return damage && (damage.whole ?? damage.slots.get(place.slot));
   }
 

@@ -6,7 +6,7 @@
  * one, a wrong wire type, a value over its limit, or bytes another encoder would have written differently, are refused.
  * So one value has exactly one encoding, and a reader never skips what it does not understand.
  */
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import protobuf from 'protobufjs/minimal.js';
 
 const VARINT = 0;
@@ -202,9 +202,9 @@ export function message<F extends Readonly<Record<string, unknown>>>(
         value[name] = field.read(reader, value[name] as never);
       }
     } catch (error) {
-      // The reader throws RangeError on truncation, TypeError on bad UTF-8: both mean that the bytes are not ours.
-      if (error instanceof RangeError || error instanceof TypeError) throw damaged(error.message, error);
-      throw error instanceof LifeboatError && !error.message.startsWith(what) ? damaged(error.message, error) : error;
+      if (error instanceof LifeboatError && error.message.startsWith(what)) throw error;
+      // protobufjs throws RangeError and Error for truncation, TextDecoder TypeError: all mean that the bytes are not ours.
+      throw damaged(messageOf(error), error);
     }
     for (const [name, field] of ordered) {
       if (name in value) continue;

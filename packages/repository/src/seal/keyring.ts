@@ -18,6 +18,7 @@ export interface SessionKey {
 export class Keyring {
   readonly tenantId: Uint8Array;
   readonly #bundle: KeyBundle;
+  #signer: Buffer | undefined;
 
   constructor(bundle: KeyBundle) {
     this.#bundle = bundle;
@@ -58,7 +59,7 @@ export class Keyring {
   }
 
   get signer(): Buffer {
-    return publicPart('ed25519', this.#bundle.signingSeed);
+    return (this.#signer ??= publicPart('ed25519', this.#bundle.signingSeed));
   }
 
   sign(bytes: Uint8Array): Buffer {

@@ -17,7 +17,7 @@ import type { ChunkId } from '../format/names.ts';
 import { chunkId } from '../seal/blob-seal.ts';
 import type { Compression } from '../seal/codec.ts';
 import { PackBuilder, type FinishedPack, type PackOwner } from './pack-builder.ts';
-import type { SourceSpec } from './source.ts';
+import { openSource, type SourceSpec } from './source.ts';
 
 /** Everything a lane needs; crosses to the thread as it is. */
 export interface LaneConfig {
@@ -66,18 +66,22 @@ export class LocalLane implements SealingLane {
   readonly #free: Uint8Array[];
   #pack: { builder: PackBuilder; buffer: SharedArrayBuffer } | undefined;
 
-  constructor(input: { config: LaneConfig; device: BlockDevice; compression: Compression }) {
-    const { config, device } = input;
-    if (device.sizeBytes !== config.sizeBytes) {
-      throw new LifeboatError(
-        'device.read-failed',
-        `the disk was said to have ${config.sizeBytes} bytes, its source has ${device.sizeBytes}`,
-        { context: { expectedBytes: config.sizeBytes, foundBytes: device.sizeBytes } },
-      );
-    }
+  /** Opens the source. Throws what it throws, and `device.read-failed` when it is not of the size it was said to have. */
+  static async open(config: LaneConfig, compression: Compression): Promise<LocalLane> {
+    const device = await openSource(config.source);
+    if (device.sizeBytes === config.sizeBytes) return new LocalLane(config, device, compression);
+    await device.close();
+    throw new LifeboatError(
+      'device.read-failed',
+      `the disk was said to have ${config.sizeBytes} bytes, its source has ${device.sizeBytes}`,
+      { context: { expectedBytes: config.sizeBytes, foundBytes: device.sizeBytes } },
+    );
+  }
+
+  private constructor(config: LaneConfig, device: BlockDevice, compression: Compression) {
     this.#config = config;
     this.#device = device;
-    this.#compression = input.compression;
+    this.#compression = compression;
     const stripeBytes = config.stripeChunks * config.chunkSizeBytes;
     this.#free = [Buffer.allocUnsafeSlow(stripeBytes), Buffer.allocUnsafeSlow(stripeBytes)];
   }

@@ -3,7 +3,6 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 import { zstd } from '../seal/codec.ts';
 import { LocalLane } from './sealing-lane.ts';
-import { openSource } from './source.ts';
 import { toWire, type Answers, type Request, type Response, type ThreadData } from './thread-protocol.ts';
 
 const port = parentPort;
@@ -12,7 +11,7 @@ const answer = (response: Response): void => port.postMessage(response);
 
 try {
   const { config, zstdLevel } = workerData as ThreadData;
-  const lane = new LocalLane({ config, compression: zstd(zstdLevel), device: await openSource(config.source) });
+  const lane = await LocalLane.open(config, zstd(zstdLevel));
 
   const serve: { readonly [V in Request['verb']]: (request: Extract<Request, { verb: V }>) => Promise<Answers[V]> } = {
     hash: ({ chunks }) => lane.hash(chunks),

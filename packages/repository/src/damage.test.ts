@@ -1,0 +1,289 @@
+/** Every kind of harm to every kind of object: it is noticed, named, and never becomes wrong data. */
+import * as fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+
+import { decodePackHeader, kindOf } from './format/pack.ts';
+import { KEYS, PACKS, POINTS, SUPERBLOCK } from './format/names.ts';
+import type { Point } from './read/point-reader.ts';
+import type { Repository } from './repository.ts';
+import { MemoryStore } from './store/memory-store.ts';
+import type { ByteRange } from './store/object-store.ts';
+import { noise, noisyDisk, readDisk } from './testing/disks.ts';
+import { fileSource } from './testing/file-source.ts';
+import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK } from './testing/tiny.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+const signal = new AbortController().signal;
+const context = { signal, progress: () => {} };
+
+const contents = new Map([
+  [1, noisyDisk(90)],
+  [2, Buffer.concat([noisyDisk(45), noise(5555), noisyDisk(90).subarray(46 * TINY_CHUNK)])],
+]);
+let pristine: ReadonlyMap<string, Uint8Array>;
+
+beforeAll(async () => {
+  const store = new MemoryStore();
+  const repository = await initTiny(store);
+  let parent: Point['disks'][number]['root'] | undefined;
+  for (const [n, content] of contents) {
+    const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
+    const changed = [{ offsetBytes: 45 * TINY_CHUNK, lengthBytes: TINY_CHUNK }];
+    const source = fileSource(scratch.file(content));
+    const { root } = await session.writeDisk(
+      { name: 'vda', sizeBytes: content.length, source, parent, changed },
+      { signal },
+    );
+    await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    parent = root;
+  }
+  pristine = store.objects;
+});
+
+function harmed(harm: (objects: Map<string, Uint8Array>) => void): MemoryStore {
+  const store = new MemoryStore();
+  for (const [name, object] of pristine) store.objects.set(name, Uint8Array.from(object));
+  harm(store.objects);
+  return store;
+}
+
+const packsOf = (kind: string): string[] =>
+  [...pristine]
+    .filter(([name, object]) => name.startsWith(PACKS) && kindOf(decodePackHeader(object, name).header) === kind)
+    .map(([name]) => name);
+
+const HARM = ['flip', 'truncate', 'extend', 'empty', 'delete', 'swap'] as const;
+const harmArbitrary = fc.record({
+  how: fc.constantFrom(...HARM),
+  which: fc.nat(),
+  at: fc.nat(),
+  bit: fc.integer({ min: 0, max: 7 }),
+});
+type Harm = typeof harmArbitrary extends fc.Arbitrary<infer T> ? T : never;
+
+/** Does the harm to one of `names`; 'swap' replaces it by another of the same kind. Returns the object's name. */
+function doHarm(objects: Map<string, Uint8Array>, names: readonly string[], { how, which, at, bit }: Harm): string {
+  const name = names[which % names.length] ?? '';
+  const object = objects.get(name) ?? new Uint8Array(0);
+  const position = at % object.length;
+  if (how === 'flip') object[position] = (object[position] ?? 0) ^ (1 << bit);
+  else if (how === 'truncate') objects.set(name, object.subarray(0, position));
+  else if (how === 'extend') objects.set(name, Buffer.concat([object, Buffer.alloc(1 + (at % 50))]));
+  else if (how === 'empty') objects.set(name, new Uint8Array(0));
+  else if (how === 'delete') objects.delete(name);
+  else objects.set(name, objects.get(names[(which + 1) % names.length] ?? '') ?? object);
+  return name;
+}
+
+/** Reads chunk by chunk; each is right or throws what it may throw. Returns the chunks that were lost. */
+async function lostChunks(repository: Repository, point: Point, content: Buffer): Promise<number[]> {
+  const device = repository.openDisk(point, 'vda');
+  const lost: number[] = [];
+  for (let chunk = 0; chunk < content.length / TINY_CHUNK; chunk++) {
+    const target = Buffer.alloc(TINY_CHUNK, 0xee);
+    try {
+      await device.read(chunk * TINY_CHUNK, target);
+      expect(Buffer.compare(target, content.subarray(chunk * TINY_CHUNK, (chunk + 1) * TINY_CHUNK))).toBe(0);
+    } catch (error) {
+      if (!hasCode(error, 'repository.chunk-damaged', 'repository.map-damaged')) throw error;
+      lost.push(chunk);
+    }
+  }
+  return lost;
+}
+
+const damagedChunks = (report: Awaited<ReturnType<Repository['checkPoint']>>): number[] =>
+  report.disks.flatMap(({ offsetBytes, lengthBytes }) =>
+    Array.from({ length: lengthBytes / TINY_CHUNK }, (_, i) => offsetBytes / TINY_CHUNK + i),
+  );
+
+describe.each(['data', 'map', 'set'])('a harmed %s pack', (kind) => {
+  test('never gives wrong data, and the checks say which bytes are lost', async () => {
+    await fc.assert(
+      fc.asyncProperty(harmArbitrary, async (harm) => {
+        let name = '';
+        const store = harmed((objects) => (name = doHarm(objects, packsOf(kind), harm)));
+        const same =
+          Buffer.compare(store.objects.get(name) ?? Buffer.alloc(0), pristine.get(name) ?? Buffer.alloc(0)) === 0;
+        const repository = await openTiny(store);
+        for (const [n, content] of contents) {
+          const point = await repository.readPoint(MACHINE, pointId(n));
+          const lost = await lostChunks(repository, point, content);
+          const opened = await repository.checkPoint(point, 'content', context);
+          expect(damagedChunks(opened)).toEqual(lost);
+          const hashed = await repository.checkPoint(point, 'ciphertext', context);
+          // A hash check may condemn more than is lost (a flipped table), never less.
+          expect(damagedChunks(hashed)).toEqual(expect.arrayContaining(lost));
+          // It finds any change at all in an object the point needs.
+          const needed = (await neededBy(n)).has(name);
+          expect(hashed.sound).toBe(same || !needed);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe('a missing pack', () => {
+  test('is found by asking for sizes alone', async () => {
+    const [name = ''] = packsOf('data');
+    for (const harm of ['delete', 'truncate'] as const) {
+      const store = harmed((objects) => doHarm(objects, [name], { how: harm, which: 0, at: 100, bit: 0 }));
+      const repository = await openTiny(store);
+      const report = await repository.checkPoint(await repository.readPoint(MACHINE, pointId(1)), 'present', context);
+      expect(report.sound).toBe(false);
+      expect(report.objects.map(({ object }) => object)).toEqual([name]);
+      expect(report.disks.length).toBeGreaterThan(0);
+    }
+  });
+
+  test('is named with disk, place and pack in the error of a read', async () => {
+    const [name = ''] = packsOf('data');
+    const repository = await openTiny(harmed((objects) => objects.delete(name)));
+    const point = await repository.readPoint(MACHINE, pointId(1));
+    const device = repository.openDisk(point, 'vda');
+    await expect(device.read(0, Buffer.alloc(device.sizeBytes))).rejects.toMatchObject({
+      code: 'repository.chunk-damaged',
+      context: { point: pointId(1), disk: 'vda', lengthBytes: TINY_CHUNK, pack: name.slice(-64) },
+    });
+  });
+});
+
+describe('a harmed point', () => {
+  test('is listed as damaged, never read, and never hides the others', async () => {
+    const points = [...pristine.keys()].filter((name) => name.startsWith(POINTS)).toSorted();
+    await fc.assert(
+      fc.asyncProperty(
+        harmArbitrary.filter(({ how }) => how !== 'delete'),
+        async (harm) => {
+          let name = '';
+          const store = harmed((objects) => (name = doHarm(objects, points, harm)));
+          const repository = await openTiny(store);
+          const summaries = await repository.points(MACHINE);
+          expect(summaries.map((summary) => summary.state).toSorted()).toEqual(['damaged', 'readable']);
+          const bad = summaries.find((summary) => summary.state === 'damaged');
+          expect(bad).toMatchObject({
+            object: name,
+            error: { code: expect.stringMatching(/point-damaged|newer-version/) },
+          });
+          const n = points.indexOf(name) + 1;
+          await expect(repository.readPoint(MACHINE, pointId(n))).rejects.toSatisfy((error) =>
+            hasCode(error, 'repository.point-damaged', 'repository.newer-version'),
+          );
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test('of another repository is not taken for ours', async () => {
+    const other = new MemoryStore();
+    const session = await (await initTiny(other)).beginSession({ machineId: MACHINE, directory: scratch.directory() });
+    await session.commit({ pointId: pointId(9), machine: {}, capture: {}, disks: [] });
+    const name = `${POINTS}${MACHINE}/${pointId(9)}`;
+    const repository = await openTiny(
+      harmed((objects) => objects.set(name, other.objects.get(name) ?? new Uint8Array(0))),
+    );
+    expect((await repository.points()).map(({ state }) => state)).toEqual(['readable', 'readable', 'damaged']);
+  });
+
+  test('a listing that fails is an error, not an empty list', async () => {
+    const store = new (class extends MemoryStore {
+      override async *list(prefix: string): AsyncIterable<{ name: string; sizeBytes: number }> {
+        for await (const object of super.list(prefix)) {
+          if (object.name.startsWith(POINTS)) throw new LifeboatError('repository.store-failed', 'page 1 of 2 failed');
+          yield object;
+        }
+      }
+    })();
+    for (const [name, object] of pristine) store.objects.set(name, object);
+    const repository = await openTiny(store);
+    await expect(repository.points()).rejects.toMatchObject({ code: 'repository.store-failed' });
+  });
+
+  test('a file that is no point is reported among them', async () => {
+    const repository = await openTiny(
+      harmed((objects) => objects.set(`${POINTS}${MACHINE}/notes.txt`, Buffer.from('hello'))),
+    );
+    expect(await repository.points()).toContainEqual(
+      expect.objectContaining({ state: 'damaged', object: `${POINTS}${MACHINE}/notes.txt` }),
+    );
+  });
+});
+
+describe('a harmed superblock or key', () => {
+  test('keeps the repository closed, with an error that says why', async () => {
+    const keys = [...pristine.keys()].filter((name) => name.startsWith(KEYS));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom([SUPERBLOCK], keys),
+        harmArbitrary.filter(({ how }) => how !== 'swap'),
+        async (names, harm) => {
+          const opening = openTiny(harmed((objects) => doHarm(objects, names, harm)));
+          await expect(opening).rejects.toSatisfy((error) =>
+            hasCode(
+              error,
+              'repository.object-damaged',
+              'repository.newer-version',
+              'repository.not-a-repository',
+              'repository.object-missing',
+            ),
+          );
+        },
+      ),
+      { numRuns: 80 },
+    );
+  });
+});
+
+describe('a read that fails once', () => {
+  class Flaky extends MemoryStore {
+    failures = 0;
+    override async getRange(name: string, range: ByteRange & { atMost?: boolean }): Promise<Uint8Array> {
+      const bytes = await super.getRange(name, range);
+      if (this.failures > 0 && !range.atMost) {
+        this.failures--;
+        bytes[0] = (bytes[0] ?? 0) ^ 1;
+      }
+      return bytes;
+    }
+  }
+
+  test('is repeated before it counts as damage', async () => {
+    const store = new Flaky();
+    for (const [name, object] of pristine) store.objects.set(name, object);
+    const repository = await openTiny(store);
+    const point = await repository.readPoint(MACHINE, pointId(1));
+    const device = repository.openDisk(point, 'vda');
+    // Pages of the map are read first, so that it is chunks that fail.
+    for (const chunk of [11, 21]) await device.read(chunk * TINY_CHUNK, Buffer.alloc(1));
+    store.failures = 1;
+    const target = Buffer.alloc(TINY_CHUNK);
+    await device.read(10 * TINY_CHUNK, target);
+    expect(target).toEqual(noise(10));
+    store.failures = 2;
+    await expect(device.read(20 * TINY_CHUNK, target)).rejects.toMatchObject({ code: 'repository.chunk-damaged' });
+    // Damage is not remembered: when the storage heals, the read does.
+    await device.read(20 * TINY_CHUNK, target);
+    expect(target).toEqual(noise(20));
+    expect(await readDisk(repository, MACHINE, pointId(1))).toEqual(contents.get(1));
+  });
+});
+
+/** Objects a point cannot do without, found by taking each away. */
+const needs = new Map<number, Set<string>>();
+async function neededBy(n: number): Promise<Set<string>> {
+  const known = needs.get(n);
+  if (known) return known;
+  const needed = new Set<string>();
+  for (const name of [...packsOf('data'), ...packsOf('map'), ...packsOf('set')]) {
+    const repository = await openTiny(harmed((objects) => objects.delete(name)));
+    const report = await repository.checkPoint(await repository.readPoint(MACHINE, pointId(n)), 'present', context);
+    if (!report.sound) needed.add(name);
+  }
+  needs.set(n, needed);
+  return needed;
+}

@@ -1,0 +1,376 @@
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+
+import { hasCode } from '@lifeboat/foundation/errors';
+
+import { refFromBytes, refToBytes, sameRef, SELF, type BlobRef, type Place } from './blob-ref.ts';
+import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
+import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
+import { decodeKeyBundle, decodeKeySlot, encodeKeyBundle, encodeKeySlot } from './key-slot.ts';
+import { FORMAT_VERSION } from './limits.ts';
+import { decodeMapPage, encodeMapPage, rootLevel } from './map-page.ts';
+import { chunkIdOf, packNameOf, packObject, packOfObject } from './names.ts';
+import { decodePackSetPage, encodePackSetPage } from './pack-set-page.ts';
+import { decodePackHeader, encodePackHeader } from './pack.ts';
+import { decodePointBody, decodePointObject, encodePointBody, encodePointHeader, encodePointObject } from './point.ts';
+import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
+import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
+import { list, message, optional, text, uint, uints } from './wire.ts';
+
+const sized = (length: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: length, maxLength: length });
+const hash = sized(32);
+const ref: fc.Arbitrary<BlobRef> = fc.record({
+  id: hash.map(chunkIdOf),
+  pack: hash.map(packNameOf),
+  slot: fc.integer({ min: 0, max: 16_383 }),
+  offsetBytes: fc.integer({ min: 0, max: 2 ** 26 }),
+  lengthBytes: fc.integer({ min: 17, max: 2 ** 22 }),
+});
+const place: fc.Arbitrary<Place> = fc.oneof(fc.constant('hole' as const), fc.constant('zero' as const), ref);
+const self = packNameOf(Buffer.alloc(32, 7));
+const geometry = { leafEntries: 8, branchEntries: 4, packSetEntries: 4 };
+
+/** A codec as this test sees it. `hashed`: the bytes carry their own hash, so every flipped bit must be refused. */
+interface Codec {
+  readonly name: string;
+  readonly value: fc.Arbitrary<unknown>;
+  readonly encode: (value: never) => Uint8Array;
+  readonly decode: (encoded: Uint8Array) => unknown;
+  readonly hashed: boolean;
+}
+
+const codec = <T>(
+  name: string,
+  hashed: boolean,
+  value: fc.Arbitrary<T>,
+  encode: (value: T) => Uint8Array,
+  decode: (encoded: Uint8Array) => T,
+): Codec => ({ name, hashed, value, encode, decode });
+
+const scrypt = fc.record({
+  salt: hash,
+  cost: fc.constantFrom(2, 1024, 65_536),
+  blockSize: fc.integer({ min: 1, max: 8 }),
+  parallelization: fc.integer({ min: 1, max: 16 }),
+});
+
+const json = fc.jsonValue({ maxDepth: 2 }).map((value) => JSON.parse(JSON.stringify(value)) as null);
+
+const codecs: readonly Codec[] = [
+  codec(
+    'superblock',
+    true,
+    fc.record({
+      repositoryId: sized(16),
+      tenantId: sized(16),
+      createdMs: fc.maxSafeNat(),
+      chunkSizeBytes: fc.constantFrom(64, 65_536, 1_048_576),
+      leafEntries: fc.constantFrom(1, 64),
+      branchEntries: fc.constantFrom(2, 64),
+      packSetEntries: fc.integer({ min: 1, max: 4096 }),
+    }),
+    encodeSuperblock,
+    (encoded) => decodeSuperblock(encoded, 'it'),
+  ),
+  codec(
+    'key slot',
+    true,
+    fc.record({
+      scrypt: fc.option(scrypt, { nil: undefined }),
+      check: sized(16),
+      salt: hash,
+      sealedBundle: sized(200),
+    }),
+    encodeKeySlot,
+    (encoded) => decodeKeySlot(encoded, 'it'),
+  ),
+  codec(
+    'session record',
+    true,
+    fc.record({
+      sessionId: fc.string({ maxLength: 20 }),
+      machineId: fc.string({ maxLength: 20 }),
+      instantMs: fc.maxSafeNat(),
+      event: fc.constantFrom('open' as const, 'committed' as const, 'abandoned' as const),
+    }),
+    encodeSessionRecord,
+    (encoded) => decodeSessionRecord(encoded, 'it') as never,
+  ),
+  codec(
+    'index envelope',
+    true,
+    fc.record({ tenantId: sized(16), salt: hash, sealed: fc.uint8Array({ maxLength: 100 }) }),
+    encodeIndexEnvelope,
+    (encoded) => decodeIndexEnvelope(encoded, 'it'),
+  ),
+  codec(
+    'point object',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      machineId: fc.string({ maxLength: 20 }),
+      pointId: fc.string({ maxLength: 20 }),
+      sessionId: fc.string({ maxLength: 20 }),
+      createdMs: fc.maxSafeNat(),
+      previous: fc.option(fc.record({ pointId: fc.string({ maxLength: 9 }), hash }), { nil: undefined }),
+      salt: hash,
+      bodyHash: hash,
+      signer: hash,
+    }),
+    (header) =>
+      encodePointObject({
+        header: encodePointHeader(header),
+        signature: Buffer.alloc(64, 1),
+        sealedBody: Buffer.from('sealed'),
+      }),
+    (encoded) => decodePointObject(encoded, 'it').header,
+  ),
+  codec(
+    'key bundle',
+    false,
+    fc.record({
+      tenantId: sized(16),
+      epochs: fc.array(fc.record({ epoch: fc.nat(), sessionPrivateKey: hash }), { maxLength: 3 }),
+      chunkIdKey: hash,
+      machineRootKey: hash,
+      signingSeed: hash,
+    }),
+    encodeKeyBundle,
+    (encoded) => decodeKeyBundle(encoded, 'it'),
+  ),
+  codec('blob reference', false, ref, refToBytes, (encoded) => refFromBytes(encoded, 'it')),
+  codec(
+    'map page',
+    false,
+    fc.array(place, { minLength: 8, maxLength: 8 }).map((places) => ({ level: 0, index: 5, places })),
+    encodeMapPage,
+    (encoded) => ({ ...decodeMapPage(encoded, { level: 0, index: 5, self, geometry, what: 'it' }) }) as never,
+  ),
+  codec(
+    'pack-set leaf',
+    false,
+    fc
+      .uniqueArray(fc.record({ pack: hash.map(packNameOf), references: fc.nat(), sizeBytes: fc.nat(2 ** 26) }), {
+        selector: (use) => use.pack,
+        maxLength: 6,
+      })
+      .map((packs) => ({
+        kind: 'leaf' as const,
+        depth: 2,
+        packs: packs.toSorted((a, b) => (a.pack < b.pack ? -1 : 1)),
+      })),
+    encodePackSetPage,
+    (encoded) => decodePackSetPage(encoded, { depth: 2, self, what: 'it' }) as never,
+  ),
+  codec(
+    'pack-set branch',
+    false,
+    fc.record({
+      kind: fc.constant('branch' as const),
+      depth: fc.constant(1),
+      children: fc.array(place, { minLength: 16, maxLength: 16 }),
+      packCount: fc.nat(),
+    }),
+    encodePackSetPage,
+    (encoded) => decodePackSetPage(encoded, { depth: 1, self, what: 'it' }) as never,
+  ),
+  codec(
+    'index entries',
+    false,
+    fc
+      .uniqueArray(ref, { selector: ({ id }) => id, minLength: 1, maxLength: 9 })
+      .map((refs) => refs.toSorted((a, b) => (a.id < b.id ? -1 : 1))),
+    encodeIndexEntries,
+    (encoded) => decodeIndexEntries(encoded, 'it'),
+  ),
+  codec(
+    'pack header',
+    false,
+    fc.record({
+      kind: fc.constant(1),
+      tenantId: sized(16),
+      epoch: fc.nat(),
+      sealedSessionKey: sized(80),
+      machineId: fc.constant(undefined),
+      salt: hash,
+      generation: fc.uint8Array({ maxLength: 32 }),
+    }),
+    encodePackHeader,
+    (encoded) => decodePackHeader(encoded, 'it').header as never,
+  ),
+  codec(
+    'point body',
+    false,
+    fc.record({
+      machine: json,
+      capture: json,
+      disks: fc.array(
+        fc.record({
+          name: fc.string({ maxLength: 9 }),
+          root: fc.record({
+            sizeBytes: fc.maxSafeNat(),
+            chunkSizeBytes: fc.constant(64),
+            map: place,
+            packs: fc.option(ref),
+          }),
+          info: json,
+        }),
+        { maxLength: 3 },
+      ),
+      files: fc.array(fc.record({ name: fc.string({ maxLength: 9 }), content: fc.uint8Array({ maxLength: 30 }) }), {
+        maxLength: 2,
+      }),
+    }),
+    encodePointBody,
+    (encoded) => decodePointBody(encoded, 'it') as never,
+  ),
+];
+
+/** Buffers and other views compare by content. */
+function plain(value: unknown): unknown {
+  return JSON.parse(
+    JSON.stringify(value, (_, inner: unknown) =>
+      inner instanceof Uint8Array ? Buffer.from(inner).toString('hex') : inner,
+    ),
+  );
+}
+
+function refused(action: () => unknown): boolean {
+  try {
+    action();
+    return false;
+  } catch (error) {
+    if (hasCode(error, 'repository.object-damaged', 'repository.newer-version', 'repository.limit-exceeded'))
+      return true;
+    throw error;
+  }
+}
+
+describe.each(codecs)('$name', ({ value, encode, decode, hashed }) => {
+  test('comes back as it was', () => {
+    fc.assert(
+      fc.property(value, (v) => {
+        expect(plain(decode(encode(v as never)))).toEqual(plain(v));
+      }),
+    );
+  });
+
+  test('is refused when it is cut short', () => {
+    fc.assert(
+      fc.property(value, fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (v, part) => {
+        const encoded = encode(v as never);
+        const cut = encoded.subarray(0, Math.floor(encoded.length * part));
+        // An unhashed message cut between two fields may be a shorter message, but never the same one.
+        if (refused(() => decode(cut))) return;
+        expect(hashed).toBe(false);
+        expect(plain(decode(cut))).not.toEqual(plain(v));
+      }),
+    );
+  });
+
+  test('is refused, or is openly another value, when a bit is flipped', () => {
+    fc.assert(
+      fc.property(value, fc.nat(), fc.integer({ min: 0, max: 7 }), (v, at, bit) => {
+        const encoded = Uint8Array.from(encode(v as never));
+        const position = at % encoded.length;
+        encoded[position] = (encoded[position] ?? 0) ^ (1 << bit);
+        if (refused(() => decode(encoded))) return;
+        expect(hashed).toBe(false);
+        expect(plain(decode(encoded))).not.toEqual(plain(v));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('meets noise with an error of ours, or with a value', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 1, maxLength: 80 }), (noise) => {
+        expect(refused(() => decode(noise)) || !hashed).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('frames', () => {
+  test('name the version they do not know', () => {
+    const frame = Buffer.from(encodeFrame('REPO', Buffer.from('body')));
+    frame.writeUInt16BE(FORMAT_VERSION + 1, 12);
+    expect(() => decodeFrame('REPO', frame, 'it')).toThrowError(/version 2; this program knows 1/);
+  });
+
+  test('are not taken for those of another type', () => {
+    expect(() => decodeFrame('PONT', encodeFrame('REPO', Buffer.from('body')), 'it')).toThrowError(/found "REPO"/);
+    expect(() => expectPrefix(Buffer.from('short'), 'PONT', 'it')).toThrowError(/too few/);
+  });
+
+  test('have nothing behind their end', () => {
+    const longer = Buffer.concat([encodeFrame('REPO', Buffer.from('body')), Buffer.from('x')]);
+    expect(() => decodeFrame('REPO', longer, 'it')).toThrowError(/instead of/);
+  });
+});
+
+describe('strict protobuf', () => {
+  const inner = message({ n: uint(1) });
+  const schema = message({
+    id: uint(1, 1000),
+    names: list(2, inner, 2),
+    numbers: uints(3, 3),
+    note: optional(text(4, 5)),
+  });
+  const decode = (hexBytes: string): unknown => schema.decode(Buffer.from(hexBytes, 'hex'), 'it');
+
+  test('reads what any encoder writes for the same message', () => {
+    expect(decode('0801120208021a020304220161')).toEqual({ id: 1, names: [{ n: 2 }], numbers: [3, 4], note: 'a' });
+  });
+
+  test.each([
+    ['an unknown field', '08012801', /unknown field 5/],
+    ['a missing field', '12020802', /field id is missing/],
+    ['a field twice', '08010801', /appears twice/],
+    ['another wire type', '0a0101', /wire type 2/],
+    ['a value over its limit', '08e907', /1001 is not in 0\.\.1000/],
+    ['too many items', '0801120208011202080112020801', /more than 2 items/],
+    ['too many numbers', '08011a0401020304', /more than 3 numbers/],
+    ['a number longer than it needs to be', '088100', /not the canonical/],
+    ['fields in another order', '120208020801', /not the canonical/],
+    ['text that is not UTF-8', '08012201ff', /it: /],
+    ['packed numbers that run past the end', '08011a0501', /past the end/],
+  ])('refuses %s', (_, encoded, why) => {
+    expect(() => decode(encoded)).toThrowError(why);
+  });
+
+  test('does not write what it would not read', () => {
+    expect(() => schema.encode({ id: 1001, names: [], numbers: [], note: undefined })).toThrowError(/field id: 1001/);
+  });
+});
+
+test('a reference to the pack a page is in becomes the name of that pack', () => {
+  const inPack: BlobRef = {
+    id: chunkIdOf(Buffer.alloc(32, 1)),
+    pack: SELF,
+    slot: 3,
+    offsetBytes: 200,
+    lengthBytes: 30,
+  };
+  const page = encodeMapPage({ level: 1, index: 0, places: [inPack, 'hole', 'zero', inPack] });
+  const decoded = decodeMapPage(page, { level: 1, index: 0, self, geometry, what: 'it' });
+  expect(decoded.places).toEqual([{ ...inPack, pack: self }, 'hole', 'zero', { ...inPack, pack: self }]);
+  expect(sameRef(inPack, { ...inPack, pack: self })).toBe(false);
+});
+
+test('a page that is not where it should be is refused', () => {
+  const page = encodeMapPage({ level: 0, index: 5, places: Array.from({ length: 8 }, () => 'zero' as const) });
+  expect(() => decodeMapPage(page, { level: 0, index: 6, self, geometry, what: 'it' })).toThrowError(/found page 5/);
+  expect(() => decodeMapPage(page, { level: 1, index: 5, self, geometry, what: 'it' })).toThrowError(/of level 0/);
+});
+
+test('the root is as high as the disk needs', () => {
+  expect([0, 1, 8, 9, 32, 33, 128, 129].map((chunks) => rootLevel(geometry, chunks))).toEqual([0, 0, 0, 1, 1, 2, 2, 3]);
+});
+
+test('only the object of a pack has the name of a pack', () => {
+  const pack = packNameOf(Buffer.alloc(32, 0xab));
+  expect(packOfObject(packObject(pack))).toBe(pack);
+  expect(packOfObject(`data/packs/00/${pack}`)).toBeUndefined();
+  expect(packOfObject('data/packs/ab/abc')).toBeUndefined();
+});

@@ -1,0 +1,188 @@
+import { mkdir, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, describe, expect, test } from 'vitest';
+
+import { Scratch } from '../testing/tiny.ts';
+import { testObjectStore } from './conformance.ts';
+import { DirectoryStore } from './directory-store.ts';
+import { nodeFiles, type Files } from './files.ts';
+import { MemoryStore } from './memory-store.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+
+testObjectStore('a directory', async () => {
+  const root = scratch.directory();
+  return { store: new DirectoryStore(root), remove: () => rm(root, { recursive: true }) };
+});
+testObjectStore('memory', async () => ({ store: new MemoryStore(), remove: () => Promise.resolve() }));
+
+/** Real files whose handles fail as `fault` says. */
+function failing(fault: (operation: 'write' | 'sync' | 'read', path: string) => string | undefined): Files {
+  const check = (operation: 'write' | 'sync' | 'read', path: string): void => {
+    const code = fault(operation, path);
+    if (code) throw Object.assign(new Error(`${code}: injected`), { code });
+  };
+  return {
+    ...nodeFiles,
+    open: async (path, flags, mode) => {
+      const file = await nodeFiles.open(path, flags, mode);
+      return new Proxy(file, {
+        get(target, key) {
+          if (key === 'write' || key === 'sync' || key === 'read') {
+            return async (...parameters: never[]) => {
+              check(key, path);
+              return (target[key] as (...all: never[]) => Promise<unknown>).apply(target, parameters);
+            };
+          }
+          const value: unknown = Reflect.get(target, key, target);
+          return typeof value === 'function' ? (value.bind(target) as FileHandle) : value;
+        },
+      });
+    },
+  };
+}
+
+async function everything(root: string): Promise<string[]> {
+  const entries = await readdir(root, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1));
+}
+
+describe('a directory store', () => {
+  test.each([
+    ['ENOSPC', 'disk.full'],
+    ['EDQUOT', 'disk.full'],
+    ['EIO', 'repository.store-failed'],
+    ['EROFS', 'repository.store-denied'],
+  ] as const)('that meets %s in a write reports it and leaves nothing', async (systemCode, code) => {
+    for (const operation of ['write', 'sync'] as const) {
+      const root = scratch.directory();
+      const store = new DirectoryStore(root, { files: failing((op) => (op === operation ? systemCode : undefined)) });
+      await expect(store.putIfAbsent('top', [Buffer.from('x')])).rejects.toMatchObject({ code });
+      expect(await everything(root)).toEqual([]);
+    }
+  });
+
+  test('whose last fsync of the directory fails does not call the object durable', async () => {
+    const root = scratch.directory();
+    const store = new DirectoryStore(root, {
+      files: failing((op, path) => (op === 'sync' && path === join(root, 'a') ? 'EIO' : undefined)),
+    });
+    await expect(store.putIfAbsent('a/b', [Buffer.from('x')])).rejects.toMatchObject({
+      code: 'repository.store-failed',
+    });
+    // It may be there; a repeated put makes it durable before it says "exists".
+    expect(await new DirectoryStore(root).putIfAbsent('a/b', [Buffer.from('x')])).toBe('exists');
+  });
+
+  test('whose writes come up short writes the rest', async () => {
+    const files: Files = {
+      ...nodeFiles,
+      open: async (path, flags, mode) => {
+        const file = await nodeFiles.open(path, flags, mode);
+        if (flags === 'wx') {
+          const write = file.write.bind(file) as (
+            b: Uint8Array,
+            o: number,
+            l: number,
+          ) => Promise<{ bytesWritten: number }>;
+          Object.assign(file, { write: (b: Uint8Array, o: number, l: number) => write(b, o, Math.min(l, 3)) });
+        }
+        return file;
+      },
+    };
+    const store = new DirectoryStore(scratch.directory(), { files });
+    await store.putIfAbsent('a', [Buffer.from('0123456789')]);
+    expect(Buffer.from(await store.get('a', { maxBytes: 10 })).toString()).toBe('0123456789');
+  });
+
+  test('on a filesystem without hard links says so', async () => {
+    const files: Files = {
+      ...nodeFiles,
+      link: () => Promise.reject(Object.assign(new Error('no links'), { code: 'EPERM' })),
+    };
+    const root = scratch.directory();
+    await expect(new DirectoryStore(root, { files }).putIfAbsent('a', [])).rejects.toMatchObject({
+      code: 'repository.store-unsupported',
+    });
+    expect(await everything(root)).toEqual([]);
+  });
+
+  test('that was unplugged is not taken for an empty one', async () => {
+    const store = new DirectoryStore(join(scratch.directory(), 'not-mounted'));
+    const unreachable = { code: 'repository.store-unreachable' };
+    await expect(store.head('a')).rejects.toMatchObject(unreachable);
+    await expect(store.get('a', { maxBytes: 1 })).rejects.toMatchObject(unreachable);
+    await expect(store.putIfAbsent('a', [])).rejects.toMatchObject(unreachable);
+    await expect(
+      (async () => {
+        for await (const _ of store.list('data/')) throw new Error('listed something');
+      })(),
+    ).rejects.toMatchObject(unreachable);
+  });
+
+  test('whose listing fails half way throws instead of ending', async () => {
+    const root = scratch.directory();
+    const store = new DirectoryStore(root, {
+      files: {
+        ...nodeFiles,
+        readdir: (path) =>
+          path.endsWith('/b')
+            ? Promise.reject(Object.assign(new Error('bad sector'), { code: 'EIO' }))
+            : nodeFiles.readdir(path),
+      },
+    });
+    for (const name of ['data/a/1', 'data/b/2', 'data/c/3']) await store.putIfAbsent(name, []);
+    await expect(
+      (async () => {
+        for await (const object of store.list('data/')) expect(object.sizeBytes).toBe(0);
+      })(),
+    ).rejects.toMatchObject({ code: 'repository.store-failed' });
+  });
+
+  test('refuses names that lead out of it', async () => {
+    const store = new DirectoryStore(scratch.directory());
+    for (const name of ['../a', 'a/../../b', '/etc/passwd', 'a//b', './a', 'tmp/x', 'a\0b', '']) {
+      await expect(store.putIfAbsent(name, [])).rejects.toMatchObject({ code: 'internal.bug' });
+    }
+  });
+
+  test('sweeps what killed writers left, and nothing else', async () => {
+    const root = scratch.directory();
+    const store = new DirectoryStore(root);
+    await store.putIfAbsent('data/x', [Buffer.from('x')]);
+    await writeFile(join(root, 'tmp', 'left'), 'half');
+    expect(await store.sweepTemporary({ nowMs: Date.now(), minimumAgeMs: 60_000 })).toBe(0);
+    expect(await store.sweepTemporary({ nowMs: Date.now() + 120_000, minimumAgeMs: 60_000 })).toBe(1);
+    expect(await everything(root)).toEqual(['data/x']);
+  });
+
+  test('does not list temporary files', async () => {
+    const root = scratch.directory();
+    const store = new DirectoryStore(root);
+    await mkdir(join(root, 'tmp'));
+    await writeFile(join(root, 'tmp', 'left'), 'half');
+    const found: string[] = [];
+    for await (const { name } of store.list('')) found.push(name);
+    expect(found).toEqual([]);
+  });
+
+  test('reads through a root that is a symbolic link', async () => {
+    const root = scratch.directory();
+    await new DirectoryStore(root).putIfAbsent('data/x', [Buffer.from('x')]);
+    const link = `${root}-link`;
+    await symlink(root, link);
+    expect((await new DirectoryStore(link).head('data/x'))?.sizeBytes).toBe(1);
+  });
+
+  test('keeps its files from other users', async () => {
+    const root = scratch.directory();
+    await new DirectoryStore(root).putIfAbsent('data/x', [Buffer.from('x')]);
+    const { mode } = await stat(join(root, 'data', 'x'));
+    expect((mode & 0o777).toString(8)).toBe('600');
+  });
+});
