@@ -1,6 +1,6 @@
 /** Restored disks become a machine of the hypervisor: what a restore was for. It stays when the operation is over. */
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
-import type { MachineId } from '@lifeboat/foundation/ids';
+import { type MachineId, parseMachineId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { Operation } from '@lifeboat/host/operation';
 import type { EngineDeps } from '../deps.ts';
@@ -26,15 +26,16 @@ export async function defineMachine(
 
 /** Stops and undefines what this operation defined; disks stay. Idempotent. */
 export async function undefineMachine(deps: EngineDeps, operation: Pick<Operation, 'recall'>): Promise<void> {
-  const machineId = (await operation.recall('defined')) as MachineId | undefined;
+  const machineId = (await operation.recall('machine-id')) as MachineId | undefined;
   if (!machineId) return;
   await deps.hypervisor.destroy(machineId);
   await deps.hypervisor.undefineMachine(machineId);
 }
 
 async function defineOnce(deps: EngineDeps, operation: Operation, input: DefineInput): Promise<MachineId> {
-  const before = (await operation.recall('defined')) as MachineId | undefined;
-  if (before) return before;
+  // The id is chosen and recorded first, so that a machine an earlier attempt defined can be told from somebody else's.
+  const before = (await operation.recall('machine-id')) as MachineId | undefined;
+  if (before && (await exists(deps, before))) return before;
   if (await exists(deps, input.name)) {
     throw new LifeboatError('engine.name-taken', `machine '${input.name}' exists already on this hypervisor`, {
       context: { name: input.name },
@@ -49,9 +50,20 @@ async function defineOnce(deps: EngineDeps, operation: Operation, input: DefineI
     // The network of the lost machine may not exist here, and two machines with one address must not meet: a person connects it.
     network: { kind: 'none' },
   } as const;
-  const machineId = await deps.hypervisor.defineMachine(shapeOf(identity, record, { hardware, disks: input.disks }));
-  await operation.record('defined', machineId);
-  return machineId;
+  const machineId = before ?? parseMachineId(uuidFrom(deps.random.bytes(16)));
+  if (!before) await operation.record('machine-id', machineId);
+  return deps.hypervisor.defineMachine({
+    ...shapeOf(identity, record, { hardware, disks: input.disks }),
+    uuid: machineId,
+  });
+}
+
+/** Version 4, variant 1 (RFC 9562). */
+function uuidFrom(random: Uint8Array): string {
+  const bytes = Buffer.from(random);
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x40, 6);
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
 async function exists(deps: EngineDeps, name: string): Promise<boolean> {

@@ -158,7 +158,17 @@ async function ontoDevice(
     await target.close();
     throw error;
   }
-  const writtenBytes = await copyOnto(deps, { point, disk: disk.name, target, targetIsBlank: false }, context);
+  let writtenBytes: number;
+  try {
+    writtenBytes = await copyOnto(deps, { point, disk: disk.name, target, targetIsBlank: false }, context);
+  } catch (error) {
+    if (!(error instanceof LifeboatError)) throw error;
+    const { code, message, context: details } = error;
+    throw new LifeboatError(code, `${message}. ${path} now holds a part of disk ${disk.name} and must not be used`, {
+      context: details,
+      cause: error,
+    });
+  }
   return { disks: [{ name: disk.name, path, format: 'raw', sizeBytes }], writtenBytes };
 }
 

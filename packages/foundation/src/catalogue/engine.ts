@@ -50,12 +50,6 @@ export const engineErrors = {
     impact: 'Nothing was written.',
     next: 'Check that it is the right device (`lsblk`), unmount or release it, then restore again.',
   },
-  'engine.target-incomplete': {
-    retry: 'permanent',
-    cause: 'A restore onto the target was cut off.',
-    impact: 'The target holds a part of the disk and must not be used; the recovery point is not affected.',
-    next: 'Restore again onto the same target.',
-  },
   'engine.export-failed': {
     retry: 'transient',
     cause: 'The process that serves a recovery point to the hypervisor did not start or ended early.',
