@@ -150,10 +150,13 @@ export function decodePointBody(plain: Uint8Array, what: string): PointBody {
   };
 }
 
+/** JSON as we write it; the same value in other words (`1.0`, spaces) is refused like any second encoding. */
 function json(value: string, what: string): JsonValue {
   try {
-    return JSON.parse(value) as JsonValue;
+    const parsed = JSON.parse(value) as JsonValue;
+    if (JSON.stringify(parsed) === value) return parsed;
   } catch (error) {
     throw damaged(what, 'it holds text that is not JSON', error);
   }
+  throw damaged(what, 'it holds JSON in another form than ours');
 }
