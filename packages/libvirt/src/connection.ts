@@ -36,7 +36,7 @@ const CALLS_IN_FLIGHT_MAX = 256;
 const EARLY_EVENTS_MAX = 256;
 const AUTH = { none: 0, polkit: 2 } as const;
 const AUTH_TYPES_MAX = 20;
-const FEATURE_PROGRAM_KEEPALIVE = 11;
+const FEATURE_PROGRAM_KEEPALIVE = 10;
 
 export interface OpenOptions {
   readonly socketPath?: string;
@@ -118,6 +118,7 @@ export class LibvirtConnection {
     const connection = new LibvirtConnection(socket, timeoutMs);
     try {
       await connection.#authenticate(signal ? { signal } : {});
+      // The one feature that is asked for before the opening: it is the connection's, not the hypervisor's.
       if (options.keepalive) await connection.#offerKeepalive(signal ? { signal } : {});
       await connection.call({
         procedure: 'connectOpen',
@@ -226,7 +227,20 @@ export class LibvirtConnection {
         `libvirt asks for authentication of type ${types.join(', ')}; Lifeboat can pass none and polkit`,
       );
     }
-    await this.call({ ...options, procedure: 'authPolkit', read: (reader) => reader.i32() });
+    try {
+      await this.call({ ...options, procedure: 'authPolkit', read: (reader) => reader.i32() });
+    } catch (error) {
+      // Where polkit itself is absent, libvirt says "internal error"; to the user it is the same closed door.
+      if (!(error instanceof LifeboatError) || error.context['libvirtCode'] === undefined) throw error;
+      throw new LifeboatError(
+        'libvirt.not-permitted',
+        `libvirt lets this user in only through polkit: ${error.message}`,
+        {
+          cause: error,
+          context: { ...error.context },
+        },
+      );
+    }
   }
 
   async #offerKeepalive(options: CallOptions): Promise<void> {
