@@ -5,7 +5,7 @@
  * carry their lengths, an xz stream ends with a footer that names the size of its index.
  */
 import { crc32, createZstdDecompress, inflateRaw, type InputType } from 'node:zlib';
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 
 export type Compression = 'gzip' | 'zstd' | 'xz' | 'lz4';
 
@@ -51,10 +51,12 @@ export async function decompressMember(bytes: Uint8Array, at: At, unpackers: Unp
         : await unpackers.unpack(at.compression, packed, at.maxBytes);
     return { content, lengthBytes };
   } catch (cause) {
-    if (cause instanceof LifeboatError) throw cause;
+    // A tool that is missing or hangs says nothing about the data.
+    const isVerdict = hasCode(cause, 'host.tool-failed', 'host.tool-output-too-big');
+    if (cause instanceof LifeboatError && !isVerdict) throw cause;
     throw new LifeboatError(
       'guest.initrd-damaged',
-      `${at.where}: the ${at.compression} data at byte ${at.offsetBytes} cannot be unpacked: ${(cause as Error).message}`,
+      `${at.where}: the ${at.compression} data at byte ${at.offsetBytes} cannot be unpacked: ${messageOf(cause)}`,
       { cause, context: { where: at.where, offsetBytes: at.offsetBytes, compression: at.compression } },
     );
   }

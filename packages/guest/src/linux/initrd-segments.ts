@@ -16,8 +16,8 @@ export interface InitrdSegment {
   readonly entries: readonly CpioEntry[];
 }
 
-/** A Debian initrd with all modules unpacks to some 200 MB; ten times that is an attack on our memory. */
-const MAX_UNPACKED_BYTES = 2 * GiB;
+/** A Debian initrd with all modules unpacks to some 200 MB; five times that is an attack on our memory. */
+const MAX_UNPACKED_BYTES = GiB;
 const MAX_SEGMENTS = 64;
 
 /**
@@ -28,9 +28,10 @@ export async function readInitrdSegments(
   bytes: Uint8Array,
   where: string,
   unpackers: Unpackers,
+  options: { maxUnpackedBytes?: number } = {},
 ): Promise<InitrdSegment[]> {
   const segments: InitrdSegment[] = [];
-  let budgetBytes = MAX_UNPACKED_BYTES;
+  let budgetBytes = options.maxUnpackedBytes ?? MAX_UNPACKED_BYTES;
   let at = skipNuls(bytes, 0);
   while (at < bytes.length) {
     if (segments.length >= MAX_SEGMENTS) {
