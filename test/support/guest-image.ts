@@ -41,7 +41,7 @@ export interface GuestImageOptions {
 }
 
 export const ROOT_UUID = '11111111-2222-3333-4444-555555555555';
-export const BOOT_UUID = '66666666-7777-8888-9999-aaaaaaaaaaaa';
+const BOOT_UUID = '66666666-7777-8888-9999-aaaaaaaaaaaa';
 const MiB = 1024 * 1024;
 const ROOT_MIB = 160;
 const BOOT_MIB = 96;

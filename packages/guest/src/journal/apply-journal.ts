@@ -68,8 +68,9 @@ export async function revertJournal(options: ApplyOptions): Promise<Journal> {
   const { journal, state } = await load(options.directory);
   if (state === 'reverted') return journal;
   // In the other two states the disks hold a mixture of both sides by our own doing.
-  if (state === 'applied')
+  if (state === 'applied') {
     await eachDisk(journal, 'r', options, (disk, device) => expectSide(disk, device, 'new', options.signal));
+  }
   await writeState(options.directory, 'reverting');
   await writeSide(journal, 'old', options);
   await writeState(options.directory, 'reverted');

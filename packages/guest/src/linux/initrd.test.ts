@@ -109,7 +109,8 @@ describe('inspectInitrd', () => {
 
   it.each(['gzip', 'zstd', 'xz', 'lz4'] as const)('of %s with a damaged middle says so', async (compression) => {
     const bytes = initrd({ compression, microcode: false });
-    bytes.fill(0xee, bytes.length / 2, bytes.length / 2 + 64);
+    const middle = Math.floor(bytes.length / 2);
+    bytes.fill(0xee, middle, middle + 64);
     expect((await inspectInitrd(bytes, 'initrd', unpackers)).problem).toMatch(/^initrd/);
   });
 

@@ -124,7 +124,7 @@ export function buildInitrd(tree: string, work: string, options: FakeInitrd): Bu
 }
 
 /** A directory as a cpio archive, by cpio. */
-export function pack(directory: string): Buffer {
+function pack(directory: string): Buffer {
   const names = execFileSync('find', ['.'], { cwd: directory });
   return execFileSync('cpio', ['--quiet', '-o', '-H', 'newc', '-R', '0:0'], {
     cwd: directory,
