@@ -1,6 +1,6 @@
 import type { Client } from '@temporalio/client';
 import { DefaultLogger, Runtime } from '@temporalio/worker';
-import { WithStartWorkflowOperation } from '@temporalio/client';
+import { WithStartWorkflowOperation, WorkflowNotFoundError } from '@temporalio/client';
 import type { Engine } from '@lifeboat/engine/verbs';
 import type { HostCare } from '@lifeboat/activities/host-activities';
 import { runAgent } from '@lifeboat/agent/agent-process';
@@ -105,12 +105,15 @@ export function backupRequest(machineId: string, requestId: string): OperationRe
   return { kind: 'backup', requestId, input: { hostId: HOST_ID, machineId, machine: machineId } };
 }
 
-/** Looks until `good`; for what is true a moment after something else was seen. */
+/** Looks until `good`; for what is true a moment after something else was seen. A workflow that is not there yet is no answer. */
 export async function eventually<T>(look: () => Promise<T>, good: (seen: T) => boolean, limitMs = 20_000): Promise<T> {
   const deadlineMs = Date.now() + limitMs;
   for (;;) {
-    const seen = await look();
-    if (good(seen)) return seen;
+    const seen = await look().catch((error: unknown) => {
+      if (error instanceof WorkflowNotFoundError) return error;
+      throw error;
+    });
+    if (!(seen instanceof WorkflowNotFoundError) && good(seen)) return seen;
     if (Date.now() > deadlineMs) throw new Error(`not within ${limitMs} ms; last seen: ${JSON.stringify(seen)}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

@@ -11,8 +11,6 @@
  * drops its lease, and the reaper removes the rest; the machine finds the closed child.
  */
 import {
-  ActivityFailure,
-  ApplicationFailure,
   CancellationScope,
   defineQuery,
   defineSignal,
@@ -20,7 +18,6 @@ import {
   isCancellation,
   log,
   setHandler,
-  TimeoutFailure,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { HostActivities } from '@lifeboat/contracts/workflow/activities';
@@ -32,9 +29,9 @@ import type { OperationKind } from '@lifeboat/contracts/workflow/names';
 import type { OperationTarget } from '@lifeboat/contracts/workflow/operations';
 import { OPERATION_STATUS } from '@lifeboat/contracts/workflow/progress';
 import type { OperationStatus } from '@lifeboat/contracts/workflow/progress';
-import type { ErrorCode } from '@lifeboat/foundation/catalogue';
 import { hostVerbs } from './activity-proxies.ts';
 import { Compensations } from './compensations.ts';
+import { namedFailure } from './failure-naming.ts';
 import { acquireLease, releaseLease } from './host-lease.ts';
 import { StageList } from './stage-list.ts';
 
@@ -102,21 +99,5 @@ async function tellMachine(machineId: string, finished: OperationFinished): Prom
     } catch (error) {
       log.warn('the machine could not be told that an operation finished', { machineId, error });
     }
-  });
-}
-
-/** A timeout says little about the work and much about who should have done it: the agent is away, or died too often. */
-function namedFailure(error: unknown, hostId: string): unknown {
-  if (!(error instanceof ActivityFailure && error.cause instanceof TimeoutFailure)) return error;
-  const { timeoutType } = error.cause;
-  const what =
-    timeoutType === 'SCHEDULE_TO_START'
-      ? `no agent took '${error.activityType}' in time`
-      : `'${error.activityType}' did not report back (${timeoutType ?? 'timeout'})`;
-  return ApplicationFailure.create({
-    message: `host ${hostId}: ${what}`,
-    type: 'temporal.no-answer' satisfies ErrorCode,
-    nonRetryable: true,
-    cause: error,
   });
 }

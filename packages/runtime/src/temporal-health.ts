@@ -5,7 +5,7 @@
  *   request   0x00 | length, 4 bytes big-endian | protobuf { 1: namespace }
  *   answer    trailers hold `grpc-status`, 0 for success
  */
-import { connect } from 'node:http2';
+import { connect, type IncomingHttpHeaders } from 'node:http2';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 
 const PATH = '/temporal.api.workflowservice.v1.WorkflowService/DescribeNamespace';
@@ -30,10 +30,10 @@ export async function askNamespace(
         'content-type': 'application/grpc',
         te: 'trailers',
       });
-      const judge = (headers: Record<string, unknown>): void => {
-        const status = headers['grpc-status'];
+      const judge = (headers: IncomingHttpHeaders): void => {
+        const status = text(headers['grpc-status']);
         if (status === '0') resolve();
-        else if (status !== undefined) fail(`grpc-status ${String(status)} ${String(headers['grpc-message'] ?? '')}`);
+        else if (status !== '') fail(`grpc-status ${status} ${text(headers['grpc-message'])}`);
       };
       // An error without a body comes with the headers already.
       call.on('response', judge);
@@ -46,6 +46,10 @@ export async function askNamespace(
   } finally {
     session.destroy();
   }
+}
+
+function text(header: string | string[] | undefined): string {
+  return typeof header === 'string' ? header : '';
 }
 
 function frame(namespace: string): Buffer {

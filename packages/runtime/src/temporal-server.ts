@@ -116,13 +116,13 @@ async function start(
   { executable, directory, namespace, ui }: TemporalServerOptions,
   ports: { port: number; uiPort: number; httpPort: number; metricsPort: number },
 ): Promise<Child> {
+  const database = join(directory, 'temporal.db');
   const args = [
-    ...['server', 'start-dev', '--ip', '127.0.0.1', '--port', String(ports.port)],
-    ...['--http-port', String(ports.httpPort), '--metrics-port', String(ports.metricsPort)],
-    ...(ui ? ['--ui-port', String(ports.uiPort)] : ['--headless']),
-    ...['--db-filename', join(directory, 'temporal.db'), '--namespace', namespace],
-    ...['--log-level', 'warn', '--log-format', 'json'],
-  ];
+    `server start-dev --ip 127.0.0.1 --port ${ports.port} --http-port ${ports.httpPort}`,
+    `--metrics-port ${ports.metricsPort} ${ui ? `--ui-port ${ports.uiPort}` : '--headless'}`,
+    '--log-level warn --log-format json',
+  ].flatMap((words) => words.split(' '));
+  args.push('--db-filename', database, '--namespace', namespace);
   try {
     return await startChild(executable, args, { directory, name: 'temporal-server' });
   } catch (cause) {
