@@ -84,7 +84,7 @@ async function makePlan(operation: Operation, input: RedeployInput, context: Ver
   const profile = await loadHardwareProfile(input.profile);
   context.progress({ phase: 'inspect', doneBytes: 0 });
   const inspection = await withGuest(
-    { disks: input.disks.map(guestDisk), directory: join(operation.directory, 'look'), signal: operation.signal },
+    { disks: input.disks.map(guestDisk), directory: operation.directory, signal: operation.signal },
     ({ tree, mounted }) => inspectGuest(tree, mounted, systemUnpackers(operation.signal)),
   );
   return planFor(inspection, profile);
