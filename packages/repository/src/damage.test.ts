@@ -6,8 +6,11 @@ import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 
 import { decodePackHeader, kindOf } from './format/pack.ts';
 import { KEYS, PACKS, POINTS, SUPERBLOCK } from './format/names.ts';
+import { decodePointObject, encodePointHeader, encodePointObject } from './format/point.ts';
 import type { Point } from './read/point-reader.ts';
 import type { Repository } from './repository.ts';
+import { publicPart, signEd25519 } from './seal/curve-keys.ts';
+import { signedBytes } from './seal/point-seal.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import type { ByteRange } from './store/object-store.ts';
 import { noise, noisyDisk, readDisk } from './testing/disks.ts';
@@ -16,12 +19,14 @@ import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK } from './tes
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
+/** More with RUNS=500. */
+const RUNS = Number(process.env['RUNS'] ?? 20);
 const signal = new AbortController().signal;
 const context = { signal, progress: () => {} };
 
 const contents = new Map([
-  [1, noisyDisk(90)],
-  [2, Buffer.concat([noisyDisk(45), noise(5555), noisyDisk(90).subarray(46 * TINY_CHUNK)])],
+  [1, noisyDisk(50)],
+  [2, Buffer.concat([noisyDisk(25), noise(5555), noisyDisk(50).subarray(26 * TINY_CHUNK)])],
 ]);
 let pristine: ReadonlyMap<string, Uint8Array>;
 
@@ -31,7 +36,7 @@ beforeAll(async () => {
   let parent: Point['disks'][number]['root'] | undefined;
   for (const [n, content] of contents) {
     const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
-    const changed = [{ offsetBytes: 45 * TINY_CHUNK, lengthBytes: TINY_CHUNK }];
+    const changed = [{ offsetBytes: 25 * TINY_CHUNK, lengthBytes: TINY_CHUNK }];
     const source = fileSource(scratch.file(content));
     const { root } = await session.writeDisk(
       { name: 'vda', sizeBytes: content.length, source, parent, changed },
@@ -122,7 +127,7 @@ describe.each(['data', 'map', 'set'])('a harmed %s pack', (kind) => {
           expect(hashed.sound).toBe(same || !needed);
         }
       }),
-      { numRuns: 40 },
+      { numRuns: RUNS },
     );
   });
 });
@@ -177,6 +182,26 @@ describe('a harmed point', () => {
       ),
       { numRuns: 60 },
     );
+  });
+
+  test('that was changed by somebody who knows the format is refused: he cannot sign', async () => {
+    const name = `${POINTS}${MACHINE}/${pointId(2)}`;
+    const { header, signature, sealedBody } = decodePointObject(pristine.get(name) ?? new Uint8Array(0), name);
+    const later = encodePointHeader({ ...header, createdMs: header.createdMs + 86_400_000 });
+    const seed = Buffer.alloc(32, 1);
+    const own = encodePointHeader({ ...header, signer: publicPart('ed25519', seed) });
+    const forgeries = [
+      { header: later, signature, sealedBody },
+      { header: later, signature: signEd25519(seed, signedBytes(later)), sealedBody },
+      { header: own, signature: signEd25519(seed, signedBytes(own)), sealedBody },
+    ];
+    for (const forgery of forgeries) {
+      const repository = await openTiny(harmed((objects) => objects.set(name, encodePointObject(forgery))));
+      await expect(repository.readPoint(MACHINE, pointId(2))).rejects.toMatchObject({
+        code: 'repository.point-damaged',
+        message: expect.stringContaining('signature') as string,
+      });
+    }
   });
 
   test('of another repository is not taken for ours', async () => {

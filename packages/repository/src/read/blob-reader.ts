@@ -26,6 +26,17 @@ const MAX_FETCHES = 16;
 /** Keys of packs kept: a terabyte at 32 MiB a pack needs 32,768; each is about 200 bytes. */
 const MAX_PACK_KEYS = 65_536;
 
+/**
+ * What makes one blob unreadable: gone, cut short, unreadable sectors, or a pack that claims a version that our own map would
+ * not refer to. A store that is not there at all is none of these.
+ */
+const DAMAGE = [
+  'repository.object-missing',
+  'repository.object-damaged',
+  'repository.newer-version',
+  'repository.store-failed',
+] as const;
+
 /** A blob that cannot be read as it was written, also not at the second attempt. The caller knows what it meant. */
 export class BlobDamage extends Error {
   readonly ref: BlobRef;
@@ -107,9 +118,7 @@ export class BlobReader {
       discard(sealed);
       return opened;
     } catch (error) {
-      // Gone, cut short or unreadable sectors are damage of this blob; a store that is not there at all is not.
-      if (!hasCode(error, 'repository.object-missing', 'repository.object-damaged', 'repository.store-failed'))
-        throw error;
+      if (!hasCode(error, ...DAMAGE)) throw error;
       return { failure: error.message, cause: error };
     }
   }
