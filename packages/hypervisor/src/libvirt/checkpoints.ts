@@ -41,7 +41,8 @@ export async function bitmapDoubt(
   pointId: PointId,
 ): Promise<string | undefined> {
   const checkpoint = await checkpointIfThere(connection, domain, pointId);
-  if (!checkpoint) return `the machine has no checkpoint of point ${pointId} any more`;
+  if (!checkpoint)
+    return `the machine has no checkpoint of point ${pointId}: it was made while the machine was off, or the checkpoint was removed`;
   if (!(await isRunning(connection, domain))) return stoppedDoubt(connection, checkpoint, disk);
   // With sizes libvirt joins all bitmaps since the checkpoint, and gives none when one is missing or inconsistent.
   let xml: string;

@@ -32,7 +32,15 @@ import type {
 } from '../port.ts';
 import { childrenOf, child, readXml, textOf } from '../xml/xml-reader.ts';
 import { probeAcceleration } from './accelerator.ts';
-import { attachBackup, beginBackup, currentBackup, endBackup, type BackupDeps, type BackupMachine } from './backup.ts';
+import {
+  attachBackup,
+  beginBackup,
+  currentBackup,
+  endBackup,
+  untrackedReason,
+  type BackupDeps,
+  type BackupMachine,
+} from './backup.ts';
 import { bitmapDoubt, deleteCheckpoint, listPoints } from './checkpoints.ts';
 import { Connections } from './connections.ts';
 import { inspectImage } from './disk-image.ts';
@@ -115,6 +123,8 @@ class LibvirtHypervisor implements Hypervisor {
     const { disks } = describeDomain(await domainXml(connection, domain));
     const found = disks.find(({ name }) => name === disk);
     if (!found) return { usable: false, reason: `the machine has no disk ${disk} any more` };
+    const never = untrackedReason(found);
+    if (never !== '') return { usable: false, reason: never };
     const image = await inspectImage(found.path, found.format);
     const reason =
       epochDifference(parent.epoch, describeEpoch(domain.uuid, found.path, image)) ??

@@ -201,37 +201,44 @@ function interfaceElement({ network }: MachineShape): Xml | undefined {
 
 function nvmeElement(disks: readonly { disk: ShapeDisk; order: number }[]): Xml {
   const args = disks.flatMap(({ disk, order }, index) => {
-    const slot = (NVME_FIRST_SLOT + index).toString(16);
     const device = {
       driver: 'nvme',
       drive: `lifeboat-nvme${index}`,
       serial: disk.serial,
       bus: 'pcie.0',
-      addr: `0x${slot}`,
+      addr: `0x${(NVME_FIRST_SLOT + index).toString(16)}`,
       bootindex: order,
     };
-    return ['-blockdev', JSON.stringify(nvmeBlockdev(disk, index)), '-device', JSON.stringify(device)];
+    const blockdevs = nvmeBlockdevs(disk, `lifeboat-nvme${index}`).flatMap((node) => [
+      '-blockdev',
+      JSON.stringify(node),
+    ]);
+    return [...blockdevs, '-device', JSON.stringify(device)];
   });
   return element('qemu:commandline', {}, ...args.map((value) => element('qemu:arg', { value })));
 }
 
-function nvmeBlockdev(disk: ShapeDisk, index: number): Record<string, unknown> {
-  const backing = disk.backing;
-  return {
-    driver: disk.format,
-    'node-name': `lifeboat-nvme${index}`,
+/** What it stands on comes first, as a node of its own: given inline, QEMU mixes it with the name in the image's header. */
+function nvmeBlockdevs({ path, format, backing }: ShapeDisk, node: string): Record<string, unknown>[] {
+  const image = {
+    driver: format,
+    'node-name': node,
     discard: 'unmap',
-    file: { driver: 'file', filename: disk.path, discard: 'unmap' },
-    ...(backing === undefined ? {} : { backing: backingBlockdev(backing) }),
+    file: { driver: 'file', filename: path, discard: 'unmap' },
   };
-}
-
-function backingBlockdev(backing: NonNullable<ShapeDisk['backing']>): Record<string, unknown> {
-  if ('socketPath' in backing) {
-    const server = { type: 'unix', path: backing.socketPath };
-    return { driver: 'raw', 'read-only': true, file: { driver: 'nbd', server, export: backing.exportName } };
-  }
-  return { driver: backing.format, 'read-only': true, file: { driver: 'file', filename: backing.path } };
+  if (backing === undefined) return [image];
+  const below = `${node}-backing`;
+  const base = { 'node-name': below, 'read-only': true };
+  const backingNode =
+    'socketPath' in backing
+      ? {
+          ...base,
+          driver: 'nbd',
+          server: { type: 'unix', path: backing.socketPath },
+          export: backing.exportName,
+        }
+      : { ...base, driver: backing.format, file: { driver: 'file', filename: backing.path } };
+  return [backingNode, { ...image, backing: below }];
 }
 
 /** 0 is a, 25 is z, 26 is aa. */

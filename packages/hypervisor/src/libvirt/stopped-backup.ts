@@ -5,13 +5,13 @@
  * image locks refuse a start of the machine; nothing can change, so all disks show one instant. No checkpoint can be
  * made while a machine is off, but the changes since the last one are exported from the bitmap in the image.
  */
-import net from 'node:net';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Clock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { startChild, type Child } from '@lifeboat/host/children';
+import { greets } from '@lifeboat/host/nbd-greeting';
 import { domainState } from '@lifeboat/libvirt/domain-calls';
-import { rm } from 'node:fs/promises';
 import type { LibvirtConnection } from '@lifeboat/libvirt/connection';
 import type { BackupDisk, BackupJob, BeginBackup } from '../port.ts';
 import { checkpointName } from './backup-xml.ts';
@@ -121,7 +121,8 @@ async function serve(
   );
   children.push(child);
   const deadlineMs = clock.monotonicMs() + LISTEN_TIMEOUT_MS;
-  while (!(await listens(socketPath))) {
+  // It listens before it knows whether it can export, but greets only after.
+  while (!(await greets(socketPath))) {
     if (child.exit || clock.monotonicMs() > deadlineMs) {
       throw new LifeboatError(
         'hypervisor.export-failed',
@@ -140,15 +141,4 @@ async function serve(
     tracked: false,
     untrackedReason: UNTRACKED,
   };
-}
-
-function listens(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(socketPath);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }
