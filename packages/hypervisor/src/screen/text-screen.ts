@@ -43,7 +43,7 @@ export function readTextScreen(memory: Uint8Array, image: Image): string {
 function findOrigin(memory: Uint8Array, blank: readonly boolean[]): number {
   let best = { origin: 0, mismatches: Number.POSITIVE_INFINITY };
   const cells = memory.length / 2;
-  for (let origin = 0; origin < cells; origin += COLUMNS) {
+  for (let origin = 0; origin + blank.length <= cells; origin += COLUMNS) {
     let mismatches = 0;
     for (let cell = 0; cell < blank.length && mismatches < best.mismatches; cell += 1) {
       if (isBlank(memory, origin + cell) !== blank[cell]) mismatches += 1;
@@ -78,10 +78,8 @@ function isPlain(rgb: Uint8Array, cell: { x: number; y: number; cellWidth: numbe
   return true;
 }
 
-/** The window wraps around at the end of the memory, as the adapter's does. */
 function cellAt(memory: Uint8Array, cell: number): { code: number; attribute: number } {
-  const position = (cell * 2) % memory.length;
-  return { code: memory[position] ?? 0, attribute: memory[position + 1] ?? 0 };
+  return { code: memory[cell * 2] ?? 0, attribute: memory[cell * 2 + 1] ?? 0 };
 }
 
 function isBlank(memory: Uint8Array, cell: number): boolean {
