@@ -11,7 +11,8 @@ export interface Output {
   readonly style: Style;
   /** The result of the command: the document for programs, the lines for people. Once per command. */
   result(document: unknown, lines: readonly string[]): void;
-  failed(failure: Failure): void;
+  /** `document: false` where the result is on stdout already and names the failure. */
+  failed(failure: Failure, options?: { document: boolean }): void;
 }
 
 export interface Streams {
@@ -30,9 +31,9 @@ export function createOutput(streams: Streams, options: { json: boolean }): Outp
         options.json ? `${JSON.stringify(document, null, 2)}\n` : lines.map((line) => `${line}\n`).join(''),
       );
     },
-    failed(failure) {
+    failed(failure, { document } = { document: true }) {
       const { exitCode, ...error } = failure;
-      if (options.json) streams.stdout.write(`${JSON.stringify({ error, exitCode }, null, 2)}\n`);
+      if (options.json && document) streams.stdout.write(`${JSON.stringify({ error, exitCode }, null, 2)}\n`);
       const [first = '', ...rest] = failureLines(failure);
       streams.stderr.write(
         `${[`${errorStyle.bad('error:')} ${first}`, ...rest.map((line) => `  ${line}`)].join('\n')}\n`,

@@ -71,16 +71,18 @@ function figures(report: Report): Html | undefined {
       </li>`,
     );
   };
-  if (recovery) {
+  if (recovery?.rtoMs !== undefined) {
     add(
       'RTO measured',
       formatDuration(recovery.rtoMs),
       'from the order to restore to the machine answering on other hardware',
     );
+  }
+  if (recovery?.rpoMs !== undefined) {
     add(
       'RPO measured',
       formatDuration(recovery.rpoMs),
-      'of work would have been lost: the age of the point at that order',
+      'of work would have been lost: the age of the point when the machine went',
     );
   }
   if (recovery?.provenAfterMs !== undefined) {

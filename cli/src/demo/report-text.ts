@@ -3,7 +3,7 @@ import { formatBytes, formatDuration } from '@lifeboat/foundation/units';
 import type { Style } from '../text/style.ts';
 import { fields, table } from '../text/table.ts';
 import { printable, wrap } from '../text/width.ts';
-import { headline, verdictOf, type Check, type Report } from './report.ts';
+import { headline, verdictOf, type Check, type Recovery, type Report } from './report.ts';
 
 export function reportText(report: Report, options: { style: Style; width: number; htmlPath?: string }): string[] {
   const { style, width } = options;
@@ -12,24 +12,8 @@ export function reportText(report: Report, options: { style: Style; width: numbe
   const lines = ['', style.bold(colour(printable(headline(report))))];
   if (report.brokenOff !== undefined) lines.push(...wrap(printable(`Broken off: ${report.brokenOff}`), width));
 
-  const { recovery } = report;
-  if (recovery) {
-    lines.push(
-      '',
-      ...fields([
-        ['RTO measured', `${formatDuration(recovery.rtoMs)}  from the order to restore to the machine answering`],
-        ['RPO measured', `${formatDuration(recovery.rpoMs)}  age of the point at that order`],
-        ...(recovery.provenAfterMs === undefined
-          ? []
-          : [
-              [
-                'Proven bootable',
-                `${formatDuration(recovery.provenAfterMs)}  after the instant the point shows`,
-              ] as const,
-            ]),
-      ]).map((line) => `  ${line}`),
-    );
-  }
+  const measured = recoveryFields(report.recovery ?? {});
+  if (measured.length > 0) lines.push('', ...fields(measured).map((line) => `  ${line}`));
   if (report.backups.length > 0) {
     lines.push(
       '',
@@ -69,4 +53,15 @@ function checkLines(check: Check, style: Style, width: number): string[] {
     ),
     ...wrap(printable(check.detail), width - 4).map((line) => indent + style.dim(line)),
   ];
+}
+
+function recoveryFields({ rtoMs, rpoMs, provenAfterMs }: Recovery): (readonly [string, string])[] {
+  const rows = [
+    ['RTO measured', rtoMs, 'from the order to restore to the machine answering'],
+    ['RPO measured', rpoMs, 'age of the point when the machine went'],
+    ['Proven bootable', provenAfterMs, 'after the instant the point shows'],
+  ] as const;
+  return rows.flatMap(([name, ms, meaning]) =>
+    ms === undefined ? [] : [[name, `${formatDuration(ms)}  ${meaning}`] as const],
+  );
 }

@@ -42,11 +42,12 @@ export interface BackupRow {
   readonly durationMs: number;
 }
 
+/** What was measured; absent what was not reached. */
 export interface Recovery {
   /** From the order to restore until the machine answered on the other hardware. */
-  readonly rtoMs: number;
+  readonly rtoMs?: number;
   /** From the instant the point shows until the order to restore: what a loss at that moment would have cost. */
-  readonly rpoMs: number;
+  readonly rpoMs?: number;
   /** From the instant the point shows until it was seen booting. */
   readonly provenAfterMs?: number;
 }
@@ -57,7 +58,6 @@ export interface Report {
   readonly durationMs: number;
   readonly machine: { readonly name: string; readonly description: string };
   readonly target: string;
-  /** Absent while the recovery was not reached. */
   readonly recovery?: Recovery;
   readonly backups: readonly BackupRow[];
   readonly steps: readonly Step[];

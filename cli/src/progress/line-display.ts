@@ -5,13 +5,16 @@
 import type { Clock } from '@lifeboat/foundation/clock';
 import { formatDuration } from '@lifeboat/foundation/units';
 import type { Style } from '../text/style.ts';
-import { printable } from '../text/width.ts';
+import { fit, printable } from '../text/width.ts';
 import type { Display, DisplayStream } from './display.ts';
 import { progressText } from './stage-line.ts';
 import type { StageView, Stages } from './stages.ts';
 
-const QUIET_MS = 5_000;
+const QUIET_MS = 10_000;
 const ALIVE_MS = 60_000;
+const JUST_BEGUN_MS = 1_000;
+/** A log's line; what is longer is a command or a path in the detail. */
+const LINE_COLUMNS = 160;
 
 export function lineDisplay(stages: Stages, stream: DisplayStream, options: { style: Style; clock: Clock }): Display {
   const { style, clock } = options;
@@ -29,7 +32,7 @@ export function lineDisplay(stages: Stages, stream: DisplayStream, options: { st
       const due = stage.state === 'running' && ((text !== before?.text && sinceMs >= QUIET_MS) || sinceMs >= ALIVE_MS);
       if (!changed && !due) continue;
       shown.set(stage.id, { state: stage.state, text, atMs: nowMs });
-      stream.write(`${lineOf(stage, style)}\n`);
+      stream.write(`${fit(lineOf(stage, style), LINE_COLUMNS, style.ellipsis)}\n`);
     }
   };
 
@@ -55,7 +58,11 @@ function moving(stage: StageView): string {
 }
 
 function lineOf(stage: StageView, style: Style): string {
-  const elapsed = stage.elapsedMs ? ` (${formatDuration(stage.elapsedMs)})` : '';
-  const rest = stage.state === 'running' ? progressText(stage) : printable(stage.note ?? '');
+  const running = stage.state === 'running';
+  const elapsed =
+    stage.elapsedMs === undefined || (running && stage.elapsedMs < JUST_BEGUN_MS)
+      ? ''
+      : ` (${formatDuration(stage.elapsedMs)})`;
+  const rest = running ? progressText(stage) : printable(stage.note ?? '');
   return `${style.marks[stage.state]} ${printable(stage.title)}${elapsed}${rest && `: ${rest}`}`;
 }

@@ -10,6 +10,9 @@ import type { Style } from '../text/style.ts';
 import { columns, fit, padEnd, printable } from '../text/width.ts';
 import type { StageView } from './stages.ts';
 
+/** Below this, "about 0 ms left" would only say that it is not over yet. */
+const LEAST_REMAINING_MS = 1_000;
+
 /** What the running stage is doing, as far as it is known: `vda: 212 MiB of 1.50 GiB, 98.0 MiB/s, about 13 s left`. */
 export function progressText(stage: StageView): string {
   const { progress } = stage;
@@ -20,10 +23,11 @@ export function progressText(stage: StageView): string {
   } else if (progress.doneBytes > 0) {
     bytes.push(formatBytes(progress.doneBytes));
   }
-  if (bytes.length > 0 && stage.rateBytesPerSecond !== undefined) {
+  if (progress.doneBytes > 0 && stage.rateBytesPerSecond !== undefined) {
     bytes.push(stage.rateBytesPerSecond >= 1 ? `${formatBytes(stage.rateBytesPerSecond)}/s` : 'no bytes just now');
   }
-  if (stage.remainingMs !== undefined) bytes.push(`about ${formatDuration(stage.remainingMs)} left`);
+  if (stage.remainingMs !== undefined && stage.remainingMs >= LEAST_REMAINING_MS)
+    bytes.push(`about ${formatDuration(stage.remainingMs)} left`);
   const what = [progress.phase, progress.detail].filter(Boolean).map(String).map(printable).join(' ');
   return [what, bytes.join(', ')].filter(Boolean).join(': ');
 }

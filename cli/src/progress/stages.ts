@@ -111,10 +111,11 @@ export class Stages {
   }
 
   /** Ends what still runs as failed, and what never began as skipped: for an operation that was broken off. */
-  breakOff(note: string): void {
-    for (const stage of this.#stages) {
-      if (stage.state === 'running') this.end(stage.id, 'failed', { note });
-      else if (stage.state === 'waiting') this.end(stage.id, 'skipped', { note: 'not reached' });
+  breakOff(note: string, { except }: { except?: string } = {}): void {
+    for (const { id, state } of this.#stages) {
+      if (id === except) continue;
+      if (state === 'running') this.end(id, 'failed', { note });
+      else if (state === 'waiting') this.end(id, 'skipped', { note: 'not reached' });
     }
   }
 

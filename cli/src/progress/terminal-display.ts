@@ -56,7 +56,10 @@ export function terminalDisplay(stages: Stages, stream: DisplayStream, style: St
   process.once('exit', showCursor);
 
   return {
-    note: (line) => draw(line),
+    note(line) {
+      if (closed) stream.write(`${line}\n`);
+      else draw(line);
+    },
     close() {
       if (closed) return;
       draw();

@@ -38,10 +38,11 @@ export const runtimeErrors = {
     impact: 'The demo could not begin; nothing was changed.',
     next: 'Read the last lines of the build log named in the message, mend what they name, and run the demo again: finished steps come from the cache.',
   },
-  'demo.in-use': {
-    retry: 'permanent',
-    cause: 'Another demo runs with the same state directory.',
-    impact: 'Nothing was started; the other demo is not affected.',
-    next: 'Wait for it to end, or set LIFEBOAT_STATE to another directory.',
+  'demo.not-removed': {
+    retry: 'transient',
+    cause: 'A machine, an operation or a file of a demo run could not be removed: mostly libvirt did not answer.',
+    impact:
+      'What the run made is still there, in its own directory and under its own name; nothing of yours is affected.',
+    next: 'See that libvirt runs, then run "lifeboat demo --clean"; it tries again.',
   },
 } as const satisfies Catalogue;

@@ -1,0 +1,82 @@
+/** Findings as lines for a person, the same in every command that makes them. */
+import type {
+  BootTestSummary,
+  CheckSummary,
+  RedeployPlanSummary,
+  RestoreSummary,
+} from '@lifeboat/contracts/workflow/verbs';
+import { formatBytes, formatDuration, formatRate } from '@lifeboat/foundation/units';
+import type { Style } from '../text/style.ts';
+import { fields } from '../text/table.ts';
+import { printable } from '../text/width.ts';
+
+/** Damage beyond this many places is counted, not listed. */
+const LISTED_DAMAGE = 20;
+
+export function goodLine(style: Style, text: string): string {
+  return `${style.good(style.marks.done)} ${printable(text)}`;
+}
+
+export function badLine(style: Style, text: string): string {
+  return `${style.bad(style.marks.failed)} ${printable(text)}`;
+}
+
+export function checkLines(style: Style, check: CheckSummary): string[] {
+  const amount = `${formatBytes(check.checkedBytes)} in ${formatDuration(check.durationMs)}`;
+  if (check.damage.length === 0) {
+    return [goodLine(style, `${check.pointId}: stored data is whole (${check.level}, ${amount})`)];
+  }
+  const listed = check.damage
+    .slice(0, LISTED_DAMAGE)
+    .map(({ disk, offsetBytes, lengthBytes, what }) =>
+      printable(`    ${disk}: ${formatBytes(lengthBytes)} at ${offsetBytes}: ${what}`),
+    );
+  const more = check.damage.length - listed.length;
+  return [
+    badLine(style, `${check.pointId}: damaged in ${check.damage.length} places (${check.level}, ${amount})`),
+    ...listed,
+    ...(more > 0 ? [`    and ${more} more; --json lists them all`] : []),
+  ];
+}
+
+export function bootLines(style: Style, boot: BootTestSummary): string[] {
+  const good = boot.finding === 'ready';
+  const failedProbes = boot.probes.filter((probe) => probe.exitCode !== 0);
+  return [
+    good
+      ? goodLine(style, `it starts: ready after ${formatDuration(boot.elapsedMs)}`)
+      : badLine(style, `it does not start (${boot.finding}): ${boot.explanation}`),
+    ...failedProbes.map((probe) => printable(`    '${probe.command}' ended with ${probe.exitCode}: ${probe.output}`)),
+    ...fields([
+      ['hardware', `${boot.controller}, ${boot.accelerator}`],
+      [
+        'guest',
+        `${formatDuration(boot.guestCpuMs)} of CPU, ${formatBytes(boot.readBytes)} read, ${formatDuration(boot.readWaitMs)} waiting for them`,
+      ],
+      ['console', boot.consoleLogPath],
+      ...boot.screenshotPaths.map((path) => ['screenshot', path] as const),
+    ]).map((line) => `    ${printable(line)}`),
+  ];
+}
+
+export function restoreLines(style: Style, restore: RestoreSummary): string[] {
+  const { writtenBytes, durationMs } = restore;
+  return [
+    goodLine(
+      style,
+      `restored ${restore.pointId}: ${formatBytes(writtenBytes)} in ${formatDuration(durationMs)} (${formatRate(writtenBytes, durationMs)})`,
+    ),
+    ...restore.disks.map((disk) =>
+      printable(`    ${disk.name}  ${disk.path} (${disk.format}, ${formatBytes(disk.sizeBytes)})`),
+    ),
+  ];
+}
+
+export function planLines(style: Style, plan: RedeployPlanSummary): string[] {
+  return [
+    style.bold(`Plan for ${printable(plan.profile)}`),
+    ...plan.lines.map((line) => `    ${printable(line)}`),
+    ...plan.warnings.map((line) => `    ${style.warn(`warning: ${printable(line)}`)}`),
+    ...plan.refusals.map((line) => badLine(style, line)),
+  ];
+}

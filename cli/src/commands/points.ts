@@ -1,0 +1,41 @@
+import { formatBytes } from '@lifeboat/foundation/units';
+import type { CommandContext } from '../context.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { withHostRuntime } from '../operations/host.ts';
+import { table } from '../text/table.ts';
+import { printable } from '../text/width.ts';
+import { formatInstant } from '../text/instant.ts';
+
+/** Reads the repository and nothing else: no Temporal, no hypervisor. A damaged point is shown and makes the exit code 3. */
+export async function pointsCommand(context: CommandContext, machine: string | undefined): Promise<ExitCode> {
+  const { output, display } = context;
+  const points = await withHostRuntime(context, (host) => host.engine.listPoints(machine));
+  const newestFirst = points.toSorted((a, b) => b.instantMs - a.instantMs);
+  display.close();
+  const { style } = output;
+  const lines =
+    newestFirst.length === 0
+      ? [
+          machine === undefined
+            ? 'There are no recovery points yet. "lifeboat backup MACHINE" makes the first.'
+            : printable(`'${machine}' has no recovery points. "lifeboat points" lists those of all machines.`),
+        ]
+      : table(
+          [
+            { title: 'Machine' },
+            { title: 'Recovery point' },
+            { title: 'Shows' },
+            { title: 'Consistency' },
+            { title: 'Disks' },
+          ],
+          newestFirst.map((point) => [
+            printable(point.machineName),
+            point.pointId,
+            formatInstant(point.instantMs),
+            point.damage === undefined ? point.consistency : style.bad(`damaged: ${printable(point.damage)}`),
+            point.disks.map((disk) => `${printable(disk.name)} ${formatBytes(disk.sizeBytes)}`).join(', '),
+          ]),
+        );
+  output.result({ points: newestFirst }, lines);
+  return newestFirst.some((point) => point.damage !== undefined) ? EXIT.negative : EXIT.done;
+}

@@ -1,0 +1,82 @@
+/**
+ * One command from its arguments to its exit code. Nothing is thrown: what fails becomes a message with a code and a next
+ * step, and with `--json` a document.
+ */
+import { CommanderError } from 'commander';
+import { loadConfiguration } from '@lifeboat/runtime/configuration';
+import packageJson from '../package.json' with { type: 'json' };
+import { backupCommand } from './commands/backup.ts';
+import { demoCommand } from './commands/demo.ts';
+import { pointsCommand } from './commands/points.ts';
+import { redeployCommand } from './commands/redeploy.ts';
+import { restoreCommand } from './commands/restore.ts';
+import { upCommand } from './commands/up.ts';
+import { verifyCommand } from './commands/verify.ts';
+import { createContext, type CommandContext } from './context.ts';
+import { EXIT, type ExitCode } from './exit-codes.ts';
+import { failureOf } from './failure.ts';
+import { listenForInterruption } from './interruption.ts';
+import { createOutput, type Streams } from './output.ts';
+import { createProgram, type GlobalOptions, type Handlers } from './program.ts';
+
+export async function run(args: readonly string[], streams: Streams): Promise<ExitCode> {
+  let code: ExitCode = EXIT.done;
+  const program = createProgram({
+    version: packageJson.version,
+    handlers: handlersOn(streams),
+    finish: (finished) => {
+      code = finished;
+    },
+    write: { out: (text) => streams.stdout.write(text), err: (text) => streams.stderr.write(text) },
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done; // --help, --version
+    // No command at all: commander has shown the help.
+    if (error instanceof CommanderError && error.code === 'commander.help') return EXIT.usage;
+    const failure = failureOf(error);
+    createOutput(streams, { json: args.includes('--json') }).failed(failure);
+    return failure.exitCode;
+  }
+}
+
+function handlersOn(streams: Streams): Handlers {
+  const within = async (
+    global: GlobalOptions,
+    body: (context: CommandContext) => Promise<ExitCode>,
+  ): Promise<ExitCode> => {
+    const configuration = loadConfiguration({
+      environment: streams.environment,
+      ...(global.config === undefined ? {} : { configPath: global.config }),
+    });
+    let say = (line: string): void => void streams.stderr.write(`${line}\n`);
+    const interruption = listenForInterruption((line) => say(line));
+    const context = createContext(streams, { global, configuration, signal: interruption.signal });
+    say = (line) => context.display.note(line);
+    try {
+      const code = await body(context);
+      // A command that tidied up by itself knows that it was broken off, not by which signal.
+      return code === EXIT.interrupted ? (interruption.exitCode() ?? code) : code;
+    } catch (error) {
+      const failure = failureOf(error);
+      context.stages.breakOff(failure.code);
+      context.display.close();
+      context.output.failed(failure);
+      return interruption.exitCode() ?? failure.exitCode;
+    } finally {
+      context.display.close();
+      interruption.close();
+    }
+  };
+  return {
+    demo: (options, global) => within(global, (context) => demoCommand(context, options)),
+    up: (global) => within(global, (context) => upCommand(context)),
+    backup: (machine, global) => within(global, (context) => backupCommand(context, machine)),
+    points: (machine, global) => within(global, (context) => pointsCommand(context, machine)),
+    verify: (machine, options, global) => within(global, (context) => verifyCommand(context, machine, options)),
+    restore: (machine, options, global) => within(global, (context) => restoreCommand(context, machine, options)),
+    redeploy: (machine, options, global) => within(global, (context) => redeployCommand(context, machine, options)),
+  };
+}
