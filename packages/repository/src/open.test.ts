@@ -40,6 +40,26 @@ describe('a repository', () => {
     expect([...used.objects.keys()]).toEqual(['thesis.odt']);
   });
 
+  test('that two programs make at once is made by one, and opens', async () => {
+    const store = new MemoryStore();
+    const outcomes = await Promise.allSettled([initTiny(store), initTiny(store), initTiny(store)]);
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    expect([...store.objects.keys()].filter((name) => name.startsWith(KEYS))).toHaveLength(1);
+    await openTiny(store);
+  });
+
+  test('opens with its good key although another is damaged, and says so when none opens', async () => {
+    const store = new MemoryStore();
+    await initTiny(store);
+    const [name = ''] = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
+    const good = store.objects.get(name) ?? new Uint8Array(0);
+    store.objects.delete(name);
+    store.objects.set(`${KEYS}0000000000000000`, good.subarray(0, 50));
+    await expect(openTiny(store)).rejects.toMatchObject({ code: 'repository.object-damaged' });
+    store.objects.set(name, good);
+    await openTiny(store);
+  });
+
   test('is not seen where there is none', async () => {
     const notOne = { code: 'repository.not-a-repository' };
     await expect(openTiny(new MemoryStore())).rejects.toMatchObject(notOne);

@@ -11,7 +11,7 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 
 import { checkPoint, type CheckLevel, type CheckReport } from './check/point-check.ts';
 import type { Core } from './core.ts';
-import { sha256 } from './format/frame.ts';
+import { damaged, sha256 } from './format/frame.ts';
 import { decodeKeySlot, encodeKeySlot, type KeyBundle, type ScryptCost } from './format/key-slot.ts';
 import {
   DEFAULT_CHUNK_BYTES,
@@ -95,8 +95,11 @@ export async function initRepository(options: InitOptions): Promise<Repository> 
     random,
     ...(options.scryptCost ? { cost: options.scryptCost } : {}),
   });
-  await store.putIfAbsent(keySlotObject(hex(random.bytes(8))), [encodeKeySlot(slot)]);
+  const slotName = keySlotObject(hex(random.bytes(8)));
+  await store.putIfAbsent(slotName, [encodeKeySlot(slot)]);
   if ((await store.putIfAbsent(SUPERBLOCK, [object])) === 'exists') {
+    // Bound to a superblock that never came to be, the slot opens nothing.
+    await store.delete(slotName);
     throw new LifeboatError(
       'repository.already-exists',
       `${store.description}: another program made a repository there just now`,
@@ -236,30 +239,33 @@ async function secretBytes(secret: Secret, random?: Random): Promise<SecretBytes
   }
 }
 
+/** Tries every slot: a damaged one must not keep out who has another way in. */
 async function unlock(store: ObjectStore, secret: SecretBytes, binding: Uint8Array): Promise<KeyBundle> {
+  const kind = 'passphrase' in secret ? 'passphrase' : 'key file';
   let tried = 0;
+  let damage: LifeboatError | undefined;
   for await (const { name } of store.list(KEYS)) {
     if (++tried > MAX_KEY_SLOTS) {
       throw new LifeboatError('repository.limit-exceeded', `${store.description} has more than ${MAX_KEY_SLOTS} keys`);
     }
-    const slot = decodeKeySlot(await store.get(name, { maxBytes: MAX_KEY_SLOT_BYTES }), name);
-    const bundle = await unwrapBundle(slot, { secret, binding, what: name });
-    if (bundle === 'damaged') {
-      throw new LifeboatError(
-        'repository.object-damaged',
-        `${name}: the secret is right, but the key does not open: it or ${SUPERBLOCK} was changed`,
-      );
+    try {
+      const slot = decodeKeySlot(await store.get(name, { maxBytes: MAX_KEY_SLOT_BYTES }), name);
+      const bundle = await unwrapBundle(slot, { secret, binding, what: name });
+      if (bundle === 'damaged')
+        throw damaged(name, `the ${kind} is right, but the key does not open: it or ${SUPERBLOCK} was changed`);
+      if (bundle !== 'wrong-secret') return bundle;
+    } catch (error) {
+      if (!hasCode(error, 'repository.object-damaged', 'repository.newer-version')) throw error;
+      damage ??= error;
     }
-    if (bundle !== 'wrong-secret') return bundle;
   }
-  if (tried === 0)
+  if (damage) throw damage;
+  if (tried === 0) {
     throw new LifeboatError(
       'repository.object-missing',
       `${store.description} has a superblock, but no key in ${KEYS}`,
     );
+  }
   const code = 'passphrase' in secret ? 'repository.wrong-passphrase' : 'repository.wrong-key-file';
-  throw new LifeboatError(
-    code,
-    `none of the ${tried} keys of ${store.description} opens with this ${'passphrase' in secret ? 'passphrase' : 'key file'}`,
-  );
+  throw new LifeboatError(code, `none of the ${tried} keys of ${store.description} opens with this ${kind}`);
 }
