@@ -9,7 +9,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 
 import { FORMAT_VERSION } from './limits.ts';
 
-export const MAGIC = Buffer.from('LIFEBOAT', 'ascii');
+const MAGIC = Buffer.from('LIFEBOAT', 'ascii');
 export type ObjectType = 'REPO' | 'KEYS' | 'SESS' | 'INDX' | 'PONT' | 'PACK' | 'JRNL' | 'SKEY';
 
 const HEAD_BYTES = MAGIC.length + 4 + 2 + 4;

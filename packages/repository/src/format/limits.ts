@@ -21,7 +21,6 @@ export const MAX_SUPERBLOCK_BYTES = 4 * KiB;
 export const MAX_KEY_SLOT_BYTES = 16 * KiB;
 /** Key slots a reader tries before it gives up; each costs a scrypt. */
 export const MAX_KEY_SLOTS = 16;
-export const MAX_SESSION_RECORD_BYTES = 4 * KiB;
 
 /** A pack never grows beyond this, whatever its target: offsets stay well below 2^32 and files below 4 GiB. */
 export const MAX_PACK_BYTES = 128 * MiB;

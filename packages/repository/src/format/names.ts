@@ -3,7 +3,6 @@
  * without harm lies under `control/`.
  */
 import type { Branded, MachineId, PointId, SessionId } from '@lifeboat/foundation/ids';
-import { LifeboatError } from '@lifeboat/foundation/errors';
 
 /** Keyed hash of a chunk's plaintext, 64 hex digits. */
 export type ChunkId = Branded<string, 'ChunkId'>;
@@ -41,11 +40,6 @@ export const indexObject = (sessionId: SessionId, sequence: number): string =>
 export function packOfObject(object: string): PackName | undefined {
   const name = object.slice(object.lastIndexOf('/') + 1);
   return HASH.test(name) && object === packObject(name as PackName) ? (name as PackName) : undefined;
-}
-
-export function parsePackName(value: string): PackName {
-  if (!HASH.test(value)) throw new LifeboatError('input.invalid', `'${value}' is not the name of a pack`);
-  return value as PackName;
 }
 
 export function hex(bytes: Uint8Array): string {

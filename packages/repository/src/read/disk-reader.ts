@@ -17,7 +17,7 @@ import { LruCache, SharedLoads } from './lru.ts';
 import type { MapReader } from './map-reader.ts';
 
 /** Plain chunks kept per disk: enough for the working set of a booting guest to be read once. */
-export const DEFAULT_CACHE_BYTES = 64 * MiB;
+const DEFAULT_CACHE_BYTES = 64 * MiB;
 
 export class DiskReader implements BlockDevice {
   readonly sizeBytes: number;
@@ -121,7 +121,7 @@ export class DiskReader implements BlockDevice {
 }
 
 /** The error a person sees for a damaged chunk: which bytes of which disk, and where in the store. */
-export function chunkDamaged(
+function chunkDamaged(
   damage: BlobDamage,
   where: { point: string; disk: string; chunk: number; map: MapReader },
 ): LifeboatError {

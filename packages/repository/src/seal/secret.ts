@@ -15,7 +15,7 @@ export type Secret = { readonly passphrase: string } | { readonly keyFile: strin
 export type SecretBytes = { readonly passphrase: string } | { readonly fileKey: Uint8Array };
 
 /** 64 MiB and 0.3 to 0.6 s: an agent with 400 MB can open it, a guesser pays for every guess. (OWASP names it as 2^17, p 1.) */
-export const DEFAULT_SCRYPT = { cost: 2 ** 16, blockSize: 8, parallelization: 2 } as const;
+const DEFAULT_SCRYPT = { cost: 2 ** 16, blockSize: 8, parallelization: 2 } as const;
 
 type Cost = Omit<ScryptCost, 'salt'>;
 

@@ -11,6 +11,7 @@ export function fileSource(path: string): SourceSpec {
   return { module: import.meta.url, options: { path } };
 }
 
+/** @public Sealing threads import it by its name. */
 export async function openSource(options: JsonValue): Promise<BlockDevice> {
   const { path } = options as { path: string };
   const file = await open(path, 'r');

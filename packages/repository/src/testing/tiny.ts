@@ -7,6 +7,7 @@ import { parseMachineId, parsePointId, type MachineId, type PointId } from '@lif
 
 import { initRepository, openRepository, type Repository, type RepositoryDeps } from '../repository.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { inlineOpener } from '../read/blob-opener.ts';
 import { inlineSealer } from '../write/inline-sealer.ts';
 
 export const TINY_CHUNK = 64;
@@ -17,8 +18,8 @@ export const MACHINE: MachineId = parseMachineId('machine-1');
 /** scrypt as cheap as it gets: these tests are not about guessing passphrases. */
 export const CHEAP_SCRYPT = { cost: 2, blockSize: 1, parallelization: 1 };
 
-export function tinyDeps(deps: RepositoryDeps = {}): RepositoryDeps {
-  return { sealer: inlineSealer({ laneCount: 2 }), writerLimits: TINY_LIMITS, ...deps };
+function tinyDeps(deps: RepositoryDeps = {}): RepositoryDeps {
+  return { sealer: inlineSealer({ laneCount: 2 }), opener: inlineOpener(), writerLimits: TINY_LIMITS, ...deps };
 }
 
 export function initTiny(store: ObjectStore, deps: RepositoryDeps = {}): Promise<Repository> {

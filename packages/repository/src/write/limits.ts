@@ -17,7 +17,7 @@ export interface WriterLimits {
   readonly pagePackBytes: number;
 }
 
-export const STRIPE_BYTES = 4 * MiB;
+const STRIPE_BYTES = 4 * MiB;
 
 export function defaultWriterLimits(chunkSizeBytes: number): WriterLimits {
   return {
