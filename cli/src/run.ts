@@ -3,6 +3,7 @@
  * step, and with `--json` a document.
  */
 import { CommanderError } from 'commander';
+import { systemClock } from '@lifeboat/foundation/clock';
 import { loadConfiguration } from '@lifeboat/runtime/configuration';
 import packageJson from '../package.json' with { type: 'json' };
 import { backupCommand } from './commands/backup.ts';
@@ -52,7 +53,11 @@ function handlersOn(streams: Streams): Handlers {
       ...(global.config === undefined ? {} : { configPath: global.config }),
     });
     let say = (line: string): void => void streams.stderr.write(`${line}\n`);
-    const interruption = listenForInterruption((line) => say(line));
+    const interruption = listenForInterruption({
+      clock: systemClock,
+      say: (line) => say(line),
+      exit: (code) => process.exit(code),
+    });
     const context = createContext(streams, { global, configuration, signal: interruption.signal });
     say = (line) => context.display.note(line);
     try {
