@@ -38,6 +38,7 @@ export interface AgentOptions extends HostActivityDependencies {
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
   const { address, namespace, hostId, capacity, signal, log, identity } = options;
+  const identified = identity ? { identity } : {};
   const connection = await reachTemporal(() => NativeConnection.connect({ address }), {
     address,
     limitMs: REACH_LIMIT_MS,
@@ -56,9 +57,9 @@ export async function runAgent(options: AgentOptions): Promise<void> {
       defaultHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
       shutdownGraceTime: GRACE_MS,
       shutdownForceTime: FORCE_MS,
-      ...(identity ? { identity } : {}),
+      ...identified,
     });
-    await register(new Client({ connection, namespace }), hostId, { capacity, apiLevel: API_LEVEL });
+    await register(new Client({ connection, namespace, ...identified }), hostId, { capacity, apiLevel: API_LEVEL });
     log.info('agent runs', { address, namespace, taskQueue });
     await worker.runUntil(aborted(signal));
     log.info('agent stopped', { address, taskQueue });

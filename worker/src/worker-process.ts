@@ -30,6 +30,7 @@ export interface WorkerOptions {
  */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { address, namespace, bundle, log, signal, identity } = options;
+  const identified = identity ? { identity } : {};
   const connection = await reachTemporal(() => NativeConnection.connect({ address }), {
     address,
     limitMs: REACH_LIMIT_MS,
@@ -37,7 +38,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     signal,
   });
   try {
-    const workflows = workflowDirectory(new Client({ connection, namespace }));
+    const workflows = workflowDirectory(new Client({ connection, namespace, ...identified }));
     const worker = await Worker.create({
       connection,
       namespace,
@@ -46,7 +47,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       activities: createCentralActivities({ workflows }),
       shutdownGraceTime: GRACE_MS,
       shutdownForceTime: FORCE_MS,
-      ...(identity ? { identity } : {}),
+      ...identified,
     });
     log.info('worker runs', { address, namespace, taskQueue: CENTRAL_TASK_QUEUE });
     await worker.runUntil(aborted(signal));

@@ -41,13 +41,14 @@ export async function Host(input: HostInput): Promise<void> {
   const state = new HostState(input, Date.now());
   const pace = input.pace ?? PACE;
   let handled = 0;
-  let careDue = input.state === undefined;
+  // Due at the start of every run: an agent may have registered just before it continued as new.
+  const care = { due: true, running: false };
   const full = (): boolean => handled >= pace.continueAfter || workflowInfo().continueAsNewSuggested;
 
   setHandler(statusQuery, () => state.status());
   setHandler(registerSignal, (registration) => {
     handled++;
-    careDue = true;
+    care.due = true;
     state.register(registration, Date.now());
   });
   setHandler(requestSignal, (request) => {
@@ -59,24 +60,26 @@ export async function Host(input: HostInput): Promise<void> {
     state.release(holder, Date.now());
   });
 
-  const answers = async (): Promise<void> => {
-    while (!full()) {
+  const answerHolders = async (): Promise<void> => {
+    while (!full() || care.running) {
       const next = state.takeAnswer();
-      if (!next) await condition(() => state.hasAnswer || full());
+      if (!next) await condition(() => state.hasAnswer || (full() && !care.running));
       else if (!(await tell(next.holder, next.answer))) state.release(next.holder, Date.now());
     }
   };
-  const care = async (): Promise<void> => {
+  const careForHost = async (): Promise<void> => {
     while (!full()) {
-      await condition(() => careDue || full(), pace.careIntervalMs);
+      await condition(() => care.due || full(), pace.careIntervalMs);
       if (full()) return;
-      careDue = false;
+      care.due = false;
+      care.running = true;
       handled++;
       await dropDeadHolders(state);
       if (state.registered) await reap(state);
+      care.running = false;
     }
   };
-  await Promise.all([answers(), care()]);
+  await Promise.all([answerHolders(), careForHost()]);
   await condition(allHandlersFinished);
   await continueAsNew<typeof Host>({ ...input, state: state.snapshot() });
 }
