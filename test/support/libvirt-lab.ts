@@ -101,7 +101,7 @@ function qemuUid(): number {
   return Number(execFileSync('id', ['-u', 'libvirt-qemu']).toString());
 }
 
-export function machineIdOf(name: string): MachineId {
+function machineIdOf(name: string): MachineId {
   return parseMachineId(virsh('domuuid', name));
 }
 

@@ -42,7 +42,7 @@ export interface DemoOutcome {
 }
 
 /** Where runs live: beside the user's state, never in it. */
-export function runsDirectory(context: Pick<CommandContext, 'configuration'>): string {
+function runsDirectory(context: Pick<CommandContext, 'configuration'>): string {
   return join(context.configuration.stateRoot, 'demo');
 }
 

@@ -48,7 +48,7 @@ export async function submitAndFollow<K extends OperationRequest['kind']>(
   return await runOperation<K>(client, request, { clock, signal, onSighting: operation.onSighting });
 }
 
-export async function findTarget(host: HostRuntime, machine: string, lookup: Lookup): Promise<OperationTarget> {
+async function findTarget(host: HostRuntime, machine: string, lookup: Lookup): Promise<OperationTarget> {
   const { hostId } = host;
   if (lookup === 'hypervisor') {
     const found = await host.hypervisor.findMachine(machine);

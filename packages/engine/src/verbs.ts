@@ -141,6 +141,7 @@ export type BootFinding =
   | 'initramfs-shell'
   | 'kernel-panic'
   | 'no-boot-device'
+  | 'disk-failed'
   | 'ended'
   | 'probe-failed'
   | 'timeout';

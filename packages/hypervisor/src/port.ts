@@ -195,6 +195,11 @@ export interface RunningMachine {
   /** The VGA text screen, 80 x 25, lines without trailing blanks; empty string in graphics modes. */
   textScreen(): Promise<string>;
   running(): Promise<boolean>;
+  /**
+   * `disk-failed`: QEMU stopped it, state intact, because a disk could not be read or written; it does not go on by itself.
+   * `suspended`: stopped for any other reason; somebody may let it go on.
+   */
+  state(): Promise<'running' | 'suspended' | 'disk-failed' | 'ended'>;
   /** CPU time all vCPUs used so far, ms. */
   cpuTimeMs(): Promise<number>;
   /** Sums over all disks since power-on. */

@@ -28,7 +28,7 @@ import { writeDomain, type DomainRef } from './references.ts';
 import { LibvirtStream, STREAM_BACKLOG_BYTES } from './stream.ts';
 import { malformed, XdrReader, XdrWriter } from './xdr.ts';
 
-export const DEFAULT_SOCKET_PATH = '/run/libvirt/libvirt-sock';
+const DEFAULT_SOCKET_PATH = '/run/libvirt/libvirt-sock';
 export const DEFAULT_URI = 'qemu:///system';
 /** Above the 30 s that libvirt itself waits for another job before it answers "busy". */
 const CALL_TIMEOUT_MS = 60_000;

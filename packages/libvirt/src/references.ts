@@ -33,7 +33,7 @@ export function writeUuid(writer: XdrWriter, uuid: string): void {
   writer.fixed(bytes);
 }
 
-export function readUuid(reader: XdrReader): string {
+function readUuid(reader: XdrReader): string {
   const hex = reader.fixed(UUID_BYTES).toString('hex');
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }

@@ -16,7 +16,7 @@
 import { LifeboatError } from '@lifeboat/foundation/errors';
 
 export const STREAM_BACKLOG_BYTES = 1024 * 1024;
-export const STREAM_BACKLOG_MAX_BYTES = 32 * 1024 * 1024;
+const STREAM_BACKLOG_MAX_BYTES = 32 * 1024 * 1024;
 /** The largest payload of one stream packet that every libvirt version takes. */
 const PACKET_MAX_BYTES = 262_120;
 const FINISH_TIMEOUT_MS = 30_000;

@@ -13,7 +13,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 /** The largest string libvirt itself accepts in a call. */
 export const STRING_MAX_BYTES = 4 * 1024 * 1024;
 /** The largest list libvirt sends (statistics of all domains); most are far smaller and say so. */
-export const ARRAY_MAX_ITEMS = 262_144;
+const ARRAY_MAX_ITEMS = 262_144;
 
 export class XdrWriter {
   readonly #parts: Buffer[] = [];

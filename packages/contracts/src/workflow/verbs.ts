@@ -108,6 +108,7 @@ export type BootFinding =
   | 'initramfs-shell'
   | 'kernel-panic'
   | 'no-boot-device'
+  | 'disk-failed'
   | 'ended'
   | 'probe-failed'
   | 'timeout';

@@ -28,7 +28,7 @@ const TOOL_TIMEOUT_MS = 60_000;
 const BOOT_DISK = 0;
 
 /** Where evidence outlives its operation: `<state>/evidence/<opId>/`. */
-export function evidenceDirectory(deps: EngineDeps, opId: string): string {
+function evidenceDirectory(deps: EngineDeps, opId: string): string {
   return join(deps.stateRoot, 'evidence', opId);
 }
 
@@ -163,7 +163,7 @@ async function removeLeftovers(deps: EngineDeps, opId: string): Promise<void> {
 
 /** A guest without a screen still has its console; the log says why the picture is missing. */
 async function screenshot(deps: EngineDeps, guest: RunningMachine, evidence: string): Promise<string[]> {
-  if (!(await guest.running())) return [];
+  if ((await guest.state()) === 'ended') return [];
   const path = join(evidence, 'screen.png');
   try {
     await writeFile(path, await guest.screenshot());

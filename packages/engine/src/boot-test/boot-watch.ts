@@ -32,9 +32,9 @@ export async function watchBoot(watch: BootWatch, context: VerbContext): Promise
     for (;;) {
       context.signal.throwIfAborted();
       // Asked before the console is looked at: what a guest printed before it ended must be seen first.
-      const running = await guest.running();
+      const state = await guest.state();
       const nowMs = clock.monotonicMs();
-      if (running && nowMs - screenAtMs >= SCREEN_POLL_MS) {
+      if (state !== 'ended' && nowMs - screenAtMs >= SCREEN_POLL_MS) {
         screenAtMs = nowMs;
         const look = await whileRunning(guest, async () => ({
           screen: await guest.textScreen(),
@@ -46,10 +46,19 @@ export async function watchBoot(watch: BootWatch, context: VerbContext): Promise
           context.progress({ phase: 'boot', doneBytes: look.readBytes, detail });
         }
       }
-      if (!running) await log.drained;
+      if (state === 'ended') await log.drained;
       const found = recognise({ console: log.text, screen }, ready);
       if (found) return found;
-      if (!running) return { finding: 'ended', explanation: 'The guest powered off or crashed before it was ready' };
+      if (state === 'ended') {
+        return { finding: 'ended', explanation: 'The guest powered off or crashed before it was ready' };
+      }
+      if (state === 'disk-failed') {
+        return {
+          finding: 'disk-failed',
+          explanation:
+            'The guest was stopped because one of its disks could not be read or written; a check of its recovery point says whether that is damaged',
+        };
+      }
       if (nowMs - watch.startedMs > watch.timeoutMs) {
         const last = log.lastLine() || lastLine(screen);
         const said = last ? `; the last it said was '${last}'` : '; it said nothing on console or screen';
@@ -70,7 +79,7 @@ export async function whileRunning<T>(guest: RunningMachine, ask: () => Promise<
   try {
     return await ask();
   } catch (error) {
-    if (await guest.running()) throw error;
+    if ((await guest.state()) !== 'ended') throw error;
     return undefined;
   }
 }

@@ -7,7 +7,7 @@
 import type { Random } from '@lifeboat/foundation/random';
 
 /** Chunks an incremental audits per disk: 16 MiB of reads at the default chunk size, whatever the disk's size. */
-export const AUDIT_CHUNKS = 16;
+const AUDIT_CHUNKS = 16;
 
 export interface AuditSample {
   /** Ascending, distinct. */

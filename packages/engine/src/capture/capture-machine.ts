@@ -13,7 +13,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { newPointId, parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { Operation } from '@lifeboat/host/operation';
@@ -46,7 +46,10 @@ export async function captureMachine(
     await finish(deps, operation, summary);
     return summary;
   } catch (error) {
-    if (context.signal.aborted) await undoCapture(deps, operation);
+    // Superseded, the job is the next attempt's to re-attach to.
+    if (context.signal.aborted && !hasCode(context.signal.reason, 'host.operation-superseded')) {
+      await undoCapture(deps, operation);
+    }
     throw error;
   } finally {
     await operation.close({ remove: false });
@@ -87,8 +90,10 @@ async function capture(
       context: { machine: machine.name },
     });
   }
+  const earlier = await resumeJob(deps, operation, machine);
+  // Judged only now: the checkpoint of a lost instant would stand between the machine and the parent's.
   const parent = await parentFor(deps, machine);
-  const job = await takeJob(deps, operation, machine, parent);
+  const job = earlier ?? (await beginJob(deps, operation, machine, parent));
   const session = await repository.beginSession({
     machineId: machine.id,
     directory: join(operation.directory, 'session'),
@@ -139,13 +144,15 @@ async function capture(
   }
 }
 
-/** Re-attaches to the job of an earlier attempt, or begins one. Errors: `engine.machine-busy`. */
-async function takeJob(
+/**
+ * Re-attaches to the job of an earlier attempt. If that is gone its checkpoint goes, too, and the answer is undefined.
+ * Errors: `engine.machine-busy`.
+ */
+async function resumeJob(
   deps: EngineDeps,
   operation: Operation,
   machine: MachineDescription,
-  parent: Parent | undefined,
-): Promise<BackupJob> {
+): Promise<BackupJob | undefined> {
   const { hypervisor } = deps;
   const begun = (await operation.recall('begun')) as Begun | undefined;
   const current = await hypervisor.currentBackup(machine.id);
@@ -163,8 +170,16 @@ async function takeJob(
   }
   if (current) await hypervisor.endBackup(machine.id, directory);
   if (begun) await hypervisor.deleteCheckpoint(machine.id, parsePointId(begun.pointId));
+  return undefined;
+}
 
-  const pointId = newPointId(deps.clock.nowMs(), deps.random);
+async function beginJob(
+  { hypervisor, clock, random }: EngineDeps,
+  operation: Operation,
+  machine: MachineDescription,
+  parent: Parent | undefined,
+): Promise<BackupJob> {
+  const pointId = newPointId(clock.nowMs(), random);
   await operation.record('begun', { pointId, machineId: machine.id } satisfies Begun);
   return hypervisor.beginBackup(
     {
@@ -174,7 +189,7 @@ async function takeJob(
       incrementalDisks: machine.disks
         .filter(({ name }) => parent?.disks.get(name)?.doubt === '')
         .map(({ name }) => name),
-      directory,
+      directory: operation.qemuDirectory,
       freeze: machine.guestAgentChannel,
     },
     { signal: operation.signal },

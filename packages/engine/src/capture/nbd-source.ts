@@ -9,6 +9,7 @@ export interface NbdSourceOptions {
 
 export const nbdSourceModule = import.meta.url;
 
+/** @public Called by the sealing threads, which find this module by its URL. */
 export async function openSource(options: NbdSourceOptions): Promise<BlockDevice> {
   return NbdClient.connect(options);
 }

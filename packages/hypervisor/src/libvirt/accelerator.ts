@@ -194,7 +194,7 @@ const PROBE_CODE: readonly (readonly [hex: string, meaning: string])[] = [
   ['1700 b87c0000', '[gdt size] 23; address'],
 ];
 
-export function probeSector(): Buffer {
+function probeSector(): Buffer {
   const code = Buffer.from(PROBE_CODE.map(([hex]) => hex.replaceAll(' ', '')).join(''), 'hex');
   const sector = Buffer.alloc(SECTOR_BYTES);
   code.copy(sector);

@@ -194,9 +194,11 @@ class LibvirtHypervisor implements Hypervisor {
     const xml = machineXml(shape, await this.describeHost(), nvramPath === undefined ? {} : { nvramPath });
     const own = await this.#connections.own({ signal });
     try {
-      // Paused until the console is open: the first byte of the firmware is seen.
-      const domain = await startTransientDomain(own, xml, { paused: true, autoDestroy, signal });
+      // Paused until the console is open: the first byte of the firmware is seen. Not cut off by the signal: libvirt would
+      // go on, and a machine would appear after we had looked for it.
+      const domain = await startTransientDomain(own, xml, { paused: true, autoDestroy });
       try {
+        signal.throwIfAborted();
         const stream = await openConsole(own, domain, { signal });
         await resumeDomain(own, domain, { signal });
         return this.#running({ domain, own, stream, nvramPath });

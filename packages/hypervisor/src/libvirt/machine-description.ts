@@ -60,7 +60,7 @@ export function describeDomain(domainXml: string): DomainDescription {
   };
 }
 
-export function machineIdOf(domain: XmlElement): MachineId {
+function machineIdOf(domain: XmlElement): MachineId {
   return parseMachineId(required(domain, 'uuid'));
 }
 

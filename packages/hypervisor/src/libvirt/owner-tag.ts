@@ -14,7 +14,7 @@ export function ownerTag({ opId, hostId }: Owner): Xml {
 }
 
 /** The owner a definition names; undefined when it is not ours, or carries something that only looks like our tag. */
-export function ownerIn(definition: XmlElement): Owner | undefined {
+function ownerIn(definition: XmlElement): Owner | undefined {
   for (const metadata of childrenOf(definition, 'metadata')) {
     for (const tag of metadata.children) {
       const [prefix = '', name = prefix] = tag.name.split(':');

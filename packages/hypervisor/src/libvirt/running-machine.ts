@@ -12,13 +12,15 @@ import { isPng, readImage, writePng } from '../screen/image.ts';
 import { isTextMode, readTextScreen, TEXT_MEMORY_ADDRESS, TEXT_MEMORY_BYTES } from '../screen/text-screen.ts';
 import type { Connections } from './connections.ts';
 import { ConsoleLog } from './console-log.ts';
-import { absentOn } from './domains.ts';
+import { absentOn, isActive } from './domains.ts';
 
 const NANOSECONDS_PER_MS = 1_000_000n;
 /** The agent of a busy emulated guest answers late. */
 const AGENT_ANSWER_SECONDS = 10;
 const COMMAND_POLL_MS = 200;
 const SHELL = '/bin/sh';
+/** VIR_DOMAIN_PAUSED_IOERROR of libvirt-domain.h. */
+const PAUSED_BY_IO_ERROR = 5;
 
 interface QemuBlockStats {
   readonly rd_bytes: number;
@@ -89,9 +91,15 @@ export class LibvirtRunningMachine implements RunningMachine {
   }
 
   async running(): Promise<boolean> {
+    return (await this.state()) === 'running';
+  }
+
+  async state(): Promise<'running' | 'suspended' | 'disk-failed' | 'ended'> {
     const connection = await this.#deps.connections.shared();
     const found = await absentOn(domainState(connection, this.#deps.domain));
-    return found?.state === 'running' || found?.state === 'blocked';
+    if (!found || !isActive(found.state) || found.state === 'crashed') return 'ended';
+    if (found.state === 'running' || found.state === 'blocked') return 'running';
+    return found.state === 'paused' && found.reason === PAUSED_BY_IO_ERROR ? 'disk-failed' : 'suspended';
   }
 
   async cpuTimeMs(): Promise<number> {
@@ -178,7 +186,7 @@ export class LibvirtRunningMachine implements RunningMachine {
   /** A console that breaks off because its machine ended is a console that ended. */
   async #isGone(): Promise<boolean> {
     try {
-      return !(await this.running());
+      return (await this.state()) === 'ended';
     } catch {
       // libvirt cannot be asked either: then the console's own error is the one to report.
       return false;

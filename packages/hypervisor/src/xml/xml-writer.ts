@@ -25,7 +25,7 @@ export function element(
 }
 
 /** Control characters other than tab and line ends cannot be in XML at all: they become `?`. */
-export function escapeXml(text: string): string {
+function escapeXml(text: string): string {
   return text
     .replaceAll(/[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, '?')
     .replaceAll('&', '&amp;')
