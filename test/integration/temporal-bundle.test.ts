@@ -26,7 +26,7 @@ afterEach(() => {
 
 const cachedFiles = (): string[] => readdirSync(join(cacheDirectory, 'workflows'));
 
-test('the product bundles, and stack traces will name its files from the clone's root', async () => {
+test('the product bundles, and stack traces name its files from the root of the clone', async () => {
   const { code } = await workflowBundle();
   expect(code).toContain('BackupMachine');
   const map = /sourceMappingURL=data:application\/json;[^,]*base64,([A-Za-z0-9+/=]+)/.exec(code)?.[1] ?? '';
