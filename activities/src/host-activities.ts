@@ -4,6 +4,7 @@ import type { ReapInput, ReapSummary } from '@lifeboat/contracts/workflow/host';
 import { MAX_LISTED_POINTS } from '@lifeboat/contracts/workflow/verbs';
 import type { BootTestInput, RedeployInput, RestoreInput } from '@lifeboat/contracts/workflow/verbs';
 import type { Engine } from '@lifeboat/engine/verbs';
+import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseOpId, parsePointId } from '@lifeboat/foundation/ids';
 import type { PointId } from '@lifeboat/foundation/ids';
 import type { Log } from '@lifeboat/foundation/log';
@@ -81,7 +82,7 @@ async function attempt<I extends object, S>(
   run: (input: I, context: VerbContext) => Promise<S>,
 ): Promise<S> {
   const context = Context.current();
-  const signal = context.cancellationSignal;
+  const signal = signalOf(context);
   const opId = 'opId' in input && typeof input.opId === 'string' ? input.opId : undefined;
   const fields = { verb, opId, attempt: context.info.attempt, workflowId: context.info.workflowExecution?.workflowId };
   const heartbeats = new Heartbeats({
@@ -102,6 +103,26 @@ async function attempt<I extends object, S>(
   } finally {
     heartbeats.stop();
   }
+}
+
+/**
+ * The cancellation of this attempt. One that the server has given up (it was not heard of for the heartbeat timeout) is not
+ * cancelled work: another attempt goes on with what this one holds, so it is to let go of that, not to undo it.
+ */
+function signalOf(context: Context): AbortSignal {
+  const abort = new AbortController();
+  const { cancellationSignal } = context;
+  const pass = (): void => {
+    const { notFound = false, timedOut = false } = context.cancellationDetails ?? {};
+    abort.abort(
+      notFound || timedOut
+        ? new LifeboatError('host.operation-superseded', `attempt ${context.info.attempt} was given up by the server`)
+        : cancellationSignal.reason,
+    );
+  };
+  if (cancellationSignal.aborted) pass();
+  else cancellationSignal.addEventListener('abort', pass, { once: true });
+  return abort.signal;
 }
 
 function optionalPoint(pointId: string | undefined): PointId | undefined {

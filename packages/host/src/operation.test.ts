@@ -141,7 +141,7 @@ describe('two attempts in one process', () => {
     await opened(root);
     events.push('newer open');
     expect(events).toEqual(['older aborted', 'older closes', 'newer open']);
-    expect(older.signal.reason).toMatchObject({ code: 'host.operation-superseded', retry: 'permanent' });
+    expect(older.signal.reason).toMatchObject({ code: 'host.operation-superseded', retry: 'transient' });
   });
 
   test('the newer fails, transient, if the older does not let go; a later one can', async () => {

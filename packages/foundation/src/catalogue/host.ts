@@ -113,9 +113,10 @@ export const hostErrors = {
     next: 'Wait: it is tried again by itself. If it never ends, find the process (fuser -v on the lock file in the operation directory) and end it.',
   },
   'host.operation-superseded': {
-    retry: 'permanent',
+    // Should whoever waits still wait for this very attempt, then another one is what it needs.
+    retry: 'transient',
     cause: 'A newer attempt at the same operation was started, as happens after a missed heartbeat.',
-    impact: 'This attempt stopped and undid what it held; the newer one goes on.',
+    impact: 'This attempt stopped; the newer one goes on with what it had begun.',
     next: 'Nothing: look at the newer attempt.',
   },
   'host.cleanup-failed': {
