@@ -5,11 +5,12 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { newPointId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
 import { systemRandom } from '@lifeboat/foundation/random';
 import { MiB } from '@lifeboat/foundation/units';
-import { startChild } from '@lifeboat/host/children';
+import { startChild, type Child } from '@lifeboat/host/children';
+import { greets } from '@lifeboat/host/nbd-greeting';
 import type { BackupJob, Controller, Hypervisor, MachineDescription, RunningMachine } from '@lifeboat/hypervisor/port';
 import { readImage } from '@lifeboat/hypervisor/screen/image';
 import { NbdClient } from '@lifeboat/nbd/client';
-import { echoSector, sectorImage } from '../support/boot-sectors.ts';
+import { echoSector, readingSector, sectorImage } from '../support/boot-sectors.ts';
 import { guestWrites, LAB_HOST, LibvirtLab, nbdMap, virsh } from '../support/libvirt-lab.ts';
 
 const { signal } = new AbortController();
@@ -248,7 +249,8 @@ describe('backup of a running machine', () => {
     virsh('backup-begin', machine.name, xml);
     expect(await hypervisor.currentBackup(machine.id)).toEqual({ ours: false, directory: theirs });
     await hypervisor.endBackup(machine.id, lab.qemuDirectory());
-    // Not even when asked to end what lies there: nothing says that it is ours. (The directory is the caller's word.)
+    // Not even when told where it lies: nothing there says that it is ours.
+    await hypervisor.endBackup(machine.id, theirs);
     await expect(capture(machine)).rejects.toThrow(/by another program/);
     expect(virsh('domjobinfo', machine.name)).toContain('Backup');
     virsh('domjobabort', machine.name);
@@ -314,6 +316,17 @@ describe('backup of a running machine', () => {
     const parent = { pointId, epoch: machine.disks[1]?.epoch ?? '' };
     expect(await hypervisor.trackingFor(id, 'sdb', parent)).toMatchObject({ usable: false });
   });
+});
+
+test('a transient machine is backed up, too, without tracking', async () => {
+  const shape = lab.shape([{ controller: 'ahci', path: lab.image('transient.qcow2'), format: 'qcow2' }]);
+  const running = await hypervisor.startTransient(shape, { autoDestroy: true, signal });
+  onTestFinished(() => running.destroy());
+  const { job } = await capture(await hypervisor.findMachine(shape.name));
+  expect(job.disks).toMatchObject([
+    { tracked: false, untrackedReason: expect.stringContaining('transient') as string },
+  ]);
+  expect(await bytesOf(job, 0, 512)).toEqual(Buffer.alloc(512));
 });
 
 describe('change tracking is believed only while nothing speaks against it', () => {
@@ -442,6 +455,24 @@ describe('transient machines', () => {
     return { controller, path: file, format: 'raw' };
   }
 
+  async function overlayOverExport(
+    base: string,
+  ): Promise<{ overlay: string; backing: { socketPath: string; exportName: string }; served: Child }> {
+    const directory = lab.qemuDirectory();
+    const socketPath = `${directory}/export.sock`;
+    const served = await startChild('qemu-nbd', ['-r', '-t', '-f', 'raw', '-x', 'sda', '-k', socketPath, base], {
+      directory,
+      name: 'export',
+    });
+    onTestFinished(() => served.stop().then(() => undefined));
+    await expect.poll(() => greets(socketPath), { timeout: 10_000 }).toBe(true);
+    execFileSync('chmod', ['777', socketPath]);
+    const overlay = `${directory}/overlay.qcow2`;
+    const uri = `nbd+unix:///sda?socket=${socketPath}`;
+    execFileSync('qemu-img', ['create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', uri, overlay, '1M']);
+    return { overlay, backing: { socketPath, exportName: 'sda' }, served };
+  }
+
   async function consoleUntil(machine: RunningMachine, wanted: string): Promise<string> {
     let text = '';
     for await (const bytes of machine.console()) {
@@ -508,24 +539,29 @@ describe('transient machines', () => {
   });
 
   test.each(['ahci', 'nvme'] as const)('run on an overlay over an NBD export, on %s', async (controller) => {
-    const base = greetingDisk('ahci').path;
-    const directory = lab.qemuDirectory();
-    const socketPath = `${directory}/export.sock`;
-    const served = await startChild('qemu-nbd', ['-r', '-t', '-f', 'raw', '-x', 'sda', '-k', socketPath, base], {
-      directory,
-      name: 'export',
-    });
-    onTestFinished(() => served.stop().then(() => undefined));
-    await expect.poll(() => existsSync(socketPath), { timeout: 10_000 }).toBe(true);
-    execFileSync('chmod', ['777', socketPath]);
-    const overlay = `${directory}/overlay.qcow2`;
-    const uri = `nbd+unix:///sda?socket=${socketPath}`;
-    execFileSync('qemu-img', ['create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', uri, overlay, '1M']);
-    const backing = { socketPath, exportName: 'sda' };
+    const { overlay, backing } = await overlayOverExport(greetingDisk('ahci').path);
     const shape = lab.shape([{ controller, path: overlay, format: 'qcow2', backing }]);
     const machine = await hypervisor.startTransient(shape, { autoDestroy: true, signal });
     onTestFinished(() => machine.destroy());
     expect(await consoleUntil(machine, greeting)).toBe(greeting);
+  });
+
+  test('whose disk fails are stopped with their state, and say so', async () => {
+    const base = lab.path('failing.img');
+    writeFileSync(base, sectorImage(readingSector()));
+    const { overlay, backing, served } = await overlayOverExport(base);
+    const shape = lab.shape([{ controller: 'virtio-blk', path: overlay, format: 'qcow2', backing }]);
+    const machine = await hypervisor.startTransient(shape, { autoDestroy: true, signal });
+    onTestFinished(() => machine.destroy());
+    expect(await machine.state()).toBe('running');
+    virsh('suspend', shape.name);
+    expect(await machine.state()).toBe('suspended');
+    virsh('resume', shape.name);
+    await served.stop();
+    await expect.poll(() => machine.state(), { timeout: 30_000 }).toBe('disk-failed');
+    expect(await machine.running()).toBe(false);
+    await machine.destroy();
+    expect(await machine.state()).toBe('ended');
   });
 
   test('shapes that no board has are refused in words', async () => {

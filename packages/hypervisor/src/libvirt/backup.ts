@@ -5,8 +5,8 @@
  *   attach: the job still runs and its files lie in our directory ─► the record says the rest
  *   end:    the job's files lie in our directory ─► abort (the normal end of a pull job) ─► files removed
  *
- * Whose a job is says the directory of its socket and scratch files: a job that lies elsewhere is never touched. A job
- * survives a restart of libvirtd, but not the end of the guest.
+ * Whose a job is says the directory of its socket and scratch files, and the record in it: any other job is never
+ * touched. A job survives a restart of libvirtd, but not the end of the guest.
  */
 import { access, rm, stat } from 'node:fs/promises';
 import type { Clock } from '@lifeboat/foundation/clock';
@@ -50,14 +50,21 @@ export interface SizedDisk extends DomainDisk {
 export interface BackupMachine {
   readonly domain: DomainRef;
   readonly disks: readonly SizedDisk[];
+  /** Whether its definition outlives its run. */
+  readonly persistent: boolean;
   /** Names of the domain's other disks (CD-ROMs, floppies). */
   readonly otherDisks: readonly string[];
 }
 
-/** Why a disk cannot carry a checkpoint; empty when it can. */
+/** Why a disk can never carry a checkpoint; empty when it can. */
 export function untrackedReason(disk: DomainDisk): string {
   if (disk.format === 'raw') return 'raw images hold no dirty bitmap';
   return disk.readOnly ? 'the disk is read-only' : '';
+}
+
+/** The same for a disk of this machine as it runs now. */
+function untrackedNow(disk: DomainDisk, { persistent }: Pick<BackupMachine, 'persistent'>): string {
+  return untrackedReason(disk) || (persistent ? '' : 'libvirt keeps no checkpoints of a transient machine');
 }
 
 /** Errors: `hypervisor.backup-running`, `hypervisor.bad-directory`, and libvirt's. After an error no job of ours runs. */
@@ -83,7 +90,7 @@ export async function beginBackup(
 
   const planned: PlannedDisk[] = disks.map((disk) => ({
     name: disk.name,
-    tracked: untrackedReason(disk) === '',
+    tracked: untrackedNow(disk, machine) === '',
     incrementalFrom:
       parentPointId !== undefined && input.incrementalDisks.includes(disk.name)
         ? checkpointName(parentPointId)
@@ -93,7 +100,10 @@ export async function beginBackup(
     backup: backupXml(directory, planned, otherDisks),
     checkpoint: checkpointXml(pointId, planned, otherDisks),
   };
-  const base = { pointId, disks: disks.map((disk, index) => exportOf(directory, disk, planned[index])) };
+  const base = {
+    pointId,
+    disks: disks.map((disk, index) => exportOf(directory, disk, { plan: planned[index], machine })),
+  };
 
   const begin = async (state: Pick<BackupJob, 'consistency'> & { reason: string }): Promise<BackupJob> => {
     signal.throwIfAborted();
@@ -177,7 +187,7 @@ export async function endBackup(
   let aborted = false;
   for (;;) {
     const current = await currentBackup(connection, domain);
-    if (current?.directory !== directory) break;
+    if (!current?.ours || current.directory !== directory) break;
     if (!aborted) {
       aborted = true;
       await abortOnce(connection, domain);
@@ -202,16 +212,18 @@ async function abortOnce(connection: LibvirtConnection, domain: DomainRef): Prom
   }
 }
 
-function exportOf(directory: string, disk: SizedDisk, planned: PlannedDisk | undefined): BackupDisk {
-  const reason = untrackedReason(disk);
+function exportOf(
+  directory: string,
+  disk: SizedDisk,
+  { plan, machine }: { plan: PlannedDisk | undefined; machine: BackupMachine },
+): BackupDisk {
+  const reason = untrackedNow(disk, machine);
   return {
     name: disk.name,
     sizeBytes: disk.sizeBytes,
     socketPath: socketPathIn(directory),
     exportName: disk.name,
-    ...(planned?.incrementalFrom === undefined
-      ? {}
-      : { dirtyContext: `qemu:dirty-bitmap:${dirtyBitmapOf(disk.name)}` }),
+    ...(plan?.incrementalFrom === undefined ? {} : { dirtyContext: `qemu:dirty-bitmap:${dirtyBitmapOf(disk.name)}` }),
     tracked: reason === '',
     untrackedReason: reason,
   };

@@ -22,7 +22,7 @@ export async function domainIfThere(connection: LibvirtConnection, nameOrUuid: s
 }
 
 /** A domain has a QEMU process in every state but these two. */
-function isActive(state: DomainState): boolean {
+export function isActive(state: DomainState): boolean {
   return state !== 'shut-off' && state !== 'no-state';
 }
 

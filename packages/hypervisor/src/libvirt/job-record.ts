@@ -25,17 +25,22 @@ export async function writeJobRecord(directory: string, machineId: string, job: 
   await rename(`${file}.new`, file);
 }
 
-/** Undefined when the directory holds none of ours. */
+/** Undefined when the directory holds none of ours, or cannot be looked into: then it is not ours either. */
 export async function readJobRecord(directory: string): Promise<JobRecord | undefined> {
   let text: string;
   try {
     text = await readFile(path.join(directory, FILE), 'utf8');
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
+    if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(systemCode(error) ?? '')) return undefined;
     throw error;
   }
-  const record = JSON.parse(text) as JobRecord;
-  if (record.version !== VERSION) return undefined;
-  parsePointId(record.job.pointId);
-  return record;
+  try {
+    const record = JSON.parse(text) as JobRecord;
+    if (record.version !== VERSION) return undefined;
+    parsePointId(record.job.pointId);
+    return record;
+  } catch {
+    // Cut off by a crash of the host, which ended every job; or somebody else's file of the same name.
+    return undefined;
+  }
 }

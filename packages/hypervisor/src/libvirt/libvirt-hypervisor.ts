@@ -9,6 +9,7 @@ import { DEFAULT_URI, type LibvirtConnection } from '@lifeboat/libvirt/connectio
 import {
   defineDomain,
   domainXml,
+  isPersistent,
   listDomains,
   resumeDomain,
   startDomain,
@@ -326,7 +327,7 @@ class LibvirtHypervisor implements Hypervisor {
       (disk) => child(disk, 'target')?.attributes.get('dev') ?? '',
     );
     const otherDisks = all.filter((name) => name !== '' && !disks.some((disk) => disk.name === name));
-    return { domain, disks: sized, otherDisks };
+    return { domain, disks: sized, otherDisks, persistent: await isPersistent(connection, domain) };
   }
 
   async #backupDeps(): Promise<BackupDeps> {
