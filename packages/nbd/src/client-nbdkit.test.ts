@@ -173,7 +173,7 @@ describe('NbdClient on nbdkit', () => {
   });
 
   it('gives up on a server that does not answer in time, with everything on that connection', async () => {
-    const client = await connect(['--filter=delay', 'memory', '64M', 'rdelay=5'], { timeoutMs: 300 });
+    const client = await connect(['--filter=delay', 'memory', '64M', 'rdelay=5'], { timeoutMs: 1500 });
     const reads = [client.read(0, new Uint8Array(512)), client.read(MiB, new Uint8Array(12 * MiB))];
     for (const outcome of await Promise.allSettled(reads)) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'nbd.timeout', retry: 'transient' } });
