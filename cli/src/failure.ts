@@ -5,7 +5,6 @@
  * cause knew more about it.
  */
 import { ApplicationFailure, CancelledFailure, TemporalFailure, TimeoutFailure } from '@temporalio/common';
-import { isGrpcServiceError } from '@temporalio/client';
 import { CommanderError } from 'commander';
 import { catalogue, type ErrorCode } from '@lifeboat/foundation/catalogue';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
@@ -31,7 +30,7 @@ export function failureOf(error: unknown): Failure {
   }
   const timeout = chain.findLast((link) => link instanceof TimeoutFailure);
   if (timeout) return failure('temporal.no-answer', `an activity got no answer in time: ${timeout.message}`);
-  const service = chain.find((link) => link instanceof Error && isGrpcServiceError(link));
+  const service = chain.find(isGrpcError);
   if (service) return failure('temporal.unreachable', `Temporal did not answer: ${messageOf(service)}`);
   if (error instanceof CommanderError) return failure('input.invalid', error.message.replace(/^error: /, ''));
   const inner = chain.findLast((link) => link instanceof TemporalFailure) ?? error;
@@ -54,13 +53,25 @@ function failure(code: ErrorCode, message: string): Failure {
 }
 
 function exitCodeOf(code: ErrorCode): ExitCode {
-  if (code === 'input.invalid') return EXIT.usage;
+  if (BAD_INPUT.has(code)) return EXIT.usage;
   if (code === 'operation.cancelled') return EXIT.interrupted;
   return EXIT.failed;
 }
 
+/** Found before anything was started. */
+const BAD_INPUT: ReadonlySet<ErrorCode> = new Set([
+  'input.invalid',
+  'guest.profile-not-found',
+  'guest.profile-invalid',
+]);
+
 function isKnown(type: string | undefined | null): type is ErrorCode {
   return typeof type === 'string' && Object.hasOwn(catalogue, type);
+}
+
+/** As the client itself tells them; asked here, because loading the client takes longer than all of a wrong usage. */
+function isGrpcError(link: unknown): boolean {
+  return link instanceof Error && 'details' in link && 'metadata' in link;
 }
 
 /** The error and its causes, outermost first. */

@@ -6,13 +6,6 @@ import { CommanderError } from 'commander';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { loadConfiguration } from '@lifeboat/runtime/configuration';
 import packageJson from '../package.json' with { type: 'json' };
-import { backupCommand } from './commands/backup.ts';
-import { demoCommand } from './commands/demo.ts';
-import { pointsCommand } from './commands/points.ts';
-import { redeployCommand } from './commands/redeploy.ts';
-import { restoreCommand } from './commands/restore.ts';
-import { upCommand } from './commands/up.ts';
-import { verifyCommand } from './commands/verify.ts';
 import { createContext, type CommandContext } from './context.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { failureOf } from './failure.ts';
@@ -75,13 +68,35 @@ function handlersOn(streams: Streams): Handlers {
       interruption.close();
     }
   };
+  // Loaded when it is their turn: help and wrong usage then answer without the Temporal client and the engine.
   return {
-    demo: (options, global) => within(global, (context) => demoCommand(context, options)),
-    up: (global) => within(global, (context) => upCommand(context)),
-    backup: (machine, global) => within(global, (context) => backupCommand(context, machine)),
-    points: (machine, global) => within(global, (context) => pointsCommand(context, machine)),
-    verify: (machine, options, global) => within(global, (context) => verifyCommand(context, machine, options)),
-    restore: (machine, options, global) => within(global, (context) => restoreCommand(context, machine, options)),
-    redeploy: (machine, options, global) => within(global, (context) => redeployCommand(context, machine, options)),
+    demo: async (options, global) => {
+      const { demoCommand } = await import('./commands/demo.ts');
+      return await within(global, (context) => demoCommand(context, options));
+    },
+    up: async (global) => {
+      const { upCommand } = await import('./commands/up.ts');
+      return await within(global, upCommand);
+    },
+    backup: async (machine, global) => {
+      const { backupCommand } = await import('./commands/backup.ts');
+      return await within(global, (context) => backupCommand(context, machine));
+    },
+    points: async (machine, global) => {
+      const { pointsCommand } = await import('./commands/points.ts');
+      return await within(global, (context) => pointsCommand(context, machine));
+    },
+    verify: async (machine, options, global) => {
+      const { verifyCommand } = await import('./commands/verify.ts');
+      return await within(global, (context) => verifyCommand(context, machine, options));
+    },
+    restore: async (machine, options, global) => {
+      const { restoreCommand } = await import('./commands/restore.ts');
+      return await within(global, (context) => restoreCommand(context, machine, options));
+    },
+    redeploy: async (machine, options, global) => {
+      const { redeployCommand } = await import('./commands/redeploy.ts');
+      return await within(global, (context) => redeployCommand(context, machine, options));
+    },
   };
 }

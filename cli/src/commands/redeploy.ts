@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { RedeployMachineResult } from '@lifeboat/contracts/workflow/operations';
 import { formatBytes, formatDuration } from '@lifeboat/foundation/units';
+import { describeProfile } from '@lifeboat/runtime/hardware-profiles';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { runOnMachine } from '../operations/session.ts';
@@ -16,6 +17,7 @@ export async function redeployCommand(
 ): Promise<ExitCode> {
   const { output, display, configuration } = context;
   const { point, target: profile, name, boot, ready, timeout, start } = options;
+  await describeProfile(profile); // a wrong one is said before anything is restored
   const directory = options.to ?? join(configuration.stateRoot, 'machines', name);
   const result = await runOnMachine(context, {
     kind: 'redeploy',

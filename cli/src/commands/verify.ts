@@ -1,3 +1,4 @@
+import { describeProfile } from '@lifeboat/runtime/hardware-profiles';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { runOnMachine } from '../operations/session.ts';
@@ -11,6 +12,7 @@ export async function verifyCommand(
 ): Promise<ExitCode> {
   const { output, display } = context;
   const { point, level, boot, ready, timeout, target: profile } = options;
+  if (profile !== undefined) await describeProfile(profile); // a wrong one is said before anything starts
   const result = await runOnMachine(context, {
     kind: 'verify',
     machine,

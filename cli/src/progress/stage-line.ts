@@ -1,8 +1,8 @@
 /**
  * One stage as one line:
  *
- *   ✓ Full backup                                                  34.2 s   read 402 MiB, stored 171 MiB
- *   ▸ Boot from the repository   guest reads   112 MiB  9.1 MiB/s  12.0 s
+ *   ✓ Full backup                                                   34.2 s   read 402 MiB, stored 171 MiB
+ *   ▸ Boot from the repository                                      12.0 s   boot test: 112 MiB, 9.10 MiB/s (loading Linux)
  *   · Restore as a new machine
  */
 import { formatBytes, formatDuration } from '@lifeboat/foundation/units';
@@ -13,7 +13,7 @@ import type { StageView } from './stages.ts';
 /** Below this, "about 0 ms left" would only say that it is not over yet. */
 const LEAST_REMAINING_MS = 1_000;
 
-/** What the running stage is doing, as far as it is known: `vda: 212 MiB of 1.50 GiB, 98.0 MiB/s, about 13 s left`. */
+/** What the running stage is doing, as far as it is known: `write: 212 MiB of 1.50 GiB, 98.0 MiB/s, about 13 s left (vda)`. */
 export function progressText(stage: StageView): string {
   const { progress } = stage;
   if (!progress) return '';
@@ -28,8 +28,10 @@ export function progressText(stage: StageView): string {
   }
   if (stage.remainingMs !== undefined && stage.remainingMs >= LEAST_REMAINING_MS)
     bytes.push(`about ${formatDuration(stage.remainingMs)} left`);
-  const what = [progress.phase, progress.detail].filter(Boolean).map(String).map(printable).join(' ');
-  return [what, bytes.join(', ')].filter(Boolean).join(': ');
+  const position = [printable(progress.phase), bytes.join(', ')].filter(Boolean).join(': ');
+  // Last, because it is the longest, and what a narrow terminal cuts off.
+  const detail = printable(progress.detail ?? '');
+  return position && detail ? `${position} (${detail})` : position || detail;
 }
 
 /** The line of a stage, at most `width` columns, titles padded to `titleWidth` so that the rest stands in a column. */
