@@ -1,0 +1,234 @@
+/** The command line as a person meets it: what goes wrong is said with a code and a next step, and exit codes mean something. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import process from 'node:process';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MiB } from '@lifeboat/foundation/units';
+import { orphanedGrub } from '../support/grub-guest.ts';
+import { lifeboat, start, type Ended, type Running } from '../support/lifeboat-command.ts';
+import { difference, processesWith, TestHost, type TinyMachine } from '../support/test-host.ts';
+import { TINY_READY } from '../support/tiny-guest.ts';
+
+let host: TestHost;
+let web: TinyMachine;
+let grub: TinyMachine;
+const READY = ['--ready', TINY_READY, '--timeout', '120'];
+
+beforeAll(async () => {
+  host = await TestHost.open('cli');
+  web = await host.machine({
+    name: 'web',
+    disks: [{ sizeBytes: 64 * MiB, random: [{ offsetBytes: 8 * MiB, lengthBytes: 8 * MiB }] }],
+    start: true,
+  });
+  grub = await host.machine({
+    name: 'grub',
+    disks: [{ sizeBytes: 32 * MiB, start: orphanedGrub(host.path('grub')) }],
+    start: true,
+  });
+});
+afterAll(() => host.close());
+
+function run(...args: readonly string[]): Promise<Ended> {
+  return lifeboat(args, { LIFEBOAT_STATE: host.root });
+}
+
+/** What every error on stderr has. */
+function expectHelp({ stderr }: Ended, code: string): void {
+  expect(stderr).toContain(`[${code}]`);
+  expect(stderr).toMatch(/^ {2}Cause: +\S.*\n {2}Impact: +\S.*\n {2}Next: +\S/m);
+}
+
+describe('errors a person sees', () => {
+  it('libvirt is not running', async () => {
+    const socket = host.path('no-libvirt-sock');
+    const ended = await lifeboat(['backup', 'web', '--json'], {
+      LIFEBOAT_STATE: host.root,
+      LIFEBOAT_LIBVIRT_SOCKET: socket,
+    });
+    expect(ended.code).toBe(1);
+    expectHelp(ended, 'libvirt.not-running');
+    expect(ended.stderr).toContain(socket);
+    expect(ended.json).toMatchObject({ exitCode: 1, error: { code: 'libvirt.not-running' } });
+  });
+
+  it('no such machine', async () => {
+    const ended = await run('backup', 'nobody');
+    expect(ended.code).toBe(1);
+    expectHelp(ended, 'hypervisor.no-such-machine');
+    expect(ended.stderr).toContain("'nobody'");
+    expect(ended.stdout).toBe('');
+  });
+
+  it('a machine without recovery points', async () => {
+    const ended = await run('verify', 'nobody');
+    expect(ended.code).toBe(1);
+    expectHelp(ended, 'engine.no-such-point');
+  });
+
+  it('a directory that is no repository', async () => {
+    const directory = host.path('photos');
+    mkdirSync(directory);
+    writeFileSync(join(directory, 'holiday.jpg'), 'x');
+    const ended = await lifeboat(['points'], { LIFEBOAT_STATE: host.root, LIFEBOAT_REPOSITORY: directory });
+    expect(ended.code).toBe(1);
+    expectHelp(ended, 'repository.not-a-repository');
+    expect(readdirSync(directory)).toEqual(['holiday.jpg']);
+  });
+
+  it('a wrong passphrase', async () => {
+    const right = host.path('right');
+    const wrong = host.path('wrong');
+    writeFileSync(right, 'correct horse\n', { mode: 0o600 });
+    writeFileSync(wrong, 'battery staple\n', { mode: 0o600 });
+    const environment = { LIFEBOAT_STATE: host.path('passphrase-state'), LIFEBOAT_REPOSITORY: host.path('locked') };
+    // Any backup makes the repository first; this one then finds no machine.
+    await lifeboat(['backup', 'nobody'], { ...environment, LIFEBOAT_PASSPHRASE_FILE: right });
+    const opened = await lifeboat(['points', '--json'], { ...environment, LIFEBOAT_PASSPHRASE_FILE: right });
+    expect([opened.code, opened.json]).toEqual([0, { points: [] }]);
+    const ended = await lifeboat(['points'], { ...environment, LIFEBOAT_PASSPHRASE_FILE: wrong });
+    expect(ended.code).toBe(1);
+    expectHelp(ended, 'repository.wrong-passphrase');
+  });
+
+  it('wrong usage: nothing is started, the exit code is 2', async () => {
+    for (const args of [
+      ['bakcup', 'web'],
+      ['restore', 'web'],
+      ['redeploy', 'web', '--target', 'floppy', '--name', 'x'],
+    ]) {
+      const ended = await run(...args);
+      expect([args, ended.code]).toEqual([args, 2]);
+      expect(ended.stderr).toMatch(/^error: /);
+    }
+    expect((await run()).code).toBe(2);
+    expect(existsSync(host.path('stack'))).toBe(false);
+  });
+
+  it('help is no error, and says what exit codes mean', async () => {
+    const ended = await run('verify', '--help');
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toContain('Exit codes:');
+  });
+});
+
+describe('a command that finds no stack', () => {
+  it('starts one, does its work, and leaves nothing behind', async () => {
+    const ended = await run('backup', web.name, '--json');
+    expect(ended.stderr).toContain('✓ Capture');
+    expect(ended.code).toBe(0);
+    expect(ended.json).toMatchObject({ capture: { machineName: web.name, disks: [{ name: 'vda', method: 'full' }] } });
+    expect(processesWith(host.root).filter(({ command }) => !command.includes('guest='))).toEqual([]);
+  });
+
+  it('undoes a backup at Ctrl-C and says so by its exit code', async () => {
+    // Large enough that the signal comes in the middle.
+    const big = await host.machine({
+      name: 'big',
+      disks: [{ sizeBytes: 640 * MiB, random: [{ offsetBytes: MiB, lengthBytes: 512 * MiB }] }],
+      start: true,
+    });
+    const running = start(['backup', big.name], { LIFEBOAT_STATE: host.root });
+    await running.shows(/▸ Capture/);
+    running.child.kill('SIGINT');
+    running.child.kill('SIGINT'); // as npm passes on what the terminal sent as well
+    const ended = await running.ended;
+    expect(ended.stderr).toContain('[operation.cancelled]');
+    expect(ended.code).toBe(130);
+    expect(big.hasJob()).toBe(false);
+    expect(big.checkpoints()).toEqual([]);
+    expect((await run('points', big.name, '--json')).json).toEqual({ points: [] });
+    expect(await host.traces()).toEqual(
+      expect.not.arrayContaining([expect.stringMatching(/^(domain|network|mount|loop)/)]),
+    );
+  });
+});
+
+describe('with a stack that runs', () => {
+  let up: Running;
+  beforeAll(async () => {
+    up = start(['up'], { LIFEBOAT_STATE: host.root });
+    await up.shows(/Ctrl-C stops it/);
+  });
+  afterAll(async () => {
+    up.child.kill('SIGTERM');
+    await up.ended;
+  });
+
+  it('a second one is refused', async () => {
+    const ended = await run('up');
+    expect(ended.code).toBe(1);
+    expectHelp(ended, 'stack.in-use');
+    expect(ended.stderr).toContain(String(up.child.pid));
+  });
+
+  it('backs up, lists, verifies and restores', async () => {
+    web.write(0, 20 * MiB, MiB);
+    const backup = await run('backup', web.name, '--json');
+    expect([backup.code, backup.stderr]).toEqual([0, expect.stringContaining('runs')]);
+    const { pointId } = (backup.json as { capture: { pointId: string } }).capture;
+    const points = await run('points', web.name);
+    expect(points.stdout.split('\n')[1]).toContain(pointId);
+    const verify = await run('verify', web.name, ...READY);
+    expect([verify.stdout, verify.code]).toEqual([expect.stringContaining('it starts: ready after'), 0]);
+    expect(verify.stdout).toContain('proof levels: stored, ciphertext, content, booted');
+    const restore = await run('restore', web.name, '--to', host.path('restored'), '--name', 'copy', '--json');
+    expect(restore.code).toBe(0);
+    const [copy] = web.copies('now');
+    expect(difference(host.path('restored', 'copy-vda.qcow2'), copy ?? '')).toBeUndefined();
+  });
+
+  it('a guest that stops in the GRUB rescue shell is a bad finding: exit code 3', async () => {
+    expect((await run('backup', grub.name)).code).toBe(0);
+    const ended = await run('verify', grub.name, ...READY);
+    expect(ended.stdout).toContain('✗ it does not start (grub-rescue)');
+    expect(ended.stdout).toContain('proof levels: stored, ciphertext, content');
+    expect(ended.stdout).not.toContain('booted');
+    expect(ended.code).toBe(3);
+  });
+
+  it('a damaged pack is a bad finding: exit code 3, and the damage is named', async () => {
+    const pack = largestFile(join(host.root, 'repository'));
+    const bytes = readFileSync(pack);
+    const at = Math.floor(bytes.length / 2);
+    const sound = bytes[at] ?? 0;
+    bytes[at] = sound ^ 0xff;
+    writeFileSync(pack, bytes);
+    try {
+      const ended = await run('verify', web.name, '--no-boot', '--json');
+      expect(ended.code).toBe(3);
+      expect(ended.json).toMatchObject({ verdict: 'damaged', proof: [] });
+      expect((ended.json as { check: { damage: unknown[] } }).check.damage.length).toBeGreaterThan(0);
+    } finally {
+      bytes[at] = sound;
+      writeFileSync(pack, bytes);
+    }
+  });
+
+  it('starts a process again that was killed, and work goes on', async () => {
+    for (const entry of ['agent/src/main.ts', 'worker/src/main.ts', 'temporal.db']) {
+      const [victim] = childrenOf(up.child.pid).filter(({ command }) => command.includes(entry));
+      expect([entry, victim]).toEqual([entry, expect.anything()]);
+      process.kill(victim?.pid ?? 0, 'SIGKILL');
+    }
+    const ended = await run('verify', web.name, '--no-boot');
+    expect([ended.stderr, ended.code]).toEqual([expect.anything(), 0]);
+  });
+});
+
+/** Processes whose parent is `pid`. */
+function childrenOf(pid: number | undefined): { pid: number; command: string }[] {
+  return processesWith('').filter(({ pid: child }) => {
+    const status = readFileSync(`/proc/${child}/status`, 'utf8');
+    return new RegExp(`^PPid:\\s+${pid}$`, 'm').test(status);
+  });
+}
+
+function largestFile(directory: string): string {
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+  const [largest] = files.sort((a, b) => statSync(b).size - statSync(a).size);
+  if (largest === undefined) throw new Error(`${directory} holds no file`);
+  return largest;
+}
