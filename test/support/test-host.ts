@@ -42,6 +42,8 @@ export interface DiskPlan {
   readonly sizeBytes: number;
   /** Runs of random bytes; none by default. */
   readonly random?: readonly { readonly offsetBytes: number; readonly lengthBytes: number }[];
+  /** What stands at the beginning of the disk; on the first disk, the tiny guest unless given. */
+  readonly start?: Buffer;
 }
 
 export interface MachinePlan {
@@ -138,7 +140,7 @@ export class TestHost {
     const controller = plan.controller ?? 'virtio-blk';
     const disks = plan.disks.map((disk, index) => {
       const path = join(directory, `disk${index}.${disk.format ?? 'qcow2'}`);
-      makeDisk(path, disk, index === 0 ? tinyBootSector(plan.steps ?? READY_STEPS) : undefined);
+      makeDisk(path, disk, disk.start ?? (index === 0 ? tinyBootSector(plan.steps ?? READY_STEPS) : Buffer.alloc(0)));
       return { controller, path, format: disk.format ?? 'qcow2', serial: `tiny-${index}` } as const;
     });
     const id = await this.hypervisor.defineMachine({
@@ -361,9 +363,9 @@ export function processesWith(text: string): { readonly pid: number; readonly co
     .filter(({ command }) => command.includes(text));
 }
 
-function makeDisk(path: string, { format = 'qcow2', sizeBytes, random = [] }: DiskPlan, bootSector?: Buffer): void {
+function makeDisk(path: string, { format = 'qcow2', sizeBytes, random = [] }: DiskPlan, start: Buffer): void {
   const raw = format === 'raw' ? path : `${path}.raw`;
-  writeFileSync(raw, bootSector ?? '');
+  writeFileSync(raw, start);
   const file = openSync(raw, 'r+');
   try {
     const piece = Buffer.alloc(4 * MiB);

@@ -85,7 +85,7 @@ async function run(
       ? await runProbes(deps, guest, input.probes ?? [], context)
       : { results: [], failure: '' };
   const screenshotPaths = await screenshot(deps, guest, evidence);
-  const usage = await usageOf(guest);
+  const usage = await usageOf(deps, guest);
   const host = await hypervisor.describeHost();
   return {
     finding: probes.failure ? 'probe-failed' : found.finding,
@@ -174,8 +174,11 @@ async function screenshot(deps: EngineDeps, guest: RunningMachine, evidence: str
   }
 }
 
-async function usageOf(guest: RunningMachine): Promise<{ guestCpuMs: number; readBytes: number; readWaitMs: number }> {
-  const usage = await whileRunning(guest, async () => {
+async function usageOf(
+  { clock }: EngineDeps,
+  guest: RunningMachine,
+): Promise<{ guestCpuMs: number; readBytes: number; readWaitMs: number }> {
+  const usage = await whileRunning({ guest, clock }, async () => {
     const { readBytes, readWaitMs } = await guest.blockStats();
     return { guestCpuMs: Math.round(await guest.cpuTimeMs()), readBytes, readWaitMs: Math.round(readWaitMs) };
   });

@@ -11,6 +11,9 @@ const CONSOLE_WINDOW_CHARACTERS = MiB;
 /** A guest that prints in a loop must not fill the disk. */
 const CONSOLE_FILE_LIMIT_BYTES = 64 * MiB;
 const POLL_MS = 250;
+/** A hypervisor whose QEMU ends says so in the failed answer first, and in the machine's state a moment later. */
+const END_NOTICED_MS = 5000;
+const END_POLL_MS = 50;
 /** Reading the text screen stops the guest for a moment. */
 const SCREEN_POLL_MS = 2000;
 
@@ -36,7 +39,7 @@ export async function watchBoot(watch: BootWatch, context: VerbContext): Promise
       const nowMs = clock.monotonicMs();
       if (state !== 'ended' && nowMs - screenAtMs >= SCREEN_POLL_MS) {
         screenAtMs = nowMs;
-        const look = await whileRunning(guest, async () => ({
+        const look = await whileRunning(watch, async () => ({
           screen: await guest.textScreen(),
           readBytes: (await guest.blockStats()).readBytes,
         }));
@@ -75,11 +78,18 @@ export async function watchBoot(watch: BootWatch, context: VerbContext): Promise
 }
 
 /** A question to a guest that may end while it is asked: undefined if it did. */
-export async function whileRunning<T>(guest: RunningMachine, ask: () => Promise<T>): Promise<T | undefined> {
+export async function whileRunning<T>(
+  { guest, clock }: { readonly guest: RunningMachine; readonly clock: Clock },
+  ask: () => Promise<T>,
+): Promise<T | undefined> {
   try {
     return await ask();
   } catch (error) {
-    if ((await guest.state()) !== 'ended') throw error;
+    const untilMs = clock.monotonicMs() + END_NOTICED_MS;
+    while ((await guest.state()) !== 'ended') {
+      if (clock.monotonicMs() > untilMs) throw error;
+      await clock.sleep(END_POLL_MS);
+    }
     return undefined;
   }
 }
