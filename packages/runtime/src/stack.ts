@@ -265,7 +265,8 @@ class Processes {
   readonly #options: StackOptions;
   readonly #broken = new AbortController();
   readonly #running = new Map<string, Kept>();
-  readonly #restarts: number[] = [];
+  /** When each was found to have ended unasked. */
+  readonly #deaths = new Map<string, number[]>();
   #address: string | undefined;
   #stopping = false;
 
@@ -330,8 +331,8 @@ class Processes {
   ): Promise<void> {
     if (this.#stopping || this.#broken.signal.aborted) return;
     const nowMs = systemClock.monotonicMs();
-    this.#restarts.push(nowMs);
-    const recent = this.#restarts.filter((atMs) => atMs > nowMs - RESTART_WINDOW_MS);
+    const recent = [...(this.#deaths.get(name) ?? []), nowMs].filter((atMs) => atMs > nowMs - RESTART_WINDOW_MS);
+    this.#deaths.set(name, recent);
     const how = exit.signal ?? `code ${exit.code}`;
     if (recent.length > RESTART_LIMIT) {
       this.#break(
