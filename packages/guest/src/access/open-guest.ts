@@ -227,15 +227,17 @@ class Session {
     this.#counter += 1;
     const name = `part${this.#counter}`;
     const { offsetBytes, lengthBytes } = filesystem;
-    const loop = await loopDevice({
-      path: disk.path,
-      offsetBytes,
-      sizeLimitBytes: lengthBytes,
-      readOnly: false,
-      directory,
-      name,
-      signal,
-    });
+    const loop = detachedOnce(
+      await loopDevice({
+        path: disk.path,
+        offsetBytes,
+        sizeLimitBytes: lengthBytes,
+        readOnly: false,
+        directory,
+        name,
+        signal,
+      }),
+    );
     this.#undo.push(() => loop.detach());
     const part: MountedPart = { filesystem, mountPoint, loop, mount: undefined };
     this.#undo.push(() => this.#unmount(part));
@@ -302,6 +304,19 @@ class Session {
     const text = `${messageOf(failure.error)}; and cleaning up failed: ${problems.map(messageOf).join('; ')}`;
     throw new AggregateError([failure.error, ...problems], text, { cause: failure.error });
   }
+}
+
+/** The undoing detaches again what is detached already; to find that out costs a losetup, 60 ms on a busy host. */
+function detachedOnce(loop: LoopDevice): LoopDevice {
+  let isDetached = false;
+  return {
+    path: loop.path,
+    async detach() {
+      if (isDetached) return;
+      await loop.detach();
+      isDetached = true;
+    },
+  };
 }
 
 async function inspectDisk(name: string, path: string, signal: AbortSignal): Promise<DiskInspection> {
