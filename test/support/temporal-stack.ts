@@ -128,10 +128,10 @@ export async function hostStatus(client: Client, hostId: string = HOST_ID): Prom
 }
 
 /** Waits until the operation sits in the host's queue and none of its activities is under way. */
-export async function waitsForHost(client: Client, workflowId: string): Promise<void> {
+export async function waitsForHost(client: Client, workflowId: string, hostId: string = HOST_ID): Promise<void> {
   await eventually(
     async () => ({
-      waiting: (await hostStatus(client)).waiting.map(({ holder }) => holder),
+      waiting: (await hostStatus(client, hostId)).waiting.map(({ holder }) => holder),
       pending: (await client.workflow.getHandle(workflowId).describe()).raw.pendingActivities?.length ?? 0,
     }),
     ({ waiting, pending }) => waiting.includes(workflowId) && pending === 0,
