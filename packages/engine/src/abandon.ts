@@ -8,6 +8,8 @@ import { operationDirectory, readIntent } from '@lifeboat/host/operation-directo
 import { undoCapture } from './capture/capture-machine.ts';
 import type { EngineDeps } from './deps.ts';
 import { undefineMachine } from './machine/define-machine.ts';
+import type { Intent } from './operations.ts';
+import { undoRedeploy } from './redeploy/redeploy.ts';
 import { removeTargets } from './restore/restore-disks.ts';
 import type { AbandonInput } from './verbs.ts';
 
@@ -30,6 +32,7 @@ export async function abandonOperation(deps: EngineDeps, input: AbandonInput, co
   let remove = false;
   try {
     await undoCapture(deps, operation);
+    if ((intent.intent as Intent).verb === 'redeploy') await undoRedeploy(operation);
     if (input.removeTargets) {
       await undefineMachine(deps, operation);
       await removeTargets(operation);

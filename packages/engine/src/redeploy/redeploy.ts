@@ -5,7 +5,7 @@
  * edits nothing but what it was made for. The journal moves to `<state>/journals/<opId>` when the edit is durable: it
  * outlives the operation, so that `revert` can give back the identical bytes.
  */
-import { mkdir, rename } from 'node:fs/promises';
+import { access, mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
@@ -13,6 +13,8 @@ import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
 import { type GuestDisk, withGuest } from '@lifeboat/guest/access/open-guest';
 import { injectDrivers } from '@lifeboat/guest/inject/inject-drivers';
 import { inspectGuest } from '@lifeboat/guest/inspect/inspect-guest';
+import { revertJournal } from '@lifeboat/guest/journal/apply-journal';
+import { readJournal } from '@lifeboat/guest/journal/journal-file';
 import { planRedeploy as planFor, type RedeployPlan } from '@lifeboat/guest/plan/redeploy-plan';
 import { renderPlan } from '@lifeboat/guest/plan/render-plan';
 import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
@@ -52,6 +54,20 @@ export async function applyRedeploy(
   } finally {
     await operation.close({ remove: false });
   }
+}
+
+/**
+ * Takes back an edit that was begun and not finished: the disks hold what they held before. What was finished stays, and so
+ * does its journal. Idempotent.
+ */
+export async function undoRedeploy(operation: Operation): Promise<void> {
+  const directory = join(operation.directory, 'journal');
+  const done = (await operation.recall('done')) as RedeploySummary | undefined;
+  if (done) return moveOnce(directory, done.journalPath);
+  const found = await readJournal(directory);
+  // Not complete: no byte of the disks was changed. Without the disks there is nothing to give back.
+  if (!found || !(await allThere(found.journal.disks.map(({ image }) => image.path)))) return;
+  await revertJournal({ directory, workDirectory: operation.directory, signal: operation.signal });
 }
 
 async function apply(
@@ -101,6 +117,18 @@ function summaryOf(plan: RedeployPlan): Omit<RedeployPlanSummary, 'durationMs'> 
     refusals: plan.refusals.map(({ text }) => text),
     warnings: plan.warnings,
   };
+}
+
+async function allThere(paths: readonly string[]): Promise<boolean> {
+  for (const path of paths) {
+    try {
+      await access(path);
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return false;
+      throw error;
+    }
+  }
+  return true;
 }
 
 async function moveOnce(from: string, to: string): Promise<void> {

@@ -8,7 +8,7 @@ import { constants } from 'node:fs';
 import { access, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { WritableBlockDevice } from '@lifeboat/foundation/block-device';
-import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatBytes } from '@lifeboat/foundation/units';
 import { openFileDevice } from '@lifeboat/disk/file-device';
@@ -127,6 +127,13 @@ async function restoreImage(
     if (!socketPath) throw new LifeboatError('internal.bug', `the server of ${path} has no socket`);
     const target = await NbdClient.connect({ socketPath, exportName: server.nbdExportName }, { signal });
     return await copyOnto(deps, { point, disk: name, target, targetIsBlank: true }, context);
+  } catch (error) {
+    // What refuses the bytes knows a socket; a person knows the file.
+    if (!hasCode(error, 'disk.full')) throw error;
+    throw new LifeboatError('disk.full', `${path} could not be restored: ${error.message}`, {
+      context: { ...error.context, path },
+      cause: error,
+    });
   } finally {
     await server.stop();
   }
