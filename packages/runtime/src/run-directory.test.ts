@@ -50,7 +50,7 @@ describe('run directories', () => {
       writeFileSync(join(run.path, file), 'x');
     }
     await run.removeExceptEvidence();
-    expect(new Set(readdirSync(run.path, { recursive: true }))).toEqual(
+    expect(new Set(readdirSync(run.path, { recursive: true, encoding: 'utf8' }))).toEqual(
       new Set(['run.lock', 'screen.png', 'stack', 'stack/agent.log']),
     );
     expect(await abandoned()).toEqual([run.name]);
