@@ -285,8 +285,12 @@ async function bootEvidence(draft: StepDraft, boot: BootTestSummary, screenTitle
   draft.fact('From power-on', formatDuration(boot.elapsedMs));
   draft.fact('Guest CPU', formatDuration(boot.guestCpuMs));
   draft.fact('Read by the guest', `${formatBytes(boot.readBytes)}, ${formatDuration(boot.readWaitMs)} waiting for it`);
-  for (const { command, exitCode, output } of boot.probes) {
-    draft.fact(`Probe ended with ${exitCode}`, [command, output.trim()].filter(Boolean).join('\n'));
+  const failed = boot.probes.filter(({ exitCode }) => exitCode !== 0);
+  if (boot.probes.length > 0) {
+    draft.fact('Checks in the guest', `${boot.probes.length - failed.length} of ${boot.probes.length} passed`);
+  }
+  for (const { command, exitCode, output } of failed) {
+    draft.fact(`Ended with ${exitCode}`, [command, output.trim()].filter(Boolean).join(': '));
   }
   const text = consoleExcerpt(await readFile(boot.consoleLogPath, 'utf8'), CONSOLE_LINES);
   draft.evidence.push({ kind: 'console', title: 'Serial console, last lines', text });

@@ -121,7 +121,7 @@ describe('report as HTML', () => {
 describe('report on the terminal', () => {
   it('says verdict, numbers, claims, and how to go on', () => {
     const lines = reportText(goodReport, { style: plain, width: 80, htmlPath: '/r.html' });
-    expect(lines.filter(Boolean)[0]).toBe('Recovery proven: lb-demo-guest came back on virtio-scsi.');
+    expect(lines.filter(Boolean)[0]).toBe('Recovery proven: the machine came back on virtio-scsi.');
     expect(lines).toContain('  RTO measured     1 min 11 s  from the order to restore to the machine answering');
     expect(lines).toContain('  ✓ The newest point starts.');
     expect(lines).toContain('Report: /r.html');

@@ -81,7 +81,7 @@ export function verdictOf(report: Report): Verdict {
 /** The verdict as the sentence a person takes away. */
 export function headline(report: Report): string {
   const verdict = verdictOf(report);
-  if (verdict === 'good') return `Recovery proven: ${report.machine.name} came back on ${report.target}.`;
+  if (verdict === 'good') return `Recovery proven: the machine came back on ${report.target}.`;
   if (verdict === 'incomplete') return 'Not proven: the run did not come to its end.';
   const failed = report.steps.flatMap((step) => step.checks).filter((check) => !check.good);
   return `Not proven: ${failed.length === 1 ? 'one' : failed.length} of the claims did not hold.`;
