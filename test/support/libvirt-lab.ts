@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
-import { parseHostId, parseMachineId, parseOpId, type MachineId } from '@lifeboat/foundation/ids';
+import { parseHostId, parseOpId } from '@lifeboat/foundation/ids';
 import { silentLog, type Log } from '@lifeboat/foundation/log';
 import { openLibvirtHypervisor } from '@lifeboat/hypervisor/libvirt/libvirt-hypervisor';
 import type { Hypervisor, MachineShape, ShapeDisk } from '@lifeboat/hypervisor/port';
@@ -99,10 +99,6 @@ export function virsh(...args: readonly string[]): string {
 
 function qemuUid(): number {
   return Number(execFileSync('id', ['-u', 'libvirt-qemu']).toString());
-}
-
-function machineIdOf(name: string): MachineId {
-  return parseMachineId(virsh('domuuid', name));
 }
 
 /** A transient domain is gone once it was destroyed, so the second step of a clean-up may find nothing. */
