@@ -103,9 +103,10 @@ export class BenchLab {
     return `${MACHINE_PREFIX}${this.#run.name}-${label}`;
   }
 
+  /** Domains and networks are named by it, so two runs at once must not share one; short, since socket paths hold it. */
   opId(label: string): OpId {
     this.#operations += 1;
-    return parseOpId(`bench-${this.#operations}-${label}`);
+    return parseOpId(`bench-${this.#run.name.slice(-4)}-${this.#operations}-${label}`);
   }
 
   /** The lab's configuration with another repository, which does not exist yet. */
