@@ -70,10 +70,16 @@ export async function deleteCheckpoint(
 ): Promise<void> {
   const checkpoint = await checkpointIfThere(connection, domain, pointId);
   if (!checkpoint) return;
-  if (!(await isRunning(connection, domain))) {
-    await deleteStopped(connection, checkpoint, disks);
-    return;
+  try {
+    const running = await isRunning(connection, domain);
+    await (running ? deleteRunning(connection, checkpoint) : deleteStopped(connection, checkpoint, disks));
+  } catch (error) {
+    // Libvirt was still busy with the same request of an attempt that was killed, and has carried it out.
+    if (!hasCode(error, 'libvirt.no-such-checkpoint')) throw error;
   }
+}
+
+async function deleteRunning(connection: LibvirtConnection, checkpoint: CheckpointRef): Promise<void> {
   try {
     await deleteInLibvirt(connection, checkpoint);
     return;
@@ -83,7 +89,7 @@ export async function deleteCheckpoint(
       throw error;
   }
   await deleteInLibvirt(connection, checkpoint, { metadataOnly: true });
-  await removeBrokenBitmaps(connection, domain, checkpoint.name);
+  await removeBrokenBitmaps(connection, checkpoint.domain, checkpoint.name);
 }
 
 async function checkpointIfThere(
