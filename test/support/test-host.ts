@@ -39,11 +39,14 @@ const PROBE = 'kvm-probe.json';
 
 export interface DiskPlan {
   readonly format?: 'qcow2' | 'raw';
-  readonly sizeBytes: number;
+  /** Not needed with `image`. */
+  readonly sizeBytes?: number;
   /** Runs of random bytes; none by default. */
   readonly random?: readonly { readonly offsetBytes: number; readonly lengthBytes: number }[];
   /** What stands at the beginning of the disk; on the first disk, the tiny guest unless given. */
   readonly start?: Buffer;
+  /** A finished image instead, which becomes the machine's own. */
+  readonly image?: string;
 }
 
 export interface MachinePlan {
@@ -140,7 +143,9 @@ export class TestHost {
     const controller = plan.controller ?? 'virtio-blk';
     const disks = plan.disks.map((disk, index) => {
       const path = join(directory, `disk${index}.${disk.format ?? 'qcow2'}`);
-      makeDisk(path, disk, disk.start ?? (index === 0 ? tinyBootSector(plan.steps ?? READY_STEPS) : Buffer.alloc(0)));
+      if (disk.image !== undefined) renameSync(disk.image, path);
+      else
+        makeDisk(path, disk, disk.start ?? (index === 0 ? tinyBootSector(plan.steps ?? READY_STEPS) : Buffer.alloc(0)));
       return { controller, path, format: disk.format ?? 'qcow2', serial: `tiny-${index}` } as const;
     });
     const id = await this.hypervisor.defineMachine({
@@ -363,7 +368,11 @@ export function processesWith(text: string): { readonly pid: number; readonly co
     .filter(({ command }) => command.includes(text));
 }
 
-function makeDisk(path: string, { format = 'qcow2', sizeBytes, random = [] }: DiskPlan, start: Buffer): void {
+function makeDisk(
+  path: string,
+  { format = 'qcow2', sizeBytes = 64 * MiB, random = [] }: DiskPlan,
+  start: Buffer,
+): void {
   const raw = format === 'raw' ? path : `${path}.raw`;
   writeFileSync(raw, start);
   const file = openSync(raw, 'r+');
