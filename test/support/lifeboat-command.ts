@@ -6,6 +6,8 @@ const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 
 export interface Ended {
   readonly code: number | null;
+  /** What ended it from outside. */
+  readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   readonly stderr: string;
   /** stdout as the one JSON document it must be. */
@@ -43,8 +45,9 @@ export function start(args: readonly string[], environment: Readonly<Record<stri
   }
   const ended = new Promise<Ended>((resolve, reject) => {
     child.on('error', reject);
-    child.on('close', (code) =>
+    child.on('close', (code, signal) =>
       resolve({
+        signal,
         ...output,
         code,
         get json() {
@@ -63,7 +66,8 @@ export function start(args: readonly string[], environment: Readonly<Record<stri
       look.add(check);
       check();
       void ended.then(
-        ({ code }) => reject(new Error(`it ended with ${code} before it showed ${pattern}: ${output.stderr}`)),
+        ({ code, signal }) =>
+          reject(new Error(`it ended with ${signal ?? code} before it showed ${pattern}: ${output.stderr}`)),
         reject,
       );
     });
