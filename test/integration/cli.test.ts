@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MiB } from '@lifeboat/foundation/units';
+import { systemCode } from '@lifeboat/foundation/errors';
 import { orphanedGrub } from '../support/grub-guest.ts';
 import { lifeboat, start, type Ended, type Running } from '../support/lifeboat-command.ts';
 import { difference, processesWith, TestHost, type TinyMachine } from '../support/test-host.ts';
@@ -217,9 +218,19 @@ describe('with a stack that runs', () => {
 });
 
 /** Processes whose parent is `pid`. */
+/** Empty for a process that ended since it was listed. */
+function statusOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(systemCode(error) ?? '')) return '';
+    throw error;
+  }
+}
+
 function childrenOf(pid: number | undefined): { pid: number; command: string }[] {
   return processesWith('').filter(({ pid: child }) => {
-    const status = readFileSync(`/proc/${child}/status`, 'utf8');
+    const status = statusOf(child);
     return new RegExp(`^PPid:\\s+${pid}$`, 'm').test(status);
   });
 }

@@ -2,7 +2,8 @@
  * The embedded stack for kill tests: the product's Temporal server, worker and supervision of the three as they are, the
  * agent observed (observed-agent.ts), everything under the state root of a TestHost.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import type { Client } from '@temporalio/client';
@@ -62,6 +63,7 @@ export class KillStack {
 
   /** Everything it has started is gone again when this throws. */
   static async start(name: string): Promise<KillStack> {
+    removeRemains(name);
     const host = await TestHost.open(name);
     const agentProxy = await SeverableProxy.listen();
     const said: string[] = [];
@@ -219,7 +221,7 @@ export class KillStack {
         await this.#askForReaping();
         askedAt = Date.now();
       }
-      const found = [...(await this.host.traces()), ...this.#socketsAndProcesses()].filter(
+      const found = [...(await this.host.traces()), ...(await this.#tagged()), ...this.#socketsAndProcesses()].filter(
         (trace) => !this.#isStack(trace),
       );
       const left = [
@@ -270,6 +272,13 @@ export class KillStack {
     this.#kills.push({ name: victim, atMs: Date.now() });
   }
 
+  /** Guests and networks of boot tests carry the name of their operation and the tag of this host. */
+  async #tagged(): Promise<string[]> {
+    const { hypervisor, hostId } = this.host.runtime;
+    const items = await hypervisor.listTagged();
+    return items.filter((item) => item.hostId === hostId).map(({ kind, name }) => `${kind} ${name}`);
+  }
+
   #socketsAndProcesses(): string[] {
     const { root } = this.host;
     const sockets = readFileSync('/proc/net/unix', 'utf8')
@@ -286,6 +295,21 @@ export class KillStack {
   #isStack(trace: string): boolean {
     const pids = [...this.#stack.processes(), ...this.#others].map(({ pid }) => `process ${pid} `);
     return pids.some((prefix) => trace.startsWith(prefix));
+  }
+}
+
+/** What a run left whose own process was killed: machines, which nothing ties to it, and its state root. */
+function removeRemains(name: string): void {
+  const stateRoot = process.env['LIFEBOAT_STATE'] ?? '/var/lib/lifeboat';
+  const machines = virsh('list', '--all', '--name').split('\n');
+  for (const entry of existsSync(stateRoot) ? readdirSync(stateRoot) : []) {
+    const pid = new RegExp(`^it-${name}-(\\d+)$`).exec(entry)?.[1];
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    for (const machine of machines.filter((found) => found.startsWith(`${entry}-`))) {
+      if (virsh('domstate', machine).trim() !== 'shut off') virsh('destroy', machine);
+      virsh('undefine', machine, '--checkpoints-metadata', '--nvram');
+    }
+    rmSync(join(stateRoot, entry), { recursive: true, force: true });
   }
 }
 

@@ -1,0 +1,144 @@
+/** The demo, as a stranger runs it: green on hardware of their own description, red when the guest does not start. */
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createContext } from '@lifeboat/cli/context';
+import { verdictOf } from '@lifeboat/cli/demo/report';
+import { runDemo } from '@lifeboat/cli/demo/run-demo';
+import { loadConfiguration } from '@lifeboat/runtime/configuration';
+import { orphanedGrub } from '../support/grub-guest.ts';
+import { start } from '../support/lifeboat-command.ts';
+import { processesWith, virsh } from '../support/test-host.ts';
+
+let root: string;
+beforeAll(() => {
+  const base = process.env['LIFEBOAT_STATE'] ?? '/var/lib/lifeboat';
+  mkdirSync(base, { recursive: true, mode: 0o711 });
+  root = mkdtempSync(join(base, 'it-demo-'));
+  chmodSync(root, 0o711); // QEMU's account passes through
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** Whatever a run may leave: its machines, its directory, its processes. Reports and the build's log stay. */
+function traces(): string[] {
+  return [
+    ...virsh('list', '--all', '--name')
+      .split('\n')
+      .filter((name) => runNames.some((run) => name.includes(run))),
+    ...readdirSync(join(root, 'demo')).filter((name) => name !== 'build-log'),
+    ...processesWith(root).map(({ command }) => command),
+  ];
+}
+const runNames: string[] = [];
+
+/** Notes the name of the run, which is in the names of its machines. */
+function noteRun(): void {
+  runNames.push(...readdirSync(join(root, 'demo')).filter((name) => name !== 'build-log'));
+}
+
+describe('npm run demo', () => {
+  it('brings the machine back on hardware of the user’s own, and proves it', async () => {
+    const shipped = JSON.parse(
+      readFileSync(new URL('../../packages/guest/profiles/virtio-blk.json', import.meta.url), 'utf8'),
+    ) as object;
+    const profile = join(root, 'rack-7.json');
+    writeFileSync(profile, JSON.stringify({ ...shipped, name: 'rack-7', description: 'A machine of the lab' }));
+    const report = join(root, 'report.html');
+    const running = start(['demo', '--target', profile, '--report', report, '--json'], { LIFEBOAT_STATE: root });
+    await running.shows(/▸ Start a real machine/);
+    noteRun();
+    const ended = await running.ended;
+    expect([ended.stderr, ended.code]).toEqual([expect.anything(), 0]);
+    const document = ended.json as {
+      verdict: string;
+      htmlPath: string;
+      report: {
+        target: string;
+        recovery: Record<string, number>;
+        steps: { id: string; state: string; checks: { claim: string; good: boolean }[] }[];
+      };
+    };
+    expect(document).toMatchObject({ verdict: 'good', htmlPath: report, report: { target: 'rack-7' } });
+    expect(document.report.steps.map(({ id, state }) => `${id} ${state}`)).toEqual([
+      'image done',
+      'guest done',
+      'full done',
+      'change done',
+      'incremental done',
+      'verify done',
+      'redeploy done',
+      'proof done',
+      'cleanup done',
+    ]);
+    expect(document.report.steps.flatMap(({ checks }) => checks)).toHaveLength(8);
+    for (const name of ['rtoMs', 'rpoMs', 'provenAfterMs']) expect(document.report.recovery[name]).toBeGreaterThan(0);
+    const page = readFileSync(report, 'utf8');
+    expect(page).toContain('came back on rack-7');
+    expect(page.match(/<img src="data:image\/png;base64,iVBOR/g)?.length).toBeGreaterThanOrEqual(4);
+    expect(traces()).toEqual([]);
+  });
+
+  it('is red when the guest stops in the GRUB rescue shell', async () => {
+    const context = createContext(
+      { stdout: { write: () => {} }, stderr: { write: () => {} }, environment: process.env },
+      {
+        global: { json: false, quiet: true },
+        configuration: loadConfiguration({ environment: { ...process.env, LIFEBOAT_STATE: root } }),
+        signal: new AbortController().signal,
+      },
+    );
+    // Compressed: one argument of a program holds 128 KiB.
+    const grub = gzipSync(orphanedGrub(join(root, 'grub'))).toString('base64');
+    expect(grub.length).toBeLessThan(100_000);
+    const { report, failure, htmlPath } = await runDemo(context, {
+      target: 'virtio-blk',
+      skipProof: true,
+      keep: false,
+      clean: false,
+      async tamper(guest) {
+        noteRun();
+        await guest.run(`echo ${grub} | base64 -d | gzip -dc | dd of=/dev/sda bs=64k conv=notrunc,fsync status=none`);
+      },
+    });
+    expect(failure).toBeUndefined();
+    expect(verdictOf(report)).toBe('bad');
+    const verify = report.steps.find(({ id }) => id === 'verify');
+    expect(verify?.checks.filter(({ good }) => !good)).toEqual([
+      {
+        claim: expect.stringContaining('starts') as string,
+        good: false,
+        detail: expect.stringContaining('grub-rescue') as string,
+      },
+    ]);
+    expect(report.steps.find(({ id }) => id === 'redeploy')?.state).toBe('skipped');
+    const page = readFileSync(htmlPath ?? '', 'utf8');
+    expect(page).toContain('verdict bad');
+    expect(page).toContain('grub rescue&gt;');
+    expect(traces()).toEqual([]);
+  });
+
+  it('leaves nothing when Ctrl-C comes while the guest starts', async () => {
+    const running = start(['demo'], { LIFEBOAT_STATE: root });
+    await running.shows(/▸ Start a real machine/);
+    noteRun();
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    running.child.kill('SIGINT');
+    const ended = await running.ended;
+    expect([ended.stderr, ended.code]).toEqual([expect.stringContaining('[operation.cancelled]'), 130]);
+    expect(traces()).toEqual([]);
+  });
+
+  it('takes away what a run that was killed had left', async () => {
+    const running = start(['demo'], { LIFEBOAT_STATE: root });
+    await running.shows(/▸ Start a real machine/);
+    noteRun();
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    running.child.kill('SIGKILL');
+    await running.ended;
+    expect(traces()).not.toEqual([]);
+    const cleaned = await start(['demo', '--clean'], { LIFEBOAT_STATE: root }).ended;
+    expect(cleaned.code).toBe(0);
+    expect(traces()).toEqual([]);
+  });
+});
