@@ -307,5 +307,6 @@ describe('killed at random moments', () => {
 
 test('nothing died but what was killed here', () => {
   const deaths = stack.said.filter((text) => text.includes('although nobody asked'));
+  expect(deaths.filter((text) => !text.includes('(SIGKILL)'))).toEqual([]);
   expect(deaths).toHaveLength(stack.kills);
 });
