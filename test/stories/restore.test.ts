@@ -390,6 +390,23 @@ describe('killed at any moment, then abandoned', () => {
     run('qemu-img', 'check', '-q', disk);
   });
 
+  test('a capture that is killed while libvirt begins its job: libvirt survives what undoes it', async () => {
+    for (let delayMs = 0; delayMs < 180; delayMs += 20) {
+      const opId = host.op('killed');
+      const child = startVerb('captureMachine', { opId, machine: linux.name });
+      const record = host.path('ops', opId, 'qemu', 'backup-job.json');
+      for (const beginMs = performance.now(); !existsSync(record); await sleep(2)) {
+        if (performance.now() - beginMs > 30_000) throw new Error('no backup job was begun');
+      }
+      await sleep(delayMs);
+      await child.kill();
+      await host.engine.abandonOperation({ opId, removeTargets: true }, verbContext());
+      expect(await tracesButCheckpoints()).toEqual(before);
+      const newest = (await host.engine.listPoints(linux.name)).at(-1);
+      expect(linux.checkpoints()).toEqual([`lb-${newest?.pointId}`]);
+    }
+  });
+
   test('an edit that is killed while it writes to the disk is taken back', async () => {
     const opId = host.op('killed');
     const disk = restored.disks[0]?.path ?? '';

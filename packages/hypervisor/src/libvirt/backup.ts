@@ -5,6 +5,9 @@
  *   attach: the job still runs and its files lie in our directory ─► the record says the rest
  *   end:    the job's files lie in our directory ─► abort (the normal end of a pull job) ─► files removed
  *
+ * A call that begins a job goes on in libvirtd when its caller dies. While it does, the job must not be touched: libvirt
+ * 9.0 crashes when a job is aborted, or its checkpoint deleted, before it is whole. So `currentBackup` waits for that.
+ *
  * Whose a job is says the directory of its socket and scratch files, and the record in it: any other job is never
  * touched. A job survives a restart of libvirtd, but not the end of the guest.
  */
@@ -12,9 +15,15 @@ import { access, rm, stat } from 'node:fs/promises';
 import type { Clock } from '@lifeboat/foundation/clock';
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
-import { abortJob, backupXml as runningJobXml, beginBackup as beginJob } from '@lifeboat/libvirt/backup-calls';
+import {
+  abortJob,
+  backupXml as runningJobXml,
+  beginBackup as beginJob,
+  jobStats,
+} from '@lifeboat/libvirt/backup-calls';
 import type { LibvirtConnection } from '@lifeboat/libvirt/connection';
 import type { DomainRef } from '@lifeboat/libvirt/references';
+import { listExports } from '@lifeboat/nbd/export-list';
 import type { BackupDisk, BackupJob, BeginBackup, CurrentBackup } from '../port.ts';
 import {
   backupXml,
@@ -28,12 +37,18 @@ import {
 } from './backup-xml.ts';
 import { absentOn } from './domains.ts';
 import { whileFrozen } from './freeze.ts';
-import { readJobRecord, writeJobRecord } from './job-record.ts';
+import { type JobRecord, readJobRecord, writeJobRecord } from './job-record.ts';
 import type { DomainDisk } from './machine-description.ts';
 
 /** An aborted job is gone within milliseconds; QEMU under load has needed seconds. */
 const END_TIMEOUT_MS = 30_000;
-const END_POLL_MS = 50;
+/** The same for one that begins. */
+const SETTLE_TIMEOUT_MS = 30_000;
+const POLL_MS = 50;
+/** What a server on our socket may take to name its exports. */
+const LIST_TIMEOUT_MS = 2_000;
+/** VIR_DOMAIN_JOB_OPERATION_BACKUP */
+const OPERATION_BACKUP = 9;
 
 export interface BackupDeps {
   readonly connection: LibvirtConnection;
@@ -78,7 +93,7 @@ export async function beginBackup(
   const { directory, pointId, parentPointId } = input;
   const { signal } = options;
   await assertDirectory(directory);
-  const current = await currentBackup(deps.connection, domain);
+  const current = await currentBackup(deps, domain);
   if (current) {
     throw new LifeboatError(
       'hypervisor.backup-running',
@@ -137,11 +152,40 @@ export async function beginBackup(
   }
 }
 
-/** Undefined when no backup runs on the domain, or there is no such domain. */
+/**
+ * Undefined when no backup runs on the domain, or there is no such domain. Answers when no job is on its way to begin or to
+ * end. Errors: `libvirt.timeout`.
+ */
 export async function currentBackup(
-  connection: LibvirtConnection,
+  { connection, clock }: Pick<BackupDeps, 'connection' | 'clock'>,
   domain: DomainRef,
 ): Promise<CurrentBackup | undefined> {
+  const deadlineMs = clock.monotonicMs() + SETTLE_TIMEOUT_MS;
+  for (;;) {
+    const job = await runningJob(connection, domain);
+    const late = clock.monotonicMs() > deadlineMs;
+    if (job) {
+      const { record, ...current } = job;
+      // What never gets whole has lost its exports; it may be ended.
+      if (!record || late || (await isWhole(record))) return current;
+    } else {
+      if (!(await backupOnItsWay(connection, domain))) return undefined;
+      if (late) {
+        throw new LifeboatError('libvirt.timeout', `a backup job of ${domain.name} neither began nor failed`, {
+          context: { machine: domain.name, timeoutMs: SETTLE_TIMEOUT_MS },
+        });
+      }
+    }
+    await clock.sleep(POLL_MS);
+  }
+}
+
+interface RunningJob extends CurrentBackup {
+  /** Of a job that is ours. */
+  readonly record?: JobRecord;
+}
+
+async function runningJob(connection: LibvirtConnection, domain: DomainRef): Promise<RunningJob | undefined> {
   let xml: string | undefined;
   try {
     xml = await absentOn(runningJobXml(connection, domain));
@@ -154,16 +198,43 @@ export async function currentBackup(
   const directory = directoryOfJob(xml);
   if (directory === undefined) return { ours: false };
   const record = await readJobRecord(directory);
-  return { ours: record?.machineId === domain.uuid, directory };
+  return record?.machineId === domain.uuid ? { ours: true, directory, record } : { ours: false, directory };
+}
+
+/** The exports are what libvirt adds last when a job begins, and removes first when it ends. */
+async function isWhole({ job }: JobRecord): Promise<boolean> {
+  for (const { socketPath, exportName } of job.disks) {
+    try {
+      const exports = await listExports(socketPath, { timeoutMs: LIST_TIMEOUT_MS });
+      if (!exports.some(({ name }) => name === exportName)) return false;
+    } catch (error) {
+      if (hasCode(error, 'nbd.connect-failed', 'nbd.timeout', 'nbd.connection-lost')) return false;
+      throw error;
+    }
+  }
+  return true;
+}
+
+/** A job of which libvirt has no description: it prepares it, or takes it down. */
+async function backupOnItsWay(connection: LibvirtConnection, domain: DomainRef): Promise<boolean> {
+  try {
+    const stats = await absentOn(jobStats(connection, domain));
+    return stats !== undefined && stats.type !== 0 && stats.parameters.get('operation') === OPERATION_BACKUP;
+  } catch (error) {
+    if (hasCode(error, 'libvirt.wrong-state')) return false;
+    // Its way of saying that there is such a job, but nothing to count yet, or any more.
+    if (hasCode(error, 'libvirt.call-failed') && error.message.includes('backup job data missing')) return true;
+    throw error;
+  }
 }
 
 /** Errors: `hypervisor.no-backup-job`. */
 export async function attachBackup(
-  connection: LibvirtConnection,
+  deps: Pick<BackupDeps, 'connection' | 'clock'>,
   domain: DomainRef,
   directory: string,
 ): Promise<BackupJob> {
-  const current = await currentBackup(connection, domain);
+  const current = await currentBackup(deps, domain);
   const record = await readJobRecord(directory);
   if (!current?.ours || current.directory !== directory || !record) {
     throw new LifeboatError(
@@ -186,7 +257,7 @@ export async function endBackup(
   const record = await readJobRecord(directory);
   let aborted = false;
   for (;;) {
-    const current = await currentBackup(connection, domain);
+    const current = await currentBackup(deps, domain);
     if (!current?.ours || current.directory !== directory) break;
     if (!aborted) {
       aborted = true;
@@ -196,7 +267,7 @@ export async function endBackup(
         context: { machine: domain.name, directory, timeoutMs: END_TIMEOUT_MS },
       });
     } else {
-      await clock.sleep(END_POLL_MS);
+      await clock.sleep(POLL_MS);
     }
   }
   // Without a record the files in there are not known to be ours.

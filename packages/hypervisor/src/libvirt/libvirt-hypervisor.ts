@@ -152,16 +152,16 @@ class LibvirtHypervisor implements Hypervisor {
   async currentBackup(machineId: MachineId): Promise<CurrentBackup | undefined> {
     const directory = this.#stopped.directoryOf(machineId);
     if (directory !== undefined) return { ours: true, directory };
-    const connection = await this.#connections.shared();
-    const domain = await domainIfThere(connection, machineId);
-    return domain && currentBackup(connection, domain);
+    const deps = await this.#backupDeps();
+    const domain = await domainIfThere(deps.connection, machineId);
+    return domain && currentBackup(deps, domain);
   }
 
   async attachBackup(machineId: MachineId, directory: string): Promise<BackupJob> {
     const stopped = this.#stopped.jobIn(directory);
     if (stopped) return stopped;
-    const connection = await this.#connections.shared();
-    return attachBackup(connection, await findDomain(connection, machineId), directory);
+    const deps = await this.#backupDeps();
+    return attachBackup(deps, await findDomain(deps.connection, machineId), directory);
   }
 
   async endBackup(machineId: MachineId, directory: string): Promise<void> {
@@ -172,9 +172,12 @@ class LibvirtHypervisor implements Hypervisor {
   }
 
   async deleteCheckpoint(machineId: MachineId, pointId: PointId): Promise<void> {
-    const connection = await this.#connections.shared();
+    const deps = await this.#backupDeps();
+    const { connection } = deps;
     const domain = await domainIfThere(connection, machineId);
     if (!domain) return;
+    // It may be that of a job which is just being begun.
+    await currentBackup(deps, domain);
     const { disks } = describeDomain(await domainXml(connection, domain));
     await deleteCheckpoint(connection, domain, disks, pointId);
   }
