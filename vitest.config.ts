@@ -13,17 +13,6 @@ export default defineConfig({
       },
       {
         test: {
-          // The longest stories, with real guests and kills: run by hand until their time on an idle machine is known.
-          name: 'stories',
-          include: ['test/stories/**/*.test.ts'],
-          pool: 'forks',
-          maxWorkers: 1,
-          testTimeout: 600_000,
-          hookTimeout: 600_000,
-        },
-      },
-      {
-        test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
           pool: 'forks',
