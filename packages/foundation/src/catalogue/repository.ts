@@ -120,26 +120,34 @@ export const repositoryErrors = {
   },
   'repository.store-denied': {
     retry: 'permanent',
-    cause: 'The store refuses access: permissions, or a filesystem that is mounted read-only.',
+    cause: 'The store refuses access: permissions, credentials, or a filesystem that is mounted read-only.',
     impact: 'The operation stopped; what was committed before is not affected.',
-    next: 'Give the user that runs Lifeboat the right named in the message, or mount the filesystem writable.',
+    next: 'Give the user or the credentials Lifeboat runs with the right named in the message, or mount the filesystem writable.',
+  },
+  'repository.object-locked': {
+    retry: 'transient',
+    cause: 'The object is under a retention lock, so the store keeps it until the lock ends, whoever asks.',
+    impact: 'The object is still there and takes space; nothing else is affected.',
+    next: 'Nothing needs to be done: collection tries again when the lock has ended. The message says when where the store tells.',
   },
   'repository.store-unreachable': {
     retry: 'transient',
-    cause: 'The directory of the repository is not there any more: unmounted, unplugged or renamed.',
+    cause:
+      'The store does not answer: the directory is unmounted, unplugged or renamed, or the S3 endpoint cannot be reached.',
     impact: 'The operation stopped; what was committed before is not affected.',
-    next: 'Mount or plug the disk again, then start the operation again.',
+    next: 'Mount or plug the disk again, or see that the endpoint in the message answers, then start the operation again.',
   },
   'repository.store-unsupported': {
     retry: 'permanent',
-    cause: 'The filesystem of the repository lacks something that safe commits need (hard links).',
+    cause:
+      'The store lacks something that was asked of it, or has a rule that would break the repository; the message says which.',
     impact: 'Nothing was committed.',
-    next: 'Use a filesystem with hard links (ext4, XFS, Btrfs, ZFS, NFS).',
+    next: 'Change the setting of the store that the message names, or use another store.',
   },
   'repository.store-failed': {
     retry: 'transient',
-    cause: 'The store returned an input or output error.',
+    cause: 'The store returned an input or output error, or kept failing after several attempts.',
     impact: 'The operation stopped; what was committed before is not affected.',
-    next: 'Check the disk and the kernel log of the machine that holds the repository, then start the operation again.',
+    next: 'Check the disk and the kernel log of the machine that holds the repository, or the log of the S3 service, then start the operation again.',
   },
 } as const satisfies Catalogue;

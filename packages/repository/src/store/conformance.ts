@@ -123,3 +123,52 @@ export function testObjectStore(name: string, open: () => Promise<StoreUnderTest
     });
   });
 }
+
+/** What the locks of a store must do, for each store that has them. `now` is the store's own clock. */
+export function testObjectLocks(name: string, open: () => Promise<StoreUnderTest>, nowMs: () => number): void {
+  describe(`${name} as a store with locks`, () => {
+    let under: StoreUnderTest;
+    beforeEach(async () => {
+      under = await open();
+    });
+    afterEach(() => under.remove());
+
+    test('holds what was locked by the put, and what was locked later', async () => {
+      const { store } = under;
+      // Whole seconds: what S3 keeps of an instant.
+      const untilMs = (Math.floor(nowMs() / 1000) + 3600) * 1000;
+      await store.putIfAbsent('data/held', [Buffer.from('x')], { lockUntilMs: untilMs });
+      await store.putIfAbsent('data/free', [Buffer.from('y')]);
+      expect(await store.locks?.lockedUntilMs('data/held')).toBe(untilMs);
+      expect(await store.locks?.lockedUntilMs('data/free')).toBeUndefined();
+      await expect(store.delete('data/held')).rejects.toMatchObject({
+        code: 'repository.object-locked',
+        context: { object: 'data/held', untilMs },
+      });
+      expect(Buffer.from(await store.get('data/held', { maxBytes: 1 })).toString()).toBe('x');
+
+      await store.locks?.extend('data/held', untilMs + 1_000_000);
+      await store.locks?.extend('data/held', untilMs - 1_000_000);
+      expect(await store.locks?.lockedUntilMs('data/held')).toBe(untilMs + 1_000_000);
+      await store.locks?.extend('data/free', untilMs);
+      await expect(store.delete('data/free')).rejects.toMatchObject({ code: 'repository.object-locked' });
+    });
+
+    test('lets go when the lock has ended', async () => {
+      const { store } = under;
+      const untilMs = (Math.floor(nowMs() / 1000) + 4) * 1000;
+      await store.putIfAbsent('data/short', [Buffer.from('x')], { lockUntilMs: untilMs });
+      await expect(store.delete('data/short')).rejects.toMatchObject({ code: 'repository.object-locked' });
+      await expect
+        .poll(() => store.delete('data/short').then(() => 'gone', String), { timeout: 20_000, interval: 250 })
+        .toBe('gone');
+      expect(await store.head('data/short')).toBeUndefined();
+    });
+
+    test('says that an object is missing', async () => {
+      const missing = { code: 'repository.object-missing' };
+      await expect(under.store.locks?.lockedUntilMs('data/none')).rejects.toMatchObject(missing);
+      await expect(under.store.locks?.extend('data/none', nowMs() + 60_000)).rejects.toMatchObject(missing);
+    });
+  });
+}

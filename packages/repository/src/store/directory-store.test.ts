@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { Scratch } from '../testing/tiny.ts';
-import { testObjectStore } from './conformance.ts';
+import { testObjectLocks, testObjectStore } from './conformance.ts';
 import { DirectoryStore } from './directory-store.ts';
 import { nodeFiles, type Files } from './files.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -17,7 +17,9 @@ testObjectStore('a directory', async () => {
   const root = scratch.directory();
   return { store: new DirectoryStore(root), remove: () => rm(root, { recursive: true }) };
 });
-testObjectStore('memory', async () => ({ store: new MemoryStore(), remove: () => Promise.resolve() }));
+const openMemory = async () => ({ store: new MemoryStore(), remove: () => Promise.resolve() });
+testObjectStore('memory', openMemory);
+testObjectLocks('memory', openMemory, () => Date.now());
 
 /** Real files whose handles fail as `fault` says. */
 function failing(fault: (operation: 'write' | 'sync' | 'read', path: string) => string | undefined): Files {
@@ -107,6 +109,14 @@ describe('a directory store', () => {
     };
     const root = scratch.directory();
     await expect(new DirectoryStore(root, { files }).putIfAbsent('a', [])).rejects.toMatchObject({
+      code: 'repository.store-unsupported',
+    });
+    expect(await everything(root)).toEqual([]);
+  });
+
+  test('does not pretend to lock', async () => {
+    const root = scratch.directory();
+    await expect(new DirectoryStore(root).putIfAbsent('a', [], { lockUntilMs: 1 })).rejects.toMatchObject({
       code: 'repository.store-unsupported',
     });
     expect(await everything(root)).toEqual([]);

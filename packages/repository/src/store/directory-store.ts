@@ -17,7 +17,7 @@ import { systemRandom, type Random } from '@lifeboat/foundation/random';
 
 import { hex } from '../format/names.ts';
 import { nodeFiles, type Files } from './files.ts';
-import type { ByteRange, ObjectInfo, ObjectStore, StoreOptions } from './object-store.ts';
+import type { ByteRange, ObjectInfo, ObjectStore, PutOptions, StoreOptions } from './object-store.ts';
 
 const TEMPORARY = 'tmp';
 /** Bytes per write call, so that an abort is noticed within a pack. */
@@ -41,9 +41,14 @@ export class DirectoryStore implements ObjectStore {
   async putIfAbsent(
     name: string,
     parts: readonly Uint8Array[],
-    options: StoreOptions = {},
+    options: PutOptions = {},
   ): Promise<'created' | 'exists'> {
     const path = this.#path(name);
+    if (options.lockUntilMs !== undefined) {
+      throw new LifeboatError('repository.store-unsupported', `${this.description} cannot lock objects (${name})`, {
+        context: { object: name },
+      });
+    }
     return this.#reporting('write', path, async () => {
       if (await this.#stat(path)) {
         // The writer before us may have died between link and fsync: what we report as there must be durable.

@@ -1,20 +1,39 @@
+import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 
-import type { ByteRange, ObjectInfo, ObjectStore, StoreOptions } from './object-store.ts';
+import type { ByteRange, ObjectInfo, ObjectLocks, ObjectStore, PutOptions, StoreOptions } from './object-store.ts';
 
 /** A store in memory, for tests and simulations. `objects` is open to them: to look, and to do harm. */
 export class MemoryStore implements ObjectStore {
   readonly description = 'memory';
   readonly objects = new Map<string, Uint8Array>();
+  readonly locks: ObjectLocks;
+  readonly #lockedUntilMs = new Map<string, number>();
+  readonly #clock: Clock;
+
+  constructor(deps: { clock?: Clock } = {}) {
+    this.#clock = deps.clock ?? systemClock;
+    this.locks = {
+      lockedUntilMs: async (name) => {
+        this.#object(name);
+        return this.#lock(name);
+      },
+      extend: async (name, untilMs) => {
+        this.#object(name);
+        this.#lockedUntilMs.set(name, Math.max(untilMs, this.#lockedUntilMs.get(name) ?? 0));
+      },
+    };
+  }
 
   async putIfAbsent(
     name: string,
     parts: readonly Uint8Array[],
-    options: StoreOptions = {},
+    options: PutOptions = {},
   ): Promise<'created' | 'exists'> {
     options.signal?.throwIfAborted();
     if (this.objects.has(name)) return 'exists';
     this.objects.set(name, Buffer.concat(parts));
+    if (options.lockUntilMs !== undefined) this.#lockedUntilMs.set(name, options.lockUntilMs);
     return 'created';
   }
 
@@ -51,7 +70,19 @@ export class MemoryStore implements ObjectStore {
   }
 
   async delete(name: string): Promise<void> {
+    const untilMs = this.objects.has(name) ? this.#lock(name) : undefined;
+    if (untilMs !== undefined) {
+      throw new LifeboatError('repository.object-locked', `${name} in memory is locked until ${untilMs}`, {
+        context: { object: name, untilMs },
+      });
+    }
     this.objects.delete(name);
+    this.#lockedUntilMs.delete(name);
+  }
+
+  #lock(name: string): number | undefined {
+    const untilMs = this.#lockedUntilMs.get(name);
+    return untilMs !== undefined && untilMs > this.#clock.nowMs() ? untilMs : undefined;
   }
 
   #object(name: string): Uint8Array {

@@ -8,14 +8,19 @@
  * - A listing that cannot be completed throws; it never ends early as if it were whole.
  * - All methods may run concurrently, from any number of processes.
  *
- * Errors: `repository.object-missing`, `.object-damaged` (shorter than asked for), `.store-denied`, `.store-unreachable`,
- * `.store-unsupported`, `.store-failed`, `disk.full`, and the signal's reason.
+ * - Where the store keeps versions, an object is the earliest version of its name: what is put over it, or marks it as deleted,
+ *   changes nothing for who reads, lists or puts.
+ *
+ * Errors: `repository.object-missing`, `.object-damaged` (shorter than asked for), `.object-locked`, `.store-denied`,
+ * `.store-unreachable`, `.store-unsupported`, `.store-failed`, `disk.full`, and the signal's reason.
  */
 export interface ObjectStore {
   /** For messages: `directory /backup/lifeboat`. */
   readonly description: string;
+  /** Locks that keep objects from being deleted; undefined where the store has none. */
+  readonly locks?: ObjectLocks | undefined;
   /** Idempotent for equal content. `parts` are written one after the other. */
-  putIfAbsent(name: string, parts: readonly Uint8Array[], options?: StoreOptions): Promise<'created' | 'exists'>;
+  putIfAbsent(name: string, parts: readonly Uint8Array[], options?: PutOptions): Promise<'created' | 'exists'>;
   /** The whole object. More than `maxBytes` is refused as damaged before it is read: the caller knows what it expects. */
   get(name: string, options: StoreOptions & { readonly maxBytes: number }): Promise<Uint8Array>;
   /**
@@ -27,12 +32,44 @@ export interface ObjectStore {
   head(name: string, options?: StoreOptions): Promise<ObjectInfo | undefined>;
   /** Every object whose name begins with `prefix` (which ends in `/` or is empty), in no particular order. */
   list(prefix: string, options?: StoreOptions): AsyncIterable<ObjectInfo>;
-  /** Resolves also when the object is not there. */
+  /**
+   * Removes the object for good, every version of it; resolves also when it is not there. `repository.object-locked` (retried later:
+   * a lock ends by itself, `context.untilMs` says when where the store tells) is never mixed up with `repository.store-denied`
+   * (these credentials may not delete here, which is an alarm).
+   */
   delete(name: string, options?: StoreOptions): Promise<void>;
+  /**
+   * Every version of a name, earliest first, for who can tell a valid one by its signature: the earliest valid one wins.
+   * Undefined where the store keeps none.
+   */
+  readonly versions?: ((name: string, options?: StoreOptions) => Promise<readonly ObjectVersion[]>) | undefined;
+}
+
+/**
+ * Locks of an object store, of the kind that nobody can lift or shorten before they end (S3: COMPLIANCE). They hold the version
+ * that reads use.
+ */
+export interface ObjectLocks {
+  /** Until when the object cannot be deleted, Unix ms; undefined when nothing locks it. `repository.object-missing`. */
+  lockedUntilMs(name: string, options?: StoreOptions): Promise<number | undefined>;
+  /** Moves the end of the lock to a later instant; changes nothing when it is that late already. A right that no writer needs. */
+  extend(name: string, untilMs: number, options?: StoreOptions): Promise<void>;
 }
 
 export interface StoreOptions {
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface PutOptions extends StoreOptions {
+  /** Nobody may delete the object before this instant (Unix ms). A store without locks refuses: `repository.store-unsupported`. */
+  readonly lockUntilMs?: number | undefined;
+}
+
+/** One version of an object. `get` reads its whole content, as `ObjectStore.get` does. */
+export interface ObjectVersion {
+  readonly versionId: string;
+  readonly sizeBytes: number;
+  get(options: StoreOptions & { readonly maxBytes: number }): Promise<Uint8Array>;
 }
 
 export interface ByteRange {
