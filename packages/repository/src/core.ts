@@ -5,6 +5,7 @@ import type { Random } from '@lifeboat/foundation/random';
 import type { Superblock } from './format/superblock.ts';
 import type { BlobReader } from './read/blob-reader.ts';
 import type { PageReader } from './read/page-reader.ts';
+import type { Relocations } from './read/relocations.ts';
 import type { Keyring } from './seal/keyring.ts';
 import type { ObjectStore } from './store/object-store.ts';
 
@@ -15,6 +16,7 @@ export interface Core {
   readonly keyring: Keyring;
   readonly blobs: BlobReader;
   readonly pages: PageReader;
+  readonly relocations: Relocations;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

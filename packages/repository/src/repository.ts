@@ -28,6 +28,7 @@ import { DiskReader } from './read/disk-reader.ts';
 import { MapReader } from './read/map-reader.ts';
 import { PageReader } from './read/page-reader.ts';
 import { listPoints, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
+import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
 import { createKeyFile, readKeyFile } from './seal/key-file.ts';
@@ -143,7 +144,9 @@ export class Repository {
   constructor(input: { store: ObjectStore; superblock: Superblock; bundle: KeyBundle; deps: RepositoryDeps }) {
     const { store, superblock, deps } = input;
     const keyring = new Keyring(input.bundle);
-    const blobs = new BlobReader({ store, keyring, opener: deps.opener ?? threadOpener() });
+    const log = deps.log ?? silentLog;
+    const relocations = new Relocations({ store, keyring, log });
+    const blobs = new BlobReader({ store, keyring, relocations, opener: deps.opener ?? threadOpener() });
     this.#deps = deps;
     this.core = {
       store,
@@ -151,9 +154,10 @@ export class Repository {
       keyring,
       blobs,
       pages: new PageReader(blobs, superblock),
+      relocations,
       clock: deps.clock ?? systemClock,
       random: deps.random ?? systemRandom,
-      log: deps.log ?? silentLog,
+      log,
     };
   }
 

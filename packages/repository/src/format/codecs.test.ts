@@ -13,6 +13,13 @@ import { chunkIdOf, packNameOf, packObject, packOfObject } from './names.ts';
 import { decodePackSetPage, encodePackSetPage } from './pack-set-page.ts';
 import { decodePackHeader, encodePackHeader } from './pack.ts';
 import { decodePointBody, decodePointObject, encodePointBody, encodePointHeader, encodePointObject } from './point.ts';
+import {
+  decodeMoved,
+  decodeRelocation,
+  encodeMoved,
+  encodeRelocation,
+  encodeRelocationStatement,
+} from './relocation.ts';
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
 import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
 import { list, message, optional, text, uint, uints } from './wire.ts';
@@ -124,6 +131,33 @@ const codecs: readonly Codec[] = [
         sealedBody: Buffer.from('sealed'),
       }),
     (encoded) => decodePointObject(encoded, 'it').header,
+  ),
+  codec(
+    'relocation',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      pack: hash,
+      relocationId: fc.string({ maxLength: 9 }),
+      createdMs: fc.maxSafeNat(),
+      reason: fc.constantFrom<string>('healed', 'compacted'),
+      targets: fc.array(fc.record({ pack: hash, sizeBytes: fc.nat(2 ** 26) }), { maxLength: 3 }),
+      salt: hash,
+      sealed: fc.uint8Array({ maxLength: 100 }),
+      signer: hash,
+    }),
+    (statement) =>
+      encodeRelocation({ statement: encodeRelocationStatement(statement), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeRelocation(encoded, 'it').statement as never,
+  ),
+  codec(
+    'moved blobs',
+    false,
+    fc
+      .uniqueArray(ref, { selector: ({ id }) => id, minLength: 1, maxLength: 9 })
+      .map((refs) => refs.toSorted((a, b) => (a.id < b.id ? -1 : 1))),
+    encodeMoved,
+    (encoded) => decodeMoved(encoded, 'it'),
   ),
   codec(
     'key bundle',

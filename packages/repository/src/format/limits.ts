@@ -32,6 +32,9 @@ export const MAX_PAGE_BYTES = 512 * KiB;
 export const MAX_INDEX_SEGMENT_ENTRIES = 65_536;
 export const MAX_INDEX_SEGMENT_BYTES = 16 * MiB;
 
+/** Where every blob of a pack moved to: some 90 bytes each. */
+export const MAX_RELOCATION_BYTES = 4 * MiB;
+
 /** A point with its inventory and inline files, sealed. */
 export const MAX_POINT_BYTES = 16 * MiB;
 export const MAX_POINT_BODY_BYTES = 32 * MiB;

@@ -13,6 +13,7 @@ export const SUPERBLOCK = 'lifeboat.repository';
 export const KEYS = 'keys/';
 export const PACKS = 'data/packs/';
 export const POINTS = 'data/points/';
+export const RELOCATIONS = 'data/relocations/';
 export const INDEX = 'control/index/';
 
 const HASH = /^[0-9a-f]{64}$/;
@@ -30,6 +31,11 @@ export const keySlotObject = (slotId: string): string => `${KEYS}${slotId}`;
 export const packObject = (pack: PackName): string => `${PACKS}${pack.slice(0, 2)}/${pack}`;
 export const pointsPrefix = (machineId: MachineId): string => `${POINTS}${machineId}/`;
 export const pointObject = (machineId: MachineId, pointId: PointId): string => `${pointsPrefix(machineId)}${pointId}`;
+/** By the pack that was left, so that who does not find a blob asks one place. */
+export const relocationsPrefix = (pack: PackName): string => `${RELOCATIONS}${pack.slice(0, 2)}/${pack}/`;
+export const relocationObject = (pack: PackName, relocationId: string): string =>
+  `${relocationsPrefix(pack)}${relocationId}`;
+export const relocationIdOf = (object: string): string => object.slice(object.lastIndexOf('/') + 1);
 export const sessionPrefix = (sessionId: SessionId): string => `control/sessions/${sessionId}/`;
 export const sessionOpenObject = (sessionId: SessionId): string => `${sessionPrefix(sessionId)}open`;
 export const sessionClosedObject = (sessionId: SessionId): string => `${sessionPrefix(sessionId)}closed`;

@@ -6,7 +6,8 @@
  *                   ├─► open: decrypt, decompress, compare with the id ─► plaintext
  *   pack key ───────┘   (header of the pack, kept for the packs used last)
  * ```
- * What does not open is read and opened once more, from the store and with the key derived anew, before it counts as damage.
+ * What does not open is read and opened once more, from the store and with the key derived anew. Then relocations are asked for
+ * other places of the blob. Only when none of them has it, it counts as damage.
  */
 import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 
@@ -19,12 +20,15 @@ import type { Keyring } from '../seal/keyring.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import type { BlobOpener } from './blob-opener.ts';
 import { LruCache, SharedLoads } from './lru.ts';
+import type { Relocations } from './relocations.ts';
 import { Slots } from './slots.ts';
 
 /** Fetches in flight. A disk that turns needs them to order its seeks: 16 gave 4 to 5 times the rate of one. */
 const MAX_FETCHES = 16;
 /** Keys of packs kept: a terabyte at 32 MiB a pack needs 32,768; each is about 200 bytes. */
 const MAX_PACK_KEYS = 65_536;
+/** Packs in which one blob is looked for: what is compacted or healed again and again makes a chain of relocations. */
+const MAX_PLACES = 32;
 
 /**
  * What makes one blob unreadable: gone, cut short, unreadable sectors, or a pack that claims a version that our own map would
@@ -56,14 +60,18 @@ export class BlobReader {
   readonly #store: ObjectStore;
   readonly #keyring: Keyring;
   readonly #opener: BlobOpener;
+  readonly #relocations: Relocations;
+  /** Packs that are gone and whose blobs were found elsewhere: not asked for again before the relocations are. */
+  readonly #left = new LruCache<PackName, true>(MAX_PACK_KEYS);
   readonly #slots = new Slots(MAX_FETCHES);
   readonly #packs = new LruCache<PackName, OpenPack>(MAX_PACK_KEYS);
   readonly #loads = new SharedLoads<PackName, OpenPack | { failure: string }>();
   /** One session seals many packs: the X25519 step is done once for each. */
   readonly #baseKeys = new LruCache<string, Uint8Array>(1024);
 
-  constructor(deps: { store: ObjectStore; keyring: Keyring; opener: BlobOpener }) {
+  constructor(deps: { store: ObjectStore; keyring: Keyring; opener: BlobOpener; relocations: Relocations }) {
     this.#store = deps.store;
+    this.#relocations = deps.relocations;
     this.#keyring = deps.keyring;
     this.#opener = deps.opener;
   }
@@ -75,13 +83,47 @@ export class BlobReader {
     options: StoreOptions = {},
   ): Promise<Uint8Array> {
     return this.#slots.run(async () => {
-      const first = await this.#attempt(ref, expected, options);
-      if ('plain' in first) return first.plain;
-      this.#packs.delete(ref.pack);
-      const second = await this.#attempt(ref, expected, options);
-      if ('plain' in second) return second.plain;
-      throw new BlobDamage(ref, second.failure, second.cause);
+      if (this.#left.get(ref.pack)) {
+        const moved = await this.#readMoved(ref, expected, options, new Set([ref.pack]));
+        if (moved) return moved;
+      }
+      const found = await this.#readAt(ref, expected, options);
+      if ('plain' in found) return found.plain;
+      const moved = await this.#readMoved(ref, expected, options, new Set([ref.pack]));
+      if (!moved) throw new BlobDamage(ref, found.failure, found.cause);
+      if (hasCode(found.cause, 'repository.object-missing')) this.#left.set(ref.pack, true);
+      return moved;
     });
+  }
+
+  /** Two attempts: a read that fails once proves nothing. */
+  async #readAt(
+    ref: BlobRef,
+    expected: { kind: PackKind; plain: BlobOpening['plain'] },
+    options: StoreOptions,
+  ): Promise<{ plain: Uint8Array } | { failure: string; cause?: unknown }> {
+    const first = await this.#attempt(ref, expected, options);
+    if ('plain' in first) return first;
+    this.#packs.delete(ref.pack);
+    return this.#attempt(ref, expected, options);
+  }
+
+  /** The blob from where relocations say, and from where relocations of those packs say. Each pack is tried once. */
+  async #readMoved(
+    ref: BlobRef,
+    expected: { kind: PackKind; plain: BlobOpening['plain'] },
+    options: StoreOptions,
+    tried: Set<PackName>,
+  ): Promise<Uint8Array | undefined> {
+    for await (const place of this.#relocations.places(ref, options)) {
+      if (tried.has(place.pack)) continue;
+      if (tried.size >= MAX_PLACES) return undefined;
+      tried.add(place.pack);
+      const found = await this.#readAt(place, expected, options);
+      const plain = 'plain' in found ? found.plain : await this.#readMoved(place, expected, options, tried);
+      if (plain) return plain;
+    }
+    return undefined;
   }
 
   close(): Promise<void> {

@@ -1,0 +1,89 @@
+/**
+ * A relocation: blobs of one pack that can be found in other packs now, because the pack was compacted or because parts of it
+ * were damaged and healed. `frame('RELO', protobuf: statement || signature)`.
+ *
+ * A relocation adds a way and takes none away: a reader asks it only when the place its map names does not give the blob, and
+ * what it finds must open to the same id. So a wrong one costs time, never data. It is signed because a collector believes it.
+ */
+import { placesSchema, type BlobRef, fromColumns, toColumns } from './blob-ref.ts';
+import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { MAX_PACK_BYTES, MAX_PACK_ENTRIES, MAX_PAGE_ENTRIES, MAX_RELOCATION_BYTES } from './limits.ts';
+import { hashBytes, packNameOf, type PackName } from './names.ts';
+import { bytes, list, message, text, uint, type MessageOf } from './wire.ts';
+
+const targetSchema = message({
+  pack: bytes(1, { length: 32 }),
+  sizeBytes: uint(2, MAX_PACK_BYTES),
+});
+
+const statementSchema = message({
+  tenantId: bytes(1, { length: 16 }),
+  /** The pack the blobs were in. */
+  pack: bytes(2, { length: 32 }),
+  relocationId: text(3, 63),
+  /** Unix ms by the writer's clock. */
+  createdMs: uint(4),
+  /** `healed` or `compacted`. */
+  reason: text(5, 16),
+  /** Every pack the blobs are in now, once, ascending by name: in the open, for whoever keeps or locks packs. */
+  targets: list(6, targetSchema, MAX_PACK_ENTRIES),
+  salt: bytes(7, { length: 32 }),
+  /** Where each blob is, sealed under the index key. */
+  sealed: bytes(8, { max: MAX_RELOCATION_BYTES }),
+  /** Ed25519 public key. */
+  signer: bytes(9, { length: 32 }),
+});
+export type RelocationStatement = MessageOf<typeof statementSchema>;
+
+const envelopeSchema = message({
+  statement: bytes(1, { max: MAX_RELOCATION_BYTES }),
+  signature: bytes(2, { length: 64 }),
+});
+
+const movedSchema = message({
+  blocks: list(1, placesSchema, Math.ceil(MAX_PACK_ENTRIES / MAX_PAGE_ENTRIES)),
+});
+
+export const encodeRelocationStatement = (statement: RelocationStatement): Uint8Array =>
+  statementSchema.encode(statement);
+
+export const encodeRelocation = (envelope: MessageOf<typeof envelopeSchema>): Uint8Array =>
+  encodeFrame('RELO', envelopeSchema.encode(envelope));
+
+export function decodeRelocation(
+  object: Uint8Array,
+  what: string,
+): { statement: RelocationStatement; statementBytes: Uint8Array; signature: Uint8Array } {
+  const { statement, signature } = envelopeSchema.decode(decodeFrame('RELO', object, what), what);
+  return { statement: statementSchema.decode(statement, what), statementBytes: statement, signature };
+}
+
+/** `moved`: any order, ids distinct. */
+export function encodeMoved(moved: readonly BlobRef[]): Uint8Array {
+  const sorted = moved.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const blocks = [];
+  for (let i = 0; i < sorted.length; i += MAX_PAGE_ENTRIES)
+    blocks.push(toColumns(sorted.slice(i, i + MAX_PAGE_ENTRIES)));
+  return movedSchema.encode({ blocks });
+}
+
+/** Throws `repository.object-damaged`. */
+export function decodeMoved(plain: Uint8Array, what: string): BlobRef[] {
+  const places = movedSchema.decode(plain, what).blocks.flatMap((block) => fromColumns(block, undefined, what));
+  return places.map((place, i) => {
+    const before = places[i - 1];
+    if (typeof place === 'string' || (typeof before === 'object' && before.id >= place.id))
+      throw damaged(what, `entry ${i} is out of order`);
+    return place;
+  });
+}
+
+export function targetsOf(sizes: ReadonlyMap<PackName, number>): RelocationStatement['targets'] {
+  return [...sizes]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([pack, sizeBytes]) => ({ pack: hashBytes(pack), sizeBytes }));
+}
+
+export function targetPacks(statement: RelocationStatement): { pack: PackName; sizeBytes: number }[] {
+  return statement.targets.map(({ pack, sizeBytes }) => ({ pack: packNameOf(pack), sizeBytes }));
+}

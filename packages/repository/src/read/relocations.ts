@@ -1,0 +1,120 @@
+/**
+ * Finds blobs that are not where a map says.
+ *
+ * ```
+ *   map: pack P, slot 3 ── does not open ──► data/relocations/<P>/… ──► pack Q, slot 0 ── does not open ──► data/relocations/<Q>/…
+ * ```
+ * Asked only after the place in the map failed, so an intact repository never lists here. Objects are immutable and are kept; the
+ * listing is repeated whenever what is known does not help, because a pack may be healed while a reader is open.
+ */
+import { hasCode } from '@lifeboat/foundation/errors';
+import type { Log } from '@lifeboat/foundation/log';
+
+import type { BlobRef } from '../format/blob-ref.ts';
+import { damaged } from '../format/frame.ts';
+import { MAX_RELOCATION_BYTES } from '../format/limits.ts';
+import { hashBytes, relocationIdOf, relocationsPrefix, type ChunkId, type PackName } from '../format/names.ts';
+import { decodeMoved, decodeRelocation, type RelocationStatement } from '../format/relocation.ts';
+import { open } from '../seal/aead.ts';
+import type { Keyring } from '../seal/keyring.ts';
+import { relocationSeal, signedRelocation } from '../seal/relocation-seal.ts';
+import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
+import { LruCache } from './lru.ts';
+
+/** Relocations of one pack that are read; it is healed or compacted a few times at most. */
+const MAX_PER_PACK = 256;
+/** Entries kept: some 50 MB. */
+const MAX_CACHED_ENTRIES = 262_144;
+
+type Moved = ReadonlyMap<ChunkId, BlobRef>;
+
+export interface RelocationRecord {
+  readonly statement: RelocationStatement;
+  readonly moved: readonly BlobRef[];
+}
+
+/** Checks and opens the bytes of a relocation. Throws `repository.object-damaged` or `repository.newer-version`. */
+export function openRelocation(
+  deps: { readonly keyring: Keyring },
+  object: Uint8Array,
+  id: { pack: PackName; relocationId: string },
+  what: string,
+): RelocationRecord {
+  const { keyring } = deps;
+  const { statement, statementBytes, signature } = decodeRelocation(object, what);
+  if (Buffer.compare(statement.tenantId, keyring.tenantId) !== 0) throw damaged(what, 'it belongs to another tenant');
+  if (Buffer.compare(statement.pack, hashBytes(id.pack)) !== 0 || statement.relocationId !== id.relocationId)
+    throw damaged(what, 'it was made for another pack or under another name');
+  if (!keyring.verify(statement.signer, signedRelocation(statementBytes), signature))
+    throw damaged(what, 'its signature is not ours');
+  const plain = open(relocationSeal(keyring.indexKey, statement), statement.sealed);
+  if (!plain) throw damaged(what, 'its seal does not open');
+  return { statement, moved: decodeMoved(plain, what) };
+}
+
+export class Relocations {
+  readonly #store: ObjectStore;
+  readonly #keyring: Keyring;
+  readonly #log: Log;
+  readonly #objects = new LruCache<string, Moved>(MAX_CACHED_ENTRIES, (moved) => moved.size + 1);
+  /** Names of a pack's relocations as they were listed last. */
+  readonly #listed = new LruCache<PackName, readonly string[]>(MAX_CACHED_ENTRIES);
+
+  constructor(deps: { store: ObjectStore; keyring: Keyring; log: Log }) {
+    this.#store = deps.store;
+    this.#keyring = deps.keyring;
+    this.#log = deps.log;
+  }
+
+  /**
+   * Other places of a blob, those known already first. A relocation that is damaged or not ours is logged and passed over; a
+   * store that cannot be asked throws.
+   */
+  async *places(ref: BlobRef, options: StoreOptions = {}): AsyncIterable<BlobRef> {
+    const asked = new Set<string>();
+    for (const fresh of [false, true]) {
+      const names = fresh ? await this.#list(ref.pack, options) : (this.#listed.get(ref.pack) ?? []);
+      for (const name of names) {
+        if (asked.has(name)) continue;
+        asked.add(name);
+        const place = (await this.#load(name, ref.pack, options))?.get(ref.id);
+        if (place) yield place;
+      }
+    }
+  }
+
+  async #list(pack: PackName, options: StoreOptions): Promise<readonly string[]> {
+    const names: string[] = [];
+    for await (const { name } of this.#store.list(relocationsPrefix(pack), options)) {
+      if (names.push(name) < MAX_PER_PACK) continue;
+      this.#log.warn('a pack has more relocations than are read', { pack, limit: MAX_PER_PACK });
+      break;
+    }
+    this.#listed.set(pack, names);
+    return names;
+  }
+
+  async #load(name: string, pack: PackName, options: StoreOptions): Promise<Moved | undefined> {
+    const cached = this.#objects.get(name);
+    if (cached) return cached;
+    try {
+      const relocationId = relocationIdOf(name);
+      const object = await this.#store.get(name, { ...options, maxBytes: MAX_RELOCATION_BYTES });
+      const { moved } = openRelocation({ keyring: this.#keyring }, object, { pack, relocationId }, name);
+      const byId = new Map(moved.map((place) => [place.id, place]));
+      this.#objects.set(name, byId);
+      return byId;
+    } catch (error) {
+      const harmless = hasCode(
+        error,
+        'repository.object-damaged',
+        'repository.object-missing',
+        'repository.newer-version',
+        'repository.store-failed',
+      );
+      if (!harmless) throw error;
+      this.#log.warn('a relocation cannot be used', { object: name, why: error.message });
+      return undefined;
+    }
+  }
+}
