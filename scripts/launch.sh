@@ -13,7 +13,7 @@
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd -P)
-for part in common system-packages node npm-packages temporal temporal-test-server libvirtd; do
+for part in common system-packages node npm-packages go temporal temporal-test-server versitygw libvirtd; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/setup/$part.sh"
 done
@@ -58,6 +58,12 @@ case $command in
   test | setup)
     setup_temporal_test_server
     export LIFEBOAT_TEMPORAL_TEST_SERVER
+    ;;
+esac
+case $command in
+  test | setup | bench)
+    setup_versitygw
+    export LIFEBOAT_VERSITYGW
     ;;
 esac
 [ "$command" != setup ] || exit 0

@@ -5,11 +5,6 @@ TEMPORAL_VERSION=1.5.1
 # The release's archive for linux/amd64. (The newest version that `go install` can build: later ones replace modules.)
 TEMPORAL_URL=https://github.com/temporalio/cli/releases/download/v$TEMPORAL_VERSION/temporal_cli_${TEMPORAL_VERSION}_linux_amd64.tar.gz
 TEMPORAL_SHA256=ddc95e08b0b076efd4ea9733a3f488eb7d2be875f8834e616cd2a37358b4852d
-# Temporal's go.mod asks for 1.25. The tool chain as the Go module proxy carries it; the hash of its files was compared
-# with the Go checksum database (h1:IkknVKy/4hLMR+ZwWfP4Oqhjz2sKqNtEXz1meP8P3Nc=).
-GO_MINOR=25
-GO_VERSION=1.25.5
-GO_SHA256=8cea6783dab64d68b38f5b81ecd38d45155a3c06638991acc6af19e0fca80edb
 
 # Sets LIFEBOAT_TEMPORAL to the server's path, unless the user has set it.
 setup_temporal() {
@@ -57,36 +52,11 @@ download_temporal() {
 }
 
 build_temporal() {
-  go=$(recent_go) || fetch_go
+  provide_go "Temporal's server could not be downloaded from github.com"
   begin "building Temporal's server $TEMPORAL_VERSION from source (about 3 minutes)"
   package=github.com/temporalio/cli
   logged temporal env GOBIN="$SCRATCH" GOTOOLCHAIN=local CGO_ENABLED=0 \
-    "$go" install -ldflags "-s -w -X $package/temporalcli.Version=$TEMPORAL_VERSION" "$package/cmd/temporal@v$TEMPORAL_VERSION" ||
+    "$GO" install -ldflags "-s -w -X $package/temporalcli.Version=$TEMPORAL_VERSION" "$package/cmd/temporal@v$TEMPORAL_VERSION" ||
     die "Temporal's server could neither be downloaded from github.com nor be built: put \`temporal\` $TEMPORAL_VERSION or a later 1.x on PATH, or set LIFEBOAT_TEMPORAL to its path, then start again."
-  finish
-}
-
-recent_go() {
-  found=$(command -v go) || return 1
-  minor=$(GOTOOLCHAIN=local "$found" env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
-  [ "${minor:-0}" -ge "$GO_MINOR" ] && echo "$found"
-}
-
-# Sets go. Needed only for this build, so it is not kept.
-fetch_go() {
-  proxy=$(go env GOPROXY 2>/dev/null || true)
-  proxy=${GOPROXY:-${proxy:-https://proxy.golang.org}}
-  proxy=${proxy%%[,|]*}
-  begin "fetching Go $GO_VERSION"
-  module=golang.org/toolchain
-  version=v0.0.1-go$GO_VERSION.linux-amd64
-  logged go fetch "$proxy/$module/@v/$version.zip" "$SCRATCH/go.zip" "$GO_SHA256" ||
-    die "Temporal's server could not be downloaded from github.com, and Go $GO_VERSION, which could build it, not from the Go proxy: put \`temporal\` $TEMPORAL_VERSION or a later 1.x on PATH, or set LIFEBOAT_TEMPORAL to its path, then start again."
-  TOOLCHAIN=$(mktemp -d)
-  trap 'rm -rf "$TOOLCHAIN"' EXIT
-  unzip -q "$SCRATCH/go.zip" -d "$TOOLCHAIN"
-  rm "$SCRATCH/go.zip"
-  go=$TOOLCHAIN/$module@$version/bin/go
-  chmod +x "$go" "$TOOLCHAIN/$module@$version"/pkg/tool/*/*
   finish
 }

@@ -96,7 +96,7 @@ export class BlobReader {
     });
   }
 
-  /** Two attempts: a read that fails once proves nothing. */
+  /** Two attempts: a read that fails once proves nothing. The second goes over a connection of its own. */
   async #readAt(
     ref: BlobRef,
     expected: { kind: PackKind; plain: BlobOpening['plain'] },
@@ -105,7 +105,7 @@ export class BlobReader {
     const first = await this.#attempt(ref, expected, options);
     if ('plain' in first) return first;
     this.#packs.delete(ref.pack);
-    return this.#attempt(ref, expected, options);
+    return this.#attempt(ref, expected, { ...options, fresh: true });
   }
 
   /** The blob from where relocations say, and from where relocations of those packs say. Each pack is tried once. */
@@ -169,14 +169,15 @@ export class BlobReader {
     const known = this.#packs.get(name);
     if (known) return known;
     // Shared by several readers, so not bound to the signal of one of them.
-    const loaded = await this.#loads.load(name, () => this.#loadPack(name));
+    const loaded = await this.#loads.load(name, () => this.#loadPack(name, options.fresh));
     options.signal?.throwIfAborted();
     return loaded;
   }
 
-  async #loadPack(name: PackName): Promise<OpenPack | { failure: string }> {
+  async #loadPack(name: PackName, fresh: boolean | undefined): Promise<OpenPack | { failure: string }> {
     const object = packObject(name);
-    const start = await this.#store.getRange(object, { offsetBytes: 0, lengthBytes: HEADER_READ_BYTES, atMost: true });
+    const range = { offsetBytes: 0, lengthBytes: HEADER_READ_BYTES, atMost: true };
+    const start = await this.#store.getRange(object, range, { fresh });
     const { header } = decodePackHeader(start, object);
     const kind = kindOf(header);
     const baseKey = this.#baseKey(header);

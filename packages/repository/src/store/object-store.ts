@@ -24,8 +24,8 @@ export interface ObjectStore {
   /** The whole object. More than `maxBytes` is refused as damaged before it is read: the caller knows what it expects. */
   get(name: string, options: StoreOptions & { readonly maxBytes: number }): Promise<Uint8Array>;
   /**
-   * Exactly the range. `atMost`: the range may end early with the object.
-   * Each call reads anew, over its own descriptor or connection: a repeated read is a second opinion.
+   * Exactly the range. `atMost`: the range may end early with the object. Each call reads anew; with `fresh` also over a
+   * descriptor or connection of its own: a second opinion.
    */
   getRange(name: string, range: ByteRange & { readonly atMost?: boolean }, options?: StoreOptions): Promise<Uint8Array>;
   /** Undefined when there is no such object. */
@@ -58,6 +58,7 @@ export interface ObjectLocks {
 
 export interface StoreOptions {
   readonly signal?: AbortSignal | undefined;
+  readonly fresh?: boolean | undefined;
 }
 
 export interface PutOptions extends StoreOptions {
