@@ -13,6 +13,17 @@ export default defineConfig({
       },
       {
         test: {
+          // Stops QEMU: libvirt's one thread for block job events then keeps every other machine waiting, too.
+          name: 'alone',
+          include: ['test/alone/**/*.test.ts'],
+          pool: 'forks',
+          maxWorkers: 1,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+        },
+      },
+      {
+        test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
           pool: 'forks',

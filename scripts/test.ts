@@ -3,7 +3,8 @@
  *
  *   static       types, lint, format, boundaries, dead code, shell scripts; side by side
  *   unit         vitest, project unit
- *   integration  vitest, project integration, on a guest that is built first; then a look for what was left behind
+ *   integration  vitest, projects integration and alone (one file at a time), on a guest that is built first; then a look
+ *                for what was left behind
  *
  * A part that fails does not stop the next one. The last line is `N passed, N failed`; a test that was skipped counts as
  * failed, and so does a run in which nothing ran. Exit code 0 only when at least one passed and none failed.
@@ -27,7 +28,8 @@ const INTEGRATION_LIMIT_MS = 45 * 60_000;
 const GUEST_LIMIT_MS = 35 * 60_000;
 
 async function unit(tally: Tally, patterns: readonly string[]): Promise<void> {
-  await runVitest(tally, { project: 'unit', patterns, limitMs: UNIT_LIMIT_MS });
+  const tests = await runVitest(tally, { project: 'unit', patterns, limitMs: UNIT_LIMIT_MS });
+  if (tests === 0 && patterns.length > 0) tally.fail('unit tests', `no test ran for ${patterns.join(' ')}`);
 }
 
 async function integration(tally: Tally, patterns: readonly string[]): Promise<void> {
@@ -38,12 +40,16 @@ async function integration(tally: Tally, patterns: readonly string[]): Promise<v
     return;
   }
   const watch = await LeakWatch.begin();
-  await runVitest(tally, {
-    project: 'integration',
-    patterns,
-    limitMs: INTEGRATION_LIMIT_MS,
-    environment: watch.environment,
-  });
+  let tests = 0;
+  for (const project of ['integration', 'alone']) {
+    tests += await runVitest(tally, {
+      project,
+      patterns,
+      limitMs: INTEGRATION_LIMIT_MS,
+      environment: watch.environment,
+    });
+  }
+  if (tests === 0 && patterns.length > 0) tally.fail('integration tests', `no test ran for ${patterns.join(' ')}`);
   tally.heading('nothing left behind');
   const leaks = await watch.end();
   for (const leak of leaks) tally.fail(`left behind: ${leak}`);

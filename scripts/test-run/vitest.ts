@@ -22,14 +22,18 @@ interface Report {
   }[];
 }
 
-/** Runs one project and counts its tests. vitest prints them itself; what its report shows beyond them is printed here. */
-export async function runVitest(tally: Tally, options: VitestOptions): Promise<void> {
+/**
+ * Runs one project and counts its tests, which vitest prints itself; what its report shows beyond them is printed here.
+ * Returns how many there were; none at all is a failure unless patterns chose them.
+ */
+export async function runVitest(tally: Tally, options: VitestOptions): Promise<number> {
   const { project, patterns, limitMs, environment = {} } = options;
   tally.heading(`${project} tests`);
   const directory = mkdtempSync(join(tmpdir(), 'lifeboat-test-'));
   try {
     const path = join(directory, 'report.json');
     const args = ['run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile.json=${path}`];
+    if (patterns.length > 0) args.push('--passWithNoTests');
     const run = await spawnTool('vitest', [...args, ...patterns], {
       limitMs,
       stdout: 'inherit',
@@ -39,14 +43,14 @@ export async function runVitest(tally: Tally, options: VitestOptions): Promise<v
     const report = readReport(path);
     if (report === undefined) {
       tally.fail(`${project} tests`, `vitest ended with ${run.how} and left no report`);
-      return;
+      return 0;
     }
     const { tests, failures } = count(tally, report);
-    if (tests === 0)
-      tally.fail(`${project} tests`, `no test ran${patterns.length ? ` for ${patterns.join(' ')}` : ''}`);
+    if (tests === 0 && patterns.length === 0) tally.fail(`${project} tests`, 'no test ran');
     else if (run.code !== 0 && failures === 0) {
       tally.fail(`${project} tests`, `every test passed, and yet vitest ended with ${run.how}: see the errors above`);
     }
+    return tests;
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

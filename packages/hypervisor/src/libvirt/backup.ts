@@ -40,8 +40,11 @@ import { whileFrozen } from './freeze.ts';
 import { type JobRecord, readJobRecord, writeJobRecord } from './job-record.ts';
 import type { DomainDisk } from './machine-description.ts';
 
-/** An aborted job is gone within milliseconds; QEMU under load has needed seconds. */
-const END_TIMEOUT_MS = 30_000;
+/**
+ * An aborted job is gone within milliseconds, but libvirt has one thread for the block job events of all machines, and that
+ * waits up to 30 s for a machine whose QEMU does not answer.
+ */
+const END_TIMEOUT_MS = 120_000;
 /** The same for one that begins. */
 const SETTLE_TIMEOUT_MS = 30_000;
 const POLL_MS = 50;
