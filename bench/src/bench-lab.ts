@@ -130,7 +130,7 @@ function configurationIn(user: Configuration, directory: string, repository: str
     ...user,
     stateRoot: directory,
     repository: {
-      directory: join(directory, repository),
+      place: { kind: 'directory', path: join(directory, repository) },
       secret: { kind: 'key-file', path: join(directory, `${repository}-key`, 'repository.key') },
     },
     temporal: { namespace: 'default' },

@@ -19,7 +19,7 @@ export interface S3Credentials {
 }
 
 /** The account that owns everything: what a test sets up with, never what it puts to the test. */
-const ROOT: S3Credentials = { accessKeyId: 'root-of-the-test', secretAccessKey: 'secret-of-the-test' };
+export const ROOT: S3Credentials = { accessKeyId: 'root-of-the-test', secretAccessKey: 'secret-of-the-test' };
 
 /** A real S3 server over a directory of the test. */
 export interface S3Server {

@@ -103,7 +103,8 @@ async function captureFresh(lab: BenchLab, guest: BenchGuest): Promise<CapturePr
     timeoutMs: LIMIT_MS,
     signal: lab.signal,
   });
-  await rm(configuration.repository.directory, { recursive: true });
+  const { place } = configuration.repository;
+  if (place.kind === 'directory') await rm(place.path, { recursive: true });
   const { id } = guest;
   for (const pointId of await lab.hypervisor.listCheckpoints(id)) await lab.hypervisor.deleteCheckpoint(id, pointId);
   return JSON.parse(stdout) as CaptureProcessReport;

@@ -10,7 +10,7 @@ export function runConfiguration(user: Configuration, directory: string): Config
     ...user,
     stateRoot: directory,
     repository: {
-      directory: join(directory, 'repository'),
+      place: { kind: 'directory', path: join(directory, 'repository') },
       secret: { kind: 'key-file', path: join(directory, 'keys', 'repository.key') },
     },
     temporal: { namespace: 'default' },

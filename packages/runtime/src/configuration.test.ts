@@ -20,7 +20,7 @@ describe('configuration', () => {
   it('has defaults for one machine', () => {
     const root = loadConfiguration({ environment: {}, uid: 0 });
     expect(root.stateRoot).toBe('/var/lib/lifeboat');
-    expect(root.repository.directory).toBe('/var/lib/lifeboat/repository');
+    expect(root.repository.place).toEqual({ kind: 'directory', path: '/var/lib/lifeboat/repository' });
     expect(root.repository.secret).toEqual({ kind: 'key-file', path: '/var/lib/lifeboat/keys/repository.key' });
     expect(root.temporal).toEqual({ namespace: 'default' });
     expect(loadConfiguration({ environment: { XDG_STATE_HOME: '/s' }, uid: 1000 }).stateRoot).toBe('/s/lifeboat');
@@ -31,6 +31,40 @@ describe('configuration', () => {
     const loaded = loadConfiguration({ configPath, environment: { LIFEBOAT_STATE: '/b' } });
     expect(loaded.stateRoot).toBe('/b');
     expect(loaded.libvirt.uri).toBe('qemu:///session');
+  });
+
+  it('takes a bucket for a repository, and everything about it through the environment of a child', () => {
+    const environment = {
+      LIFEBOAT_REPOSITORY: 's3://backups/site/one',
+      LIFEBOAT_CONTROL: 's3://backups-control',
+      LIFEBOAT_S3_ENDPOINT: 'http://127.0.0.1:9000/',
+      LIFEBOAT_LOCK_DAYS: '30',
+      AWS_REGION: 'eu-central-1',
+    };
+    const loaded = loadConfiguration({ environment });
+    const service = { endpoint: 'http://127.0.0.1:9000', region: 'eu-central-1', pathStyle: true };
+    expect(loaded.repository.place).toEqual({
+      kind: 's3',
+      data: { bucket: 'backups', prefix: 'site/one/', ...service },
+      control: { bucket: 'backups-control', prefix: '', ...service },
+      lockDays: 30,
+    });
+    expect(loadConfiguration({ environment: configurationEnvironment(loaded) })).toEqual(loaded);
+    const amazon = loadConfiguration({ environment: { LIFEBOAT_REPOSITORY: 's3://backups' } });
+    expect(amazon.repository.place).toMatchObject({ data: { prefix: '', region: 'us-east-1', pathStyle: false } });
+  });
+
+  it.each([
+    [{ LIFEBOAT_REPOSITORY: 's3:backups' }, 's3://bucket/prefix'],
+    [{ LIFEBOAT_REPOSITORY: 's3://b' }, 's3://bucket/prefix'],
+    [{ LIFEBOAT_REPOSITORY: 's3://backups/a/../b' }, 's3://bucket/prefix'],
+    [{ LIFEBOAT_REPOSITORY: 's3://backups', LIFEBOAT_S3_ENDPOINT: 'minio:9000' }, 'https://host:port'],
+    [{ LIFEBOAT_REPOSITORY: 's3://backups', LIFEBOAT_S3_PATH_STYLE: 'true' }, 'yes or no'],
+    [{ LIFEBOAT_REPOSITORY: 's3://backups', LIFEBOAT_LOCK_DAYS: '0' }, 'whole number'],
+    [{ LIFEBOAT_REPOSITORY: 's3://backups', LIFEBOAT_LOCK_DAYS: '1.5' }, 'whole number'],
+    [{ LIFEBOAT_LOCK_DAYS: '30' }, 'for buckets'],
+  ])('refuses %j', (environment, message) => {
+    expect(() => loadConfiguration({ environment })).toThrow(message);
   });
 
   it.each([

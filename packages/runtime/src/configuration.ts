@@ -4,7 +4,12 @@
  *   LIFEBOAT_CONFIG            path of the file           (default: none)
  *   LIFEBOAT_STATE             state root                 (default: /var/lib/lifeboat, or XDG state)
  *   LIFEBOAT_CACHE             downloads, built guests    (default: ~/.cache/lifeboat)
- *   LIFEBOAT_REPOSITORY        repository directory       (default: <state>/repository)
+ *   LIFEBOAT_REPOSITORY        directory, or s3://bucket/prefix (default: <state>/repository)
+ *   LIFEBOAT_S3_ENDPOINT       URL of an S3 service       (default: AWS); credentials come from AWS's usual chain
+ *   LIFEBOAT_S3_REGION         its region                 (default: AWS_REGION, or us-east-1)
+ *   LIFEBOAT_S3_PATH_STYLE     yes: bucket in the path    (default: yes with an endpoint, no without)
+ *   LIFEBOAT_CONTROL           s3://bucket/prefix for control objects (default: with the others)
+ *   LIFEBOAT_LOCK_DAYS         days that Object Lock holds what is written (default: no lock)
  *   LIFEBOAT_PASSPHRASE_FILE   file with the passphrase   (default: none; a key file is used)
  *   LIFEBOAT_KEY_FILE          key file, mode 0600        (default: <state>/keys/repository.key)
  *   LIFEBOAT_LIBVIRT_URI       hypervisor                 (default: qemu:///system)
@@ -16,6 +21,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import { placeEnvironment, repositoryPlace, type RepositoryPlace } from './repository-place.ts';
 
 export type RepositorySecret =
   | { readonly kind: 'key-file'; readonly path: string }
@@ -25,7 +31,7 @@ export interface Configuration {
   /** Live state of operations; QEMU's user must reach it, so it is never inside a home directory or a clone. */
   readonly stateRoot: string;
   readonly cacheRoot: string;
-  readonly repository: { readonly directory: string; readonly secret: RepositorySecret };
+  readonly repository: { readonly place: RepositoryPlace; readonly secret: RepositorySecret };
   readonly libvirt: { readonly uri: string; readonly socketPath: string };
   /** Without an address, an embedded server is started. */
   readonly temporal: { readonly address?: string; readonly namespace: string };
@@ -36,6 +42,11 @@ const KEYS = {
   stateRoot: 'LIFEBOAT_STATE',
   cacheRoot: 'LIFEBOAT_CACHE',
   repository: 'LIFEBOAT_REPOSITORY',
+  s3Endpoint: 'LIFEBOAT_S3_ENDPOINT',
+  s3Region: 'LIFEBOAT_S3_REGION',
+  s3PathStyle: 'LIFEBOAT_S3_PATH_STYLE',
+  control: 'LIFEBOAT_CONTROL',
+  lockDays: 'LIFEBOAT_LOCK_DAYS',
   passphraseFile: 'LIFEBOAT_PASSPHRASE_FILE',
   keyFile: 'LIFEBOAT_KEY_FILE',
   libvirtUri: 'LIFEBOAT_LIBVIRT_URI',
@@ -67,7 +78,7 @@ export function loadConfiguration(
       settings.cacheRoot ?? join(environment['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'lifeboat'),
     ),
     repository: {
-      directory: resolve(settings.repository ?? join(stateRoot, 'repository')),
+      place: repositoryPlace(settings, environment, join(stateRoot, 'repository')),
       secret: settings.passphraseFile
         ? { kind: 'passphrase-file', path: resolve(settings.passphraseFile) }
         : { kind: 'key-file', path: resolve(settings.keyFile ?? join(stateRoot, 'keys', 'repository.key')) },
@@ -89,7 +100,7 @@ export function configurationEnvironment(configuration: Configuration): Record<s
   return {
     LIFEBOAT_STATE: configuration.stateRoot,
     LIFEBOAT_CACHE: configuration.cacheRoot,
-    LIFEBOAT_REPOSITORY: configuration.repository.directory,
+    ...placeEnvironment(configuration.repository.place),
     ...(secret.kind === 'passphrase-file'
       ? { LIFEBOAT_PASSPHRASE_FILE: secret.path }
       : { LIFEBOAT_KEY_FILE: secret.path }),

@@ -14,6 +14,7 @@ export const KEYS = 'keys/';
 export const PACKS = 'data/packs/';
 export const POINTS = 'data/points/';
 export const RELOCATIONS = 'data/relocations/';
+export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 
 const HASH = /^[0-9a-f]{64}$/;

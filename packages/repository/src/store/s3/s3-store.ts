@@ -25,6 +25,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
+import { silentLog, type Log } from '@lifeboat/foundation/log';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
 
 import type {
@@ -36,6 +37,7 @@ import type {
   PutOptions,
   StoreOptions,
 } from '../object-store.ts';
+import { readBucketRules, type BucketRules } from './bucket-rules.ts';
 import { S3Calls } from './s3-calls.ts';
 import { failureOf, isMissing, isTaken } from './s3-errors.ts';
 import { lockOfVersion, S3Locks } from './s3-locks.ts';
@@ -45,13 +47,15 @@ import { abortable, S3Versions, type Version } from './s3-versions.ts';
 export interface S3StoreDeps {
   readonly clock?: Clock;
   readonly random?: Random;
+  readonly log?: Log;
   /** How requests are sent: tests put faults in between. `fresh`: over connections that are not used again. */
   readonly client?: (options: { readonly fresh: boolean }) => S3Client;
 }
 
 /**
- * Asks the bucket what it keeps, and opens it. Needs the rights to ask for its versioning.
- * Errors: those of a store; `repository.store-unreachable` also where there is no such bucket.
+ * Asks the bucket what it keeps and which rules it has, and opens it. Needs the right to ask for its versioning.
+ * Errors: those of a store; `repository.store-unreachable` also where there is no such bucket, `repository.store-unsupported` for rules
+ * that would take objects away.
  */
 export async function openS3Store(
   place: S3Place,
@@ -67,13 +71,15 @@ export async function openS3Store(
   );
   // 'Suspended' keeps the versions that are there.
   const versioned = Status !== undefined;
-  return new S3Store({ place, calls, clock, client: usual, fresh: client({ fresh: true }), versioned });
+  const rules = await readBucketRules({ client: usual, calls, place, log: deps.log ?? silentLog }, options);
+  return new S3Store({ place, calls, clock, client: usual, fresh: client({ fresh: true }), versioned, rules });
 }
 
 export class S3Store implements ObjectStore {
   readonly description: string;
   readonly locks: ObjectLocks | undefined;
   readonly versions: ObjectStore['versions'];
+  readonly rules: BucketRules;
   readonly #place: S3Place;
   readonly #calls: S3Calls;
   readonly #clock: Clock;
@@ -90,6 +96,7 @@ export class S3Store implements ObjectStore {
     client: S3Client;
     fresh: S3Client;
     versioned: boolean;
+    rules: BucketRules;
   }) {
     const { place, calls, client, clock } = input;
     this.#clock = clock;
@@ -97,11 +104,12 @@ export class S3Store implements ObjectStore {
     this.#calls = calls;
     this.#client = client;
     this.#fresh = input.fresh;
+    this.rules = input.rules;
     this.description = describePlace(place);
     if (input.versioned) {
       const versions = new S3Versions({ client, calls, place });
       this.#versions = versions;
-      this.locks = new S3Locks({ client, calls, place, versions, clock });
+      if (input.rules.lock) this.locks = new S3Locks({ client, calls, place, versions, clock });
       this.versions = (name, options) => this.#allVersions(versions, name, options);
     }
   }
@@ -116,7 +124,7 @@ export class S3Store implements ObjectStore {
   ): Promise<'created' | 'exists'> {
     const { signal, lockUntilMs } = options;
     const what = `put ${name} into ${this.description}`;
-    if (lockUntilMs !== undefined && !this.#versions) {
+    if (lockUntilMs !== undefined && !this.locks) {
       throw new LifeboatError('repository.store-unsupported', `could not ${what}: its bucket cannot lock objects`);
     }
     // One body, because a signature covers its hash. A pack arrives as one part and is not copied.
@@ -371,13 +379,20 @@ export class S3Store implements ObjectStore {
           attempt.signal,
         ),
       );
-      if (!lock) throw error;
-      const until = lock.untilMs === undefined ? 'somebody lifts its legal hold' : new Date(lock.untilMs).toISOString();
+      const untilMs = lock ? lock.untilMs : this.#defaultLockMs(version);
+      if (!lock && untilMs === undefined) throw error;
+      const until = untilMs === undefined ? 'somebody lifts its legal hold' : new Date(untilMs).toISOString();
       return new LifeboatError('repository.object-locked', `${name} in ${this.description} is locked until ${until}`, {
-        context: { object: name, versionId: version.versionId, untilMs: lock.untilMs },
+        context: { object: name, versionId: version.versionId, untilMs },
         cause: error,
       });
     }
+  }
+
+  /** Some services hold what is younger than the bucket's default retention without saying so of the object. */
+  #defaultLockMs({ createdMs }: Version): number | undefined {
+    const untilMs = createdMs + (this.rules.lock?.defaultMs ?? 0);
+    return untilMs > this.#clock.nowMs() ? untilMs : undefined;
   }
 
   async #allVersions(

@@ -20,6 +20,8 @@ export interface Version {
   readonly versionId: string;
   /** Undefined: a delete marker. */
   readonly sizeBytes: number | undefined;
+  /** When it was put, by the service's clock, Unix ms. */
+  readonly createdMs: number;
 }
 
 export class S3Versions {
@@ -110,14 +112,16 @@ function parsePage(
 ): Page {
   const incomplete = (why: string): LifeboatError =>
     new LifeboatError('repository.store-failed', `could not ${asked.what}: ${why}`);
-  const put = (page.Versions ?? []).map(({ Key, VersionId, Size }) => ({ key: Key, versionId: VersionId, size: Size }));
-  const marked = (page.DeleteMarkers ?? []).map(({ Key, VersionId }) => ({ key: Key, versionId: VersionId, size: -1 }));
-  const versions = [...put, ...marked].map(({ key, versionId, size }): Version => {
-    if (key === undefined || versionId === undefined || size === undefined || !key.startsWith(asked.prefix)) {
-      throw incomplete(`the answer holds '${key}' version '${versionId}' without what was asked for`);
-    }
-    return { key, versionId, sizeBytes: size < 0 ? undefined : size };
-  });
+  const put = (page.Versions ?? []).map((version) => ({ ...version, size: version.Size }));
+  const marked = (page.DeleteMarkers ?? []).map((marker) => ({ ...marker, size: -1 }));
+  const versions = [...put, ...marked].map(
+    ({ Key: key, VersionId: versionId, LastModified: created, size }): Version => {
+      if (key === undefined || versionId === undefined || size === undefined || !key.startsWith(asked.prefix)) {
+        throw incomplete(`the answer holds '${key}' version '${versionId}' without what was asked for`);
+      }
+      return { key, versionId, sizeBytes: size < 0 ? undefined : size, createdMs: created?.getTime() ?? 0 };
+    },
+  );
   // A stable sort keeps the order within a name; where markers stand among the versions of one name matters to nobody.
   versions.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
   if (page.IsTruncated !== true) return { versions, next: undefined };
