@@ -2,6 +2,7 @@ import type { Clock } from '@lifeboat/foundation/clock';
 import type { Log } from '@lifeboat/foundation/log';
 import type { Random } from '@lifeboat/foundation/random';
 
+import type { SafetyRules } from './collect/rules.ts';
 import type { Superblock } from './format/superblock.ts';
 import type { BlobReader } from './read/blob-reader.ts';
 import type { PageReader } from './read/page-reader.ts';
@@ -20,4 +21,6 @@ export interface Core {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** All of them hold; only a simulation takes one away. */
+  readonly rules: SafetyRules;
 }

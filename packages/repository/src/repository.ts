@@ -10,6 +10,10 @@ import { systemRandom, type Random } from '@lifeboat/foundation/random';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
 import { checkPoint, type CheckLevel, type CheckReport } from './check/point-check.ts';
+import { condemn, type CondemnReport } from './collect/condemn.ts';
+import { SAFETY_RULES } from './collect/rules.ts';
+import { sweep, type SweepReport } from './collect/sweep.ts';
+import { buryPoint, type PointKey } from './collect/tombstones.ts';
 import type { Core } from './core.ts';
 import { damaged, sha256 } from './format/frame.ts';
 import { decodeKeySlot, encodeKeySlot, type KeyBundle, type ScryptCost } from './format/key-slot.ts';
@@ -158,6 +162,7 @@ export class Repository {
       clock: deps.clock ?? systemClock,
       random: deps.random ?? systemRandom,
       log,
+      rules: SAFETY_RULES,
     };
   }
 
@@ -221,6 +226,27 @@ export class Repository {
    */
   checkPoint(point: Point, level: CheckLevel, context: VerbContext): Promise<CheckReport> {
     return checkPoint(this.core, { point, level, context });
+  }
+
+  /**
+   * Makes a point invisible, with a signed record of who did it and why; its bytes go with the next collection. May be repeated.
+   * Which points may go is not asked here: this is the act itself.
+   */
+  buryPoint(
+    point: PointKey & { readonly by: string; readonly reason: string },
+    options: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    return buryPoint(this.core, point, options);
+  }
+
+  /** First half of a collection: finds packs no point needs, and publishes the list of them. Deletes nothing. */
+  condemn(input: { readonly dryRun?: boolean } = {}, options: { signal?: AbortSignal } = {}): Promise<CondemnReport> {
+    return condemn(this.core, input, options);
+  }
+
+  /** Second half: deletes what is on the list and still dead, once the sessions that may not know it are over. Repeat it until then. */
+  sweep(input: { readonly graceMs?: number } = {}, options: { signal?: AbortSignal } = {}): Promise<SweepReport> {
+    return sweep(this.core, input, options);
   }
 
   /** Ends what reads run in. Sessions and disks of this repository must not be used afterwards. */

@@ -112,6 +112,31 @@ export const repositoryErrors = {
     impact: 'The backup does not count as committed; points committed before are not affected.',
     next: 'Start the backup again; it begins a new session and reuses what is still there.',
   },
+  'repository.parent-gone': {
+    retry: 'transient',
+    cause: 'The recovery point this backup was to build on was pruned while the backup was being prepared.',
+    impact: 'Nothing was committed; other points are not affected.',
+    next: 'Start the backup again: it builds on the newest point that is left, or reads everything.',
+  },
+  'repository.collection-refused': {
+    retry: 'permanent',
+    cause: 'What the store shows does not agree with what collection must be able to rely on.',
+    impact: 'Nothing was deleted, and nothing will be until this is cleared up. Backups and restores go on.',
+    next: 'See the message: bring back the points it names from a copy, or repair or prune a damaged one; then repeat the command.',
+  },
+  'repository.collection-running': {
+    retry: 'transient',
+    cause: 'Another collector published a condemn list at the same moment.',
+    impact: 'This one stopped and deleted nothing; the other goes on.',
+    next: 'Let one collector do the work; repeat the command when it is done.',
+  },
+  'repository.clocks-disagree': {
+    retry: 'permanent',
+    cause:
+      'The clock of this machine and the times in the repository are further apart than clocks that are right can be.',
+    impact: 'Nothing was pruned or deleted: retention by time would choose the wrong points.',
+    next: 'Set the clock of the machine the message names (NTP), then repeat the command.',
+  },
   'repository.limit-exceeded': {
     retry: 'permanent',
     cause: 'A value is larger than the repository format or this program holds to be sane.',

@@ -4,12 +4,20 @@ import { describe, expect, test } from 'vitest';
 import { hasCode } from '@lifeboat/foundation/errors';
 
 import { refFromBytes, refToBytes, sameRef, SELF, type BlobRef, type Place } from './blob-ref.ts';
+import {
+  decodeCondemnHead,
+  decodeCondemnPart,
+  decodeCondemnSwept,
+  encodeCondemnHead,
+  encodeCondemnPart,
+  encodeCondemnSwept,
+} from './condemn-list.ts';
 import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
 import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
 import { decodeKeyBundle, decodeKeySlot, encodeKeyBundle, encodeKeySlot } from './key-slot.ts';
 import { FORMAT_VERSION } from './limits.ts';
 import { decodeMapPage, encodeMapPage, rootLevel } from './map-page.ts';
-import { chunkIdOf, packNameOf, packObject, packOfObject } from './names.ts';
+import { chunkIdOf, hashBytes, packNameOf, packObject, packOfObject } from './names.ts';
 import { decodePackSetPage, encodePackSetPage } from './pack-set-page.ts';
 import { decodePackHeader, encodePackHeader } from './pack.ts';
 import { decodePointBody, decodePointObject, encodePointBody, encodePointHeader, encodePointObject } from './point.ts';
@@ -20,6 +28,14 @@ import {
   encodeRelocation,
   encodeRelocationStatement,
 } from './relocation.ts';
+import {
+  decodeFence,
+  decodeOutcome,
+  encodeFence,
+  encodeOutcome,
+  encodeOutcomeBody,
+} from './session-outcome.ts';
+import { decodeTombstone, encodeTombstone, encodeTombstoneBody } from './tombstone.ts';
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
 import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
 import { list, message, optional, text, uint, uints } from './wire.ts';
@@ -99,9 +115,83 @@ const codecs: readonly Codec[] = [
       machineId: fc.string({ maxLength: 20 }),
       instantMs: fc.maxSafeNat(),
       event: fc.constantFrom('open' as const, 'committed' as const, 'abandoned' as const),
+      pointId: fc.string({ maxLength: 20 }),
+      knownLists: fc.nat(3).chain((n) => sized(n * 16)),
     }),
     encodeSessionRecord,
     (encoded) => decodeSessionRecord(encoded, 'it') as never,
+  ),
+  codec(
+    'fence',
+    true,
+    fc.record({ sessionId: fc.string({ maxLength: 20 }), fencedMs: fc.maxSafeNat() }),
+    encodeFence,
+    (encoded) => decodeFence(encoded, 'it'),
+  ),
+  codec(
+    'session outcome',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      sessionId: fc.string({ maxLength: 20 }),
+      pointId: fc.string({ maxLength: 20 }),
+      decidedMs: fc.maxSafeNat(),
+      signer: hash,
+    }),
+    (outcome) => encodeOutcome({ body: encodeOutcomeBody(outcome), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeOutcome(encoded, 'it').outcome,
+  ),
+  codec(
+    'tombstone',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      machineId: fc.string({ maxLength: 20 }),
+      pointId: fc.string({ maxLength: 20 }),
+      pointHash: hash,
+      prunedMs: fc.maxSafeNat(),
+      by: fc.string({ maxLength: 20 }),
+      reason: fc.string({ maxLength: 20 }),
+      signer: hash,
+    }),
+    (tombstone) => encodeTombstone({ body: encodeTombstoneBody(tombstone), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeTombstone(encoded, 'it').tombstone,
+  ),
+  codec(
+    'head of a condemn list',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      number: fc.nat(99_999_999),
+      listId: sized(16),
+      publishedMs: fc.maxSafeNat(),
+      packCount: fc.maxSafeNat(),
+      packBytes: fc.maxSafeNat(),
+      packParts: fc.nat(4096),
+      pointParts: fc.nat(4096),
+      prunedParts: fc.nat(4096),
+    }),
+    encodeCondemnHead,
+    (encoded) => decodeCondemnHead(encoded, 'it'),
+  ),
+  codec(
+    'part of a condemn list',
+    true,
+    fc.record({
+      packs: fc.array(hash.map(packNameOf), { maxLength: 5 }),
+      points: fc.array(fc.record({ machineId: fc.string({ maxLength: 9 }), pointId: fc.string({ maxLength: 9 }) }), {
+        maxLength: 5,
+      }),
+    }),
+    ({ packs, points }) => encodeCondemnPart({ packs: Buffer.concat(packs.map(hashBytes)), points }),
+    (encoded) => decodeCondemnPart(encoded, 'it') as never,
+  ),
+  codec(
+    'mark of a swept list',
+    true,
+    fc.record({ listId: sized(16), sweptMs: fc.maxSafeNat(), deletedPacks: fc.maxSafeNat() }),
+    encodeCondemnSwept,
+    (encoded) => decodeCondemnSwept(encoded, 'it'),
   ),
   codec(
     'index envelope',

@@ -10,7 +10,22 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { FORMAT_VERSION } from './limits.ts';
 
 const MAGIC = Buffer.from('LIFEBOAT', 'ascii');
-export type ObjectType = 'REPO' | 'KEYS' | 'SESS' | 'INDX' | 'PONT' | 'PACK' | 'RELO' | 'JRNL' | 'SKEY';
+export type ObjectType =
+  | 'REPO'
+  | 'KEYS'
+  | 'SESS'
+  | 'INDX'
+  | 'PONT'
+  | 'PACK'
+  | 'RELO'
+  | 'FENC'
+  | 'OUTC'
+  | 'TOMB'
+  | 'CLST'
+  | 'CPRT'
+  | 'CSWP'
+  | 'JRNL'
+  | 'SKEY';
 
 const HEAD_BYTES = MAGIC.length + 4 + 2 + 4;
 const HASH_BYTES = 32;

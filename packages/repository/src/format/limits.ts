@@ -44,3 +44,13 @@ export const MAX_POINT_FILES = 64;
 export const MAX_POINT_FILES_BYTES = 8 * MiB;
 /** Machine inventory, and capture record, as JSON text, each. */
 export const MAX_POINT_JSON_BYTES = 1 * MiB;
+
+/** Packs, or points, in one part of a condemn list; a list has as many parts as it needs. */
+export const MAX_CONDEMN_PART_PACKS = 65_536;
+export const MAX_CONDEMN_PART_POINTS = 16_384;
+export const MAX_CONDEMN_PARTS = 4096;
+/** Any of the small records under control/, and a part of a condemn list. */
+export const MAX_RECORD_BYTES = 16 * KiB;
+export const MAX_CONDEMN_PART_BYTES = 4 * MiB;
+/** Condemn lists a session names in its record; more than one at a time is already unusual. */
+export const MAX_SESSION_LISTS = 64;

@@ -16,6 +16,14 @@ export const POINTS = 'data/points/';
 export const RELOCATIONS = 'data/relocations/';
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
+export const SESSIONS = 'control/sessions/';
+export const OUTCOMES = 'control/outcomes/';
+export const TOMBSTONES = 'control/tombstones/';
+/** Condemn lists with their parts, and the marks that they were swept: one listing gives all of it. */
+export const CONDEMNED = 'control/condemned/';
+export const CONDEMN_LISTS = `${CONDEMNED}lists/`;
+export const CONDEMN_SWEPT = `${CONDEMNED}swept/`;
+export const CONDEMN_PARTS = `${CONDEMNED}parts/`;
 
 const HASH = /^[0-9a-f]{64}$/;
 
@@ -37,11 +45,25 @@ export const relocationsPrefix = (pack: PackName): string => `${RELOCATIONS}${pa
 export const relocationObject = (pack: PackName, relocationId: string): string =>
   `${relocationsPrefix(pack)}${relocationId}`;
 export const relocationIdOf = (object: string): string => object.slice(object.lastIndexOf('/') + 1);
-export const sessionPrefix = (sessionId: SessionId): string => `control/sessions/${sessionId}/`;
-export const sessionOpenObject = (sessionId: SessionId): string => `${sessionPrefix(sessionId)}open`;
-export const sessionClosedObject = (sessionId: SessionId): string => `${sessionPrefix(sessionId)}closed`;
+export const sessionOpenObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/open`;
+export const sessionClosedObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/closed`;
+export const fenceObject = (sessionId: SessionId): string => `control/fences/${sessionId}`;
+export const outcomeObject = (sessionId: SessionId): string => `${OUTCOMES}${sessionId}`;
+export const tombstonesPrefix = (machineId: MachineId): string => `${TOMBSTONES}${machineId}/`;
+export const tombstoneObject = (machineId: MachineId, pointId: PointId): string =>
+  `${tombstonesPrefix(machineId)}${pointId}`;
+export const condemnListObject = (number: number): string => `${CONDEMN_LISTS}${eightDigits(number)}`;
+export const condemnSweptObject = (number: number): string => `${CONDEMN_SWEPT}${eightDigits(number)}`;
+/** `listId`: 32 hexadecimal digits, drawn by the collector that prepares the list. */
+export const condemnPartObject = (part: { listId: string; kind: CondemnPartKind; sequence: number }): string =>
+  `${CONDEMN_PARTS}${part.listId}/${part.kind}-${String(part.sequence).padStart(6, '0')}`;
 export const indexObject = (sessionId: SessionId, sequence: number): string =>
   `${INDEX}${sessionId}-${String(sequence).padStart(6, '0')}`;
+
+/** What the parts of a condemn list hold: names of packs, points that were valid, points that were pruned. */
+export type CondemnPartKind = 'packs' | 'points' | 'pruned';
+
+const eightDigits = (number: number): string => String(number).padStart(8, '0');
 
 /** The pack an object holds by its name, or undefined for a stranger. */
 export function packOfObject(object: string): PackName | undefined {

@@ -1,9 +1,10 @@
 /**
  * What a writer session leaves in the store beside its data: `open` before its first pack, `closed` when it is done. Whoever
- * collects garbage holds back while a session is open. Readers need neither.
+ * collects garbage waits for a session that is open. Readers need neither.
  */
-import { decodeFrame, encodeFrame } from './frame.ts';
-import { message, text, uint, type MessageOf } from './wire.ts';
+import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { MAX_SESSION_LISTS } from './limits.ts';
+import { bytes, message, text, uint, type MessageOf } from './wire.ts';
 
 const schema = message({
   sessionId: text(1, 64),
@@ -11,6 +12,10 @@ const schema = message({
   /** Unix ms by the writer's clock. */
   instantMs: uint(3),
   event: text(4, 16),
+  /** The point of a committed session; else empty. */
+  pointId: text(5, 64),
+  /** Ids, 16 bytes each, of the condemn lists the writer knew before it opened the session: these need not wait for it. */
+  knownLists: bytes(6, { max: MAX_SESSION_LISTS * 16 }),
 });
 
 export type SessionEvent = 'open' | 'committed' | 'abandoned';
@@ -22,5 +27,7 @@ export function encodeSessionRecord(record: SessionRecord): Uint8Array {
 }
 
 export function decodeSessionRecord(object: Uint8Array, what: string): Wire {
-  return schema.decode(decodeFrame('SESS', object, what), what);
+  const record = schema.decode(decodeFrame('SESS', object, what), what);
+  if (record.knownLists.length % 16 !== 0) throw damaged(what, `${record.knownLists.length} bytes of list ids`);
+  return record;
 }

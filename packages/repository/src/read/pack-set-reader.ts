@@ -15,16 +15,17 @@ export interface NeededPack {
 
 /**
  * Every pack of a set, and the packs of its own pages; a pack may come more than once. A page that cannot be read comes as its
- * error, so that the rest is still found.
+ * error, so that the rest is still found. What is under a page the caller has `seen` is left out.
  */
 export async function* readPackSet(
   pages: PageReader,
   root: BlobRef | null,
-  options: StoreOptions = {},
+  options: StoreOptions & { readonly seen?: (ref: BlobRef) => boolean } = {},
 ): AsyncIterable<NeededPack | BlobDamage | LifeboatError> {
   const pending: { ref: BlobRef; depth: number }[] = root ? [{ ref: root, depth: 0 }] : [];
   for (let next = pending.pop(); next; next = pending.pop()) {
     yield { pack: next.ref.pack };
+    if (options.seen?.(next.ref)) continue;
     let page: PackSetPage;
     try {
       page = await pages.packSet(next.ref, next.depth, options);

@@ -2,6 +2,7 @@
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
 
+import { assertValid, PointValidity } from '../collect/point-validity.ts';
 import type { Core } from '../core.ts';
 import { sha256 } from '../format/frame.ts';
 import { MAX_POINT_BODY_BYTES, MAX_POINT_BYTES } from '../format/limits.ts';
@@ -50,7 +51,9 @@ export type PointSummary =
       readonly error: LifeboatError;
     };
 
-/** Throws `repository.point-missing`, `repository.point-damaged`, `repository.newer-version`. */
+/**
+ * Throws `repository.point-missing` (also for a point that was pruned), `repository.point-damaged`, `repository.newer-version`.
+ */
 export async function readPoint(
   core: Core,
   id: { machineId: MachineId; pointId: PointId },
@@ -58,7 +61,9 @@ export async function readPoint(
 ): Promise<Point> {
   const name = pointObject(id.machineId, id.pointId);
   try {
-    return openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), id);
+    const point = openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), id);
+    await assertValid(core, point, options);
+    return point;
   } catch (error) {
     if (hasCode(error, 'repository.object-missing')) {
       throw new LifeboatError('repository.point-missing', `machine ${id.machineId} has no point ${id.pointId}`, {
@@ -111,30 +116,40 @@ export async function listPoints(
 ): Promise<PointSummary[]> {
   const names: string[] = [];
   for await (const { name } of core.store.list(machineId ? pointsPrefix(machineId) : POINTS, options)) names.push(name);
+  // After the points: a tombstone that is written in between hides its point.
+  const validity = await PointValidity.load(core, machineId, options);
   const points: (Point | Extract<PointSummary, { state: 'damaged' }>)[] = [];
-  for (const name of names) points.push(await readOrReport(core, name, options));
+  for (const name of names) {
+    const point = await readOrReport(core, name, { validity, options });
+    if (point) points.push(point);
+  }
   const hashes = new Map(
     points.map((point) => ('state' in point ? ['', ''] : [`${point.machineId} ${point.pointId}`, point.hash])),
   );
   return points.map((point) => ('state' in point ? point : summarise(point, hashes))).toSorted(byTime);
 }
 
+/** Undefined for what is no point any more, or never was one. */
 async function readOrReport(
   core: Core,
   name: string,
-  options: StoreOptions,
-): Promise<Point | Extract<PointSummary, { state: 'damaged' }>> {
+  how: { validity: PointValidity; options: StoreOptions },
+): Promise<Point | Extract<PointSummary, { state: 'damaged' }> | undefined> {
+  const { validity, options } = how;
   const id: { machineId?: MachineId; pointId?: PointId } = {};
   try {
-    const [machine = '', point = ''] = name.slice(POINTS.length).split('/');
-    id.machineId = parseMachineId(machine);
-    id.pointId = parsePointId(point);
-    return await readPoint(core, { machineId: id.machineId, pointId: id.pointId }, options);
+    const [machine = '', pointText = ''] = name.slice(POINTS.length).split('/');
+    const key = { machineId: parseMachineId(machine), pointId: parsePointId(pointText) };
+    Object.assign(id, key);
+    if (await validity.isBuried(key, options)) return undefined;
+    const point = openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), key);
+    return (await validity.isVoid(point, options)) ? undefined : point;
   } catch (error) {
+    // Pruned, and collected, since it was listed.
+    if (hasCode(error, 'repository.object-missing')) return undefined;
     const known = hasCode(
       error,
       'repository.point-damaged',
-      'repository.point-missing',
       'repository.newer-version',
       'repository.store-failed',
       'input.invalid',

@@ -49,7 +49,8 @@ export async function loadIndex(
   }
 }
 
-function openSegment(core: Core, object: Uint8Array, what: string): ReturnType<typeof decodeIndexEntries> {
+/** What a segment names. Throws `repository.object-damaged`. */
+export function openSegment(core: Core, object: Uint8Array, what: string): ReturnType<typeof decodeIndexEntries> {
   const { tenantId, salt, sealed } = decodeIndexEnvelope(object, what);
   const key = deriveKey(core.keyring.indexKey, 'index segment', salt);
   const plain = open({ key, counter: 0, additionalData: tenantId }, sealed);

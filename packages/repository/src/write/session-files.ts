@@ -9,7 +9,7 @@
  * is dropped when the journal is opened; the pack it meant is stored again.
  */
 import { constants } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, open, readFile, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hasCode, LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
@@ -160,6 +160,27 @@ export class SessionFiles {
 
   async writeIntent(pointId: PointId, intent: { inputHash: Uint8Array; object: Uint8Array }): Promise<void> {
     await this.#replace(`point-${pointId}`, encodeFrame('JRNL', intentSchema.encode(intent)));
+  }
+
+  /**
+   * A session commits one point. Two processes over one directory (a worker that was held to be dead, and the one after it) must
+   * not commit two: whoever comes first decides the name. Throws `repository.session-unusable` for another one.
+   */
+  async claimCommit(sessionId: SessionId, pointId: PointId): Promise<void> {
+    const name = `commit-${sessionId}`;
+    await this.#writing(name, async () => {
+      const temporary = join(this.#directory, `${name}-${pointId}.new`);
+      await writeFile(temporary, pointId, { mode: 0o600, flush: true });
+      try {
+        await link(temporary, join(this.#directory, name));
+      } catch (error) {
+        if (systemCode(error) !== 'EEXIST') throw error;
+      }
+      await rm(temporary, { force: true });
+      await this.#syncDirectory();
+    });
+    const claimed = (await this.#readOptional(name))?.toString('utf8');
+    if (claimed !== pointId) throw this.#unusable(name, `its session commits ${claimed}, not ${pointId}`);
   }
 
   /** Closes the journal's descriptor; the files stay. */

@@ -6,6 +6,7 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 
+import { settleSession } from '../collect/session-end.ts';
 import { INDEX, PACKS, POINTS } from '../format/names.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
@@ -146,7 +147,7 @@ describe('a commit', () => {
     const repository = await initTiny(store);
     const session = await begin(repository);
     const { root } = await write(session, noisyDisk(9));
-    store.objects.set(`control/sessions/${session.sessionId}/fence`, Buffer.from('by a later version'));
+    await settleSession(repository.core, session);
     await expect(session.commit(commitInput(1, root))).rejects.toMatchObject({ code: 'repository.session-fenced' });
   });
 });

@@ -2,36 +2,47 @@
  * A writer session: everything between the first chunk of a backup and its commit.
  *
  * ```
- *   beginSession ─► session.key on disk ─► `open` in the store
+ *   beginSession ─► session.key on disk ─► condemn lists ─► `open` in the store, names them ─► condemn lists again
  *   writeDisk … writeDisk                    packs; a journal record for each that is durable
  *   commit ─► index segments ─► intent on disk ─► PUT of the point ─► was the session fenced? ─► `closed` ─► key and journal gone
  * ```
  * Killed anywhere before the PUT: nothing is visible, and the same directory goes on where it was. Killed after it: `commit` with
  * the same input sends the same bytes, finds them there, and reports success.
  *
+ * What the session refers to must not be collected under it. Three things see to that, and docs/format.md proves that they are enough:
+ * a collector waits for every session that did not name its list; a session refers to nothing that a list it knows names; and
+ * what is taken over from a parent is taken from a point that is valid while the session is open.
+ *
  * Calls of one session are made one after the other; `writeDisk` uses all lanes by itself.
  */
-import { LifeboatError } from '@lifeboat/foundation/errors';
-import { parseSessionId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { parsePointId, parseSessionId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
 import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
 
+import { condemnedPacks, readCondemnLists, type CondemnLists } from '../collect/condemn-lists.ts';
+import { PackNames } from '../collect/pack-names.ts';
+import { isVoid } from '../collect/point-validity.ts';
+import { decideOutcome, settleSession } from '../collect/session-end.ts';
+import { isBuried } from '../collect/tombstones.ts';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { sha256 } from '../format/frame.ts';
 import {
+  fenceObject,
   hex,
   packObject,
+  pointsPrefix,
   sessionClosedObject,
   sessionOpenObject,
-  sessionPrefix,
   type ChunkId,
   type PackName,
 } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
+import { MAX_SESSION_LISTS } from '../format/limits.ts';
 import { encodeSessionRecord, type SessionEvent } from '../format/session-record.ts';
 import type { JsonValue } from '../json.ts';
 import { MapReader } from '../read/map-reader.ts';
-import { openPoint, type Point } from '../read/point-reader.ts';
+import { openPoint, readPoint, type Point } from '../read/point-reader.ts';
 import { Slots } from '../read/slots.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 import { ChunkIndex } from './chunk-index.ts';
@@ -87,6 +98,12 @@ export class WriterSession {
   readonly #sizes = new Map<PackName, number>();
   /** What this session stored, for its index segments. */
   readonly #stored: BlobRef[] = [];
+  /** Packs a condemn list names: this session refers to none of them. */
+  #condemned = new PackNames();
+  /** What distinguishes packs sealed after a condemn list from those before it. */
+  #generation: Uint8Array = new Uint8Array(0);
+  /** Roots that are known to belong to a valid point, or that this session wrote. */
+  readonly #heldRoots = new Set<string>();
   #known: Promise<void> | undefined;
   #busy = false;
 
@@ -101,7 +118,11 @@ export class WriterSession {
     const files = new SessionFiles({ directory, repositoryId: core.superblock.repositoryId, machineId });
     try {
       let stored = await files.readKey();
-      if (stored && (await core.store.head(sessionClosedObject(stored.sessionId), options))) {
+      if (stored && (await core.store.head(fenceObject(stored.sessionId), options))) {
+        // Held to be dead. Its packs are not taken up either: a PUT that is still on its way may bring one back that was collected.
+        await files.remove();
+        stored = undefined;
+      } else if (stored && (await core.store.head(sessionClosedObject(stored.sessionId), options))) {
         // Committed or abandoned by an attempt that died before it could tidy up; nothing may be added to it.
         stored = undefined;
       }
@@ -110,7 +131,10 @@ export class WriterSession {
         await files.writeKey(stored);
       }
       const session = new WriterSession({ core, files, ...deps, ...stored, machineId });
-      await session.#record('open', options);
+      const before = await readCondemnLists(core, options);
+      await session.#record('open', { before }, options);
+      // A list published between the two knows nothing of this session: it must know of the list.
+      await session.#heed(core.rules.readListsAfterOpen ? await readCondemnLists(core, options) : before, options);
       await session.#resume(await files.openJournal(), options);
       return session;
     } catch (error) {
@@ -139,14 +163,15 @@ export class WriterSession {
 
   /**
    * Stores a disk and returns its root, durable in the store. Repeating it costs the reads, not the uploads.
-   * Errors: what the source throws, `repository.sealing-mismatch`, `repository.map-damaged` (parent), those of the store, and the
-   * signal's reason.
+   * Errors: what the source throws, `repository.sealing-mismatch`, `repository.map-damaged` (parent), `repository.parent-gone`, those of
+   * the store, and the signal's reason.
    */
   async writeDisk(
     request: WriteDiskRequest,
     context: { signal: AbortSignal; progress?: ProgressSink },
   ): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
-    return this.#exclusively(() => {
+    return this.#exclusively(async () => {
+      if (request.parent) await this.#assertHeld(request.parent, context);
       const writer = new DiskWriter({
         core: this.#core,
         session: this.#diskSession(),
@@ -155,7 +180,9 @@ export class WriterSession {
         request,
         context: verbContext(context),
       });
-      return writer.run();
+      const written = await writer.run();
+      this.#heldRoots.add(JSON.stringify(written.root));
+      return written;
     });
   }
 
@@ -212,7 +239,11 @@ export class WriterSession {
       };
       const inputHash = hashOf(body);
       const intent = await this.#files.readIntent(pointId);
+      await this.#files.claimCommit(sessionId, pointId);
       let object = intent && Buffer.compare(intent.inputHash, inputHash) === 0 ? intent.object : undefined;
+      // Of a session that was ended without it, the point is void under any bytes that name that session.
+      if (object && (await isVoid(this.#core, openPoint(this.#core, object, { machineId, pointId }), options)))
+        object = undefined;
       if (!object) {
         await writeIndexSegments(this.#core, { sessionId, refs: this.#stored }, options);
         object = await encodePoint(this.#core, { ...body, machineId, pointId, sessionId }, options);
@@ -221,8 +252,8 @@ export class WriterSession {
       // Proof before the commit that what we are about to publish can be read.
       const point = openPoint(this.#core, object, { machineId, pointId });
       await putPoint(this.#core, { machineId, pointId, object }, options);
-      await this.#assertNotFenced(parseSessionId(point.sessionId));
-      await this.#record('committed', options);
+      await this.#assertCommitted(point, options);
+      await this.#record('committed', { pointId }, options);
       await this.#files.remove();
       return point;
     });
@@ -231,7 +262,9 @@ export class WriterSession {
   /** Ends the session without a point. What it uploaded stays until it is collected; another session may refer to it. */
   async abandon(): Promise<void> {
     await this.#exclusively(async () => {
-      await this.#record('abandoned', {});
+      // Another process over the same directory may be about to commit: it must learn of this, or this of it.
+      const { pointId } = await settleSession(this.#core, this);
+      await this.#record(pointId === '' ? 'abandoned' : 'committed', { pointId });
       await this.#files.remove();
     });
   }
@@ -245,7 +278,7 @@ export class WriterSession {
     const { tenantId, chunkIdKey } = this.#core.keyring;
     const { key, epoch, sealed } = this.#key;
     const access = { epoch, sealedSessionKey: sealed };
-    return { kind: 'data', tenantId, chunkIdKey, baseKey: key, generation: new Uint8Array(0), access };
+    return { kind: 'data', tenantId, chunkIdKey, baseKey: key, generation: this.#generation, access };
   }
 
   #diskSession(): DiskSession {
@@ -259,7 +292,7 @@ export class WriterSession {
         tenantId,
         chunkIdKey,
         baseKey: this.#core.keyring.machineKey(machineId),
-        generation: new Uint8Array(0),
+        generation: this.#generation,
         access: { machineId },
       }),
       loadKnown: () => this.#loadKnown(),
@@ -297,6 +330,7 @@ export class WriterSession {
     const present = await Promise.all(
       packs.map((stored) =>
         slots.run(async () => {
+          if (this.#condemned.has(stored.pack)) return false;
           const found = await this.#core.store.head(packObject(stored.pack), options);
           return found?.sizeBytes === stored.sizeBytes;
         }),
@@ -305,7 +339,7 @@ export class WriterSession {
     packs.forEach((stored, i) => {
       if (present[i]) this.#remember(stored);
       else
-        this.#core.log.warn('a pack of this session is not in the store any more; it is stored again', {
+        this.#core.log.warn('a pack of this session is gone or condemned; its chunks are stored again', {
           pack: stored.pack,
         });
     });
@@ -322,6 +356,7 @@ export class WriterSession {
   #loadKnown(): Promise<void> {
     this.#known ??= (async () => {
       const packs = await listPacks(this.#core);
+      for (const pack of packs.keys()) if (this.#condemned.has(pack)) packs.delete(pack);
       for (const [pack, size] of packs) this.#sizes.set(pack, size);
       await loadIndex(this.#core, { index: this.#index, packs });
     })();
@@ -335,25 +370,90 @@ export class WriterSession {
     return new MapReader({ root, pages, geometry: superblock, what: `a disk of machine ${this.machineId}` });
   }
 
-  async #record(event: SessionEvent, options: { signal?: AbortSignal | undefined }): Promise<void> {
+  async #record(
+    event: SessionEvent,
+    what: { pointId?: PointId | string; before?: CondemnLists },
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
     const { sessionId, machineId } = this;
     const name = event === 'open' ? sessionOpenObject(sessionId) : sessionClosedObject(sessionId);
-    const record = encodeSessionRecord({ sessionId, machineId, instantMs: this.#core.clock.nowMs(), event });
+    const record = encodeSessionRecord({
+      sessionId,
+      machineId,
+      instantMs: this.#core.clock.nowMs(),
+      event,
+      pointId: what.pointId ?? '',
+      knownLists: Buffer.concat((what.before?.open ?? []).slice(-MAX_SESSION_LISTS).map(({ listId }) => listId)),
+    });
     await this.#core.store.putIfAbsent(name, [record], options);
+  }
+
+  /** From now on this session refers to nothing these lists name, and seals nothing under a name they could hold. */
+  async #heed(lists: CondemnLists, options: { signal?: AbortSignal | undefined }): Promise<void> {
+    const { avoidCondemned, sealUnderGeneration } = this.#core.rules;
+    if (sealUnderGeneration && lists.newest) this.#generation = lists.newest.listId;
+    if (!avoidCondemned) return;
+    for (const head of lists.open)
+      for await (const pack of condemnedPacks(this.#core, head, options)) this.#condemned.add(pack);
+  }
+
+  /**
+   * What a parent refers to is held by the point it is from, so that point must be valid now, with the session open: else it may
+   * have been pruned and collected before anybody could know of this session.
+   */
+  async #assertHeld(parent: DiskRoot, options: { signal?: AbortSignal }): Promise<void> {
+    const wanted = JSON.stringify(parent);
+    if (!this.#core.rules.checkParent || this.#heldRoots.has(wanted)) return;
+    if (typeof parent.map === 'string') return;
+    const names: string[] = [];
+    const prefix = pointsPrefix(this.machineId);
+    for await (const { name } of this.#core.store.list(prefix, options)) names.push(name.slice(prefix.length));
+    // Newest first: a parent is the newest point nearly always.
+    for (const name of names.toSorted().toReversed()) {
+      try {
+        const point = await readPoint(this.#core, { machineId: this.machineId, pointId: parsePointId(name) }, options);
+        for (const { root } of point.disks) this.#heldRoots.add(JSON.stringify(root));
+      } catch (error) {
+        const skipped = hasCode(
+          error,
+          'repository.point-missing',
+          'repository.point-damaged',
+          'repository.newer-version',
+          'input.invalid',
+        );
+        if (!skipped) throw error;
+      }
+      if (this.#heldRoots.has(wanted)) return;
+    }
+    throw new LifeboatError(
+      'repository.parent-gone',
+      `no point of machine ${this.machineId} holds the disk that was to be taken over`,
+      { context: { machineId: this.machineId } },
+    );
   }
 
   /**
    * A collector that holds a session to be dead fences it, and then looks for its points. So a writer looks for the fence after
-   * its PUT: one of the two sees the other. This version writes no fences; it respects those of a later one.
+   * its PUT: one of the two sees the other.
    */
-  async #assertNotFenced(sessionId: SessionId): Promise<void> {
-    const expected = new Set([sessionOpenObject(sessionId), sessionClosedObject(sessionId)]);
-    for await (const { name } of this.#core.store.list(sessionPrefix(sessionId))) {
-      if (!expected.has(name)) {
-        throw new LifeboatError('repository.session-fenced', `session ${sessionId} was closed by ${name}`, {
-          context: { sessionId, object: name },
-        });
+  async #assertCommitted(point: Point, options: { signal?: AbortSignal }): Promise<void> {
+    const { machineId, pointId } = point;
+    const sessionId = parseSessionId(point.sessionId);
+    if (!this.#core.rules.checkFenceAfterCommit) return;
+    if (await this.#core.store.head(fenceObject(sessionId), options)) {
+      const outcome = await decideOutcome(this.#core, { sessionId, pointId }, options);
+      if (outcome.pointId !== pointId) {
+        throw new LifeboatError(
+          'repository.session-fenced',
+          `session ${sessionId} was ended as dead before it committed`,
+          { context: { sessionId, machineId, pointId } },
+        );
       }
+    }
+    if (await isBuried(this.#core, point, options)) {
+      throw new LifeboatError('repository.point-missing', `point ${pointId} was committed earlier, and pruned since`, {
+        context: { machineId, pointId },
+      });
     }
   }
 

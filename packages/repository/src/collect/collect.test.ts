@@ -1,0 +1,257 @@
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+
+import { parseMachineId } from '@lifeboat/foundation/ids';
+
+import { INDEX, PACKS, POINTS, SESSIONS, pointObject } from '../format/names.ts';
+import type { DiskRoot } from '../format/point.ts';
+import type { Repository } from '../repository.ts';
+import { MemoryStore } from '../store/memory-store.ts';
+import { fileSource } from '../testing/file-source.ts';
+import { noisyDisk, readDisk } from '../testing/disks.ts';
+import { initTiny, MACHINE, pointId, Scratch } from '../testing/tiny.ts';
+import type { WriterSession } from '../write/session.ts';
+import { condemn } from './condemn.ts';
+import { settleSession } from './session-end.ts';
+import { sweep } from './sweep.ts';
+import { buryPoint } from './tombstones.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+const signal = new AbortController().signal;
+
+const sessions: WriterSession[] = [];
+afterEach(async () => {
+  for (const session of sessions.splice(0)) await session.detach();
+});
+
+const namesUnder = (store: MemoryStore, prefix: string): string[] =>
+  [...store.objects.keys()].filter((name) => name.startsWith(prefix));
+
+async function write(
+  repository: Repository,
+  content: Uint8Array,
+  options: { parent?: DiskRoot; directory?: string } = {},
+) {
+  const session = await repository.beginSession({
+    machineId: MACHINE,
+    directory: options.directory ?? scratch.directory(),
+  });
+  sessions.push(session);
+  const source = fileSource(scratch.file(content));
+  const parent = options.parent ? { parent: options.parent } : {};
+  const { root } = await session.writeDisk(
+    { name: 'vda', sizeBytes: content.length, source, changed: 'all', ...parent },
+    { signal },
+  );
+  return { session, root };
+}
+
+async function backUp(repository: Repository, n: number, content: Uint8Array, parent?: DiskRoot): Promise<DiskRoot> {
+  const { session, root } = await write(repository, content, parent ? { parent } : {});
+  await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+  return root;
+}
+
+const bury = (repository: Repository, n: number): Promise<void> =>
+  buryPoint(repository.core, { machineId: MACHINE, pointId: pointId(n), by: 'a test', reason: 'to see it go' });
+
+async function collect(repository: Repository, graceMs = 0) {
+  const condemned = await repository.condemn();
+  return { condemned, swept: await repository.sweep({ graceMs }) };
+}
+
+describe('a collection', () => {
+  test('removes what a pruned point alone needed, and leaves the rest readable', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(40, 1));
+    const kept = noisyDisk(40, 2);
+    await backUp(repository, 2, kept);
+    await bury(repository, 1);
+    const before = namesUnder(store, PACKS).length;
+    const { condemned, swept } = await collect(repository);
+    expect(condemned).toMatchObject({ state: 'published', points: 1, prunedPoints: 1 });
+    expect(swept).toMatchObject({ state: 'swept', deletedPacks: condemned.deadPacks, deletedPoints: 1 });
+    expect(namesUnder(store, PACKS)).toHaveLength(before - condemned.deadPacks);
+    expect(condemned.deadPacks).toBeGreaterThan(0);
+    expect(await readDisk(repository, MACHINE, pointId(2))).toEqual(kept);
+    expect((await repository.points()).map((point) => point.pointId)).toEqual([pointId(2)]);
+  });
+
+  test('leaves no pack, point, index segment or session record of a repository that was emptied', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    for (const n of [1, 2, 3]) await backUp(repository, n, noisyDisk(20, n));
+    for (const n of [1, 2, 3]) await bury(repository, n);
+    await collect(repository);
+    for (const prefix of [PACKS, POINTS, INDEX, SESSIONS]) expect(namesUnder(store, prefix)).toEqual([]);
+    expect((await collect(repository)).condemned.state).toBe('nothing');
+  });
+
+  test('says in a dry run what it would do, and changes nothing', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(20));
+    await bury(repository, 1);
+    const before = new Map(store.objects);
+    const report = await condemn(repository.core, { dryRun: true });
+    expect(report.state).toBe('dry-run');
+    expect(report.deadPacks).toBe(namesUnder(store, PACKS).length);
+    expect(report.deadBytes).toBeGreaterThan(20 * 64);
+    expect(store.objects).toEqual(before);
+  });
+
+  test('waits for a session that was open before its list, and spares what it committed', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const content = noisyDisk(40);
+    await backUp(repository, 1, content);
+    await bury(repository, 1);
+    const { session, root } = await write(repository, content);
+    await condemn(repository.core);
+    expect(await sweep(repository.core)).toMatchObject({ state: 'waiting', waitingFor: [session.sessionId] });
+    await session.commit({ pointId: pointId(2), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    const swept = await sweep(repository.core);
+    expect(swept.state).toBe('swept');
+    expect(swept.sparedPacks).toBeGreaterThan(0);
+    expect(await readDisk(repository, MACHINE, pointId(2))).toEqual(content);
+  });
+
+  test('ends a session that is open for longer than the grace; its late commit fails and is no point', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const content = noisyDisk(40);
+    await backUp(repository, 1, content);
+    await bury(repository, 1);
+    const { session, root } = await write(repository, content);
+    const { swept } = await collect(repository);
+    expect(swept).toMatchObject({ state: 'swept', fencedSessions: [session.sessionId] });
+    const commit = session.commit({ pointId: pointId(2), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    await expect(commit).rejects.toMatchObject({ code: 'repository.session-fenced' });
+    expect(store.objects.has(pointObject(MACHINE, pointId(2)))).toBe(true);
+    expect(await repository.points()).toEqual([]);
+    await expect(repository.readPoint(MACHINE, pointId(2))).rejects.toMatchObject({ code: 'repository.point-missing' });
+    await collect(repository);
+    expect(namesUnder(store, POINTS)).toEqual([]);
+    expect(namesUnder(store, PACKS)).toEqual([]);
+  });
+
+  test('that fences a session after its commit finds it committed', async () => {
+    const repository = await initTiny(new MemoryStore());
+    const { session, root } = await write(repository, noisyDisk(10));
+    const input = { pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] };
+    await session.commit(input);
+    expect((await settleSession(repository.core, session)).pointId).toBe(pointId(1));
+    expect(await repository.points()).toHaveLength(1);
+  });
+
+  test('lets a session that knows the list go on, which seals condemned content anew', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const content = noisyDisk(40);
+    await backUp(repository, 1, content);
+    await bury(repository, 1);
+    await condemn(repository.core);
+    const condemned = new Set(namesUnder(store, PACKS));
+    const { session, root } = await write(repository, content);
+    await session.commit({ pointId: pointId(2), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    expect(await sweep(repository.core)).toMatchObject({
+      state: 'swept',
+      sparedPacks: 0,
+      deletedPacks: condemned.size,
+    });
+    expect(await readDisk(repository, MACHINE, pointId(2))).toEqual(content);
+  });
+
+  test('is not begun twice: the later of two lists of one number is refused, and leaves nothing', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(20));
+    await bury(repository, 1);
+    const outcomes = await Promise.allSettled([condemn(repository.core), condemn(repository.core)]);
+    expect(outcomes.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    expect(outcomes.find(({ status }) => status === 'rejected')).toMatchObject({
+      reason: { code: 'repository.collection-running' },
+    });
+    expect((await condemn(repository.core)).state).toBe('open');
+    expect((await sweep(repository.core)).state).toBe('swept');
+    expect((await sweep(repository.core)).state).toBe('idle');
+  });
+
+  test('refuses when a point vanished without a tombstone, and deletes nothing', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(20, 1));
+    await backUp(repository, 2, noisyDisk(20, 2));
+    await collect(repository);
+    store.objects.delete(pointObject(MACHINE, pointId(1)));
+    const packs = namesUnder(store, PACKS);
+    await expect(condemn(repository.core)).rejects.toMatchObject({ code: 'repository.collection-refused' });
+    expect(namesUnder(store, PACKS)).toEqual(packs);
+  });
+
+  test('refuses while a point is damaged, until it is pruned', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(20));
+    const object = store.objects.get(pointObject(MACHINE, pointId(1)));
+    if (object) object[60] = (object[60] ?? 0) ^ 1;
+    await expect(condemn(repository.core)).rejects.toMatchObject({ code: 'repository.collection-refused' });
+    await bury(repository, 1);
+    await collect(repository);
+    expect(namesUnder(store, PACKS)).toEqual([]);
+  });
+
+  test('refuses when a point is from the future', async () => {
+    const store = new MemoryStore();
+    const ahead = { nowMs: () => Date.now() + 7_200_000, monotonicMs: () => 0, sleep: () => Promise.resolve() };
+    const repository = await initTiny(store, { clock: ahead });
+    await backUp(repository, 1, noisyDisk(20));
+    const core = { ...repository.core, clock: { ...ahead, nowMs: () => Date.now() } };
+    await expect(condemn(core)).rejects.toMatchObject({ code: 'repository.clocks-disagree' });
+  });
+});
+
+describe('a session', () => {
+  test('takes nothing over from a point that was pruned before it began', async () => {
+    const repository = await initTiny(new MemoryStore());
+    const content = noisyDisk(20);
+    const parent = await backUp(repository, 1, content);
+    await bury(repository, 1);
+    await expect(write(repository, content, { parent })).rejects.toMatchObject({ code: 'repository.parent-gone' });
+  });
+
+  test('commits one point, whatever another process over its directory asks for', async () => {
+    const repository = await initTiny(new MemoryStore());
+    const directory = scratch.directory();
+    const { session, root } = await write(repository, noisyDisk(20), { directory });
+    const twin = await repository.beginSession({ machineId: MACHINE, directory });
+    sessions.push(twin);
+    const input = { machine: {}, capture: {}, disks: [{ name: 'vda', root }] };
+    await session.commit({ ...input, pointId: pointId(1) });
+    await expect(twin.commit({ ...input, pointId: pointId(2) })).rejects.toMatchObject({
+      code: 'repository.session-unusable',
+    });
+    expect(await repository.points(parseMachineId('machine-1'))).toHaveLength(1);
+  });
+});
+
+describe('a tombstone', () => {
+  test('that is not signed by the tenant hides nothing', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(20));
+    const other = await initTiny(new MemoryStore());
+    await backUp(other, 1, noisyDisk(20));
+    await bury(other, 1);
+    const name = `control/tombstones/${MACHINE}/${pointId(1)}`;
+    const forged = (other.core.store as MemoryStore).objects.get(name);
+    if (forged) store.objects.set(name, forged);
+    expect(await repository.points()).toHaveLength(1);
+    expect(await condemn(repository.core, { dryRun: true })).toMatchObject({
+      points: 1,
+      prunedPoints: 0,
+      deadPacks: 0,
+    });
+  });
+});

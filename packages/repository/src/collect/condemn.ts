@@ -1,0 +1,190 @@
+/**
+ * First half of a collection: mark, and publish what is dead as a condemn list.
+ *
+ * ```
+ *   points ─► pack sets ─► live          list of packs ─► not live? ─► part … part ─► head: published
+ * ```
+ * Nothing is deleted here. A list that is open already is gone on with; a second one is not begun.
+ */
+import { LifeboatError } from '@lifeboat/foundation/errors';
+
+import type { Core } from '../core.ts';
+import { encodeCondemnHead, encodeCondemnPart, type CondemnHead, type PointName } from '../format/condemn-list.ts';
+import { MAX_CONDEMN_PART_PACKS, MAX_CONDEMN_PART_POINTS } from '../format/limits.ts';
+import {
+  CONDEMN_PARTS,
+  condemnListObject,
+  condemnPartObject,
+  hashBytes,
+  hex,
+  packOfObject,
+  PACKS,
+  type CondemnPartKind,
+  type PackName,
+} from '../format/names.ts';
+import type { StoreOptions } from '../store/object-store.ts';
+import { listedPoints, readCondemnLists } from './condemn-lists.ts';
+import { markLive, type Mark } from './mark.ts';
+
+export interface CondemnReport {
+  /**
+   * 'published': a list was written, `sweep` is next. 'open': an earlier list waits for `sweep`. 'nothing': no pack is dead.
+   * 'dry-run': this is what would be written.
+   */
+  readonly state: 'published' | 'open' | 'nothing' | 'dry-run';
+  readonly listNumber?: number;
+  /** Valid points, and pruned ones whose objects go with the list. */
+  readonly points: number;
+  readonly prunedPoints: number;
+  readonly livePacks: number;
+  readonly deadPacks: number;
+  readonly deadBytes: number;
+  /** Dead, but held by a lock of the store: a later collection takes them. */
+  readonly lockedPacks: number;
+}
+
+/**
+ * Errors: `repository.collection-refused`, `repository.collection-running`, `repository.clocks-disagree`,
+ * `repository.limit-exceeded`, those of the store. Nothing is deleted, whatever happens.
+ */
+export async function condemn(
+  core: Core,
+  input: { readonly dryRun?: boolean } = {},
+  options: StoreOptions = {},
+): Promise<CondemnReport> {
+  const lists = await readCondemnLists(core, options);
+  const [open] = lists.open;
+  if (open && !input.dryRun) {
+    const { number, packCount, packBytes } = open;
+    const counts = { points: 0, prunedPoints: 0, livePacks: 0, lockedPacks: 0 };
+    return { state: 'open', listNumber: number, ...counts, deadPacks: packCount, deadBytes: packBytes };
+  }
+  const expected = lists.newest ? listedPoints(core, lists.newest, 'points', options) : nothing();
+  const mark = await markLive(core, { expected }, options);
+  const writer = new ListWriter(core, input.dryRun === true, options);
+  let deadBytes = 0;
+  let lockedPacks = 0;
+  for await (const { name, sizeBytes } of core.store.list(PACKS, options)) {
+    const pack = packOfObject(name);
+    if (!pack || mark.live.has(pack)) continue;
+    if (await isLocked(core, name, options)) lockedPacks++;
+    else {
+      await writer.pack(pack);
+      deadBytes += sizeBytes;
+    }
+  }
+  for (const point of mark.points) await writer.point('points', point);
+  for (const point of mark.pruned) await writer.point('pruned', point);
+  await writer.flush();
+  const report = {
+    points: mark.points.length,
+    prunedPoints: mark.pruned.length,
+    livePacks: mark.live.size,
+    deadPacks: writer.packCount,
+    deadBytes,
+    lockedPacks,
+  };
+  if (input.dryRun) return { state: 'dry-run', ...report };
+  if (isNothing(mark, writer.packCount)) {
+    await writer.withdraw();
+    return { state: 'nothing', ...report };
+  }
+  const number = lists.highestNumber + 1;
+  const head = writer.head({ number, packBytes: deadBytes });
+  if ((await core.store.putIfAbsent(condemnListObject(number), [encodeCondemnHead(head)], options)) === 'exists') {
+    await writer.withdraw();
+    throw new LifeboatError(
+      'repository.collection-running',
+      `condemn list ${number} was published by another collector while this one made its own`,
+      { context: { listNumber: number } },
+    );
+  }
+  return { state: 'published', listNumber: number, ...report };
+}
+
+/** A list without packs is published, too, when there are other points than last time: the next collection must know them. */
+function isNothing(mark: Mark, deadPacks: number): boolean {
+  return mark.asExpected && deadPacks === 0 && mark.pruned.length === 0 && mark.void.length === 0;
+}
+
+async function isLocked(core: Core, object: string, options: StoreOptions): Promise<boolean> {
+  const untilMs = await core.store.locks?.lockedUntilMs(object, options);
+  return untilMs !== undefined && untilMs > core.clock.nowMs();
+}
+
+/** Writes parts as they fill, so that a list of any length takes little memory. */
+class ListWriter {
+  readonly #core: Core;
+  readonly #dryRun: boolean;
+  readonly #options: StoreOptions;
+  readonly #listId: Uint8Array;
+  readonly #parts: Record<CondemnPartKind, number> = { packs: 0, points: 0, pruned: 0 };
+  readonly #points: Record<'points' | 'pruned', PointName[]> = { points: [], pruned: [] };
+  #packs: PackName[] = [];
+  packCount = 0;
+
+  constructor(core: Core, dryRun: boolean, options: StoreOptions) {
+    this.#core = core;
+    this.#dryRun = dryRun;
+    this.#options = options;
+    this.#listId = core.random.bytes(16);
+  }
+
+  async pack(pack: PackName): Promise<void> {
+    this.packCount++;
+    if (this.#packs.push(pack) >= MAX_CONDEMN_PART_PACKS) await this.#flushPacks();
+  }
+
+  async point(kind: 'points' | 'pruned', { machineId, pointId }: PointName): Promise<void> {
+    if (this.#points[kind].push({ machineId, pointId }) >= MAX_CONDEMN_PART_POINTS) await this.#flushPoints(kind);
+  }
+
+  async flush(): Promise<void> {
+    if (this.#packs.length > 0) await this.#flushPacks();
+    for (const kind of ['points', 'pruned'] as const) if (this.#points[kind].length > 0) await this.#flushPoints(kind);
+  }
+
+  head(input: { number: number; packBytes: number }): CondemnHead {
+    return {
+      tenantId: this.#core.keyring.tenantId,
+      ...input,
+      listId: this.#listId,
+      publishedMs: this.#core.clock.nowMs(),
+      packCount: this.packCount,
+      packParts: this.#parts.packs,
+      pointParts: this.#parts.points,
+      prunedParts: this.#parts.pruned,
+    };
+  }
+
+  /** Removes the parts of a list that is not published. */
+  async withdraw(): Promise<void> {
+    const names: string[] = [];
+    const prefix = `${CONDEMN_PARTS}${hex(this.#listId)}/`;
+    for await (const { name } of this.#core.store.list(prefix, this.#options)) names.push(name);
+    for (const name of names) await this.#core.store.delete(name, this.#options);
+  }
+
+  async #flushPacks(): Promise<void> {
+    const packs = Buffer.concat(this.#packs.map(hashBytes));
+    this.#packs = [];
+    await this.#put('packs', encodeCondemnPart({ packs, points: [] }));
+  }
+
+  async #flushPoints(kind: 'points' | 'pruned'): Promise<void> {
+    const points = this.#points[kind];
+    this.#points[kind] = [];
+    await this.#put(kind, encodeCondemnPart({ packs: new Uint8Array(0), points }));
+  }
+
+  async #put(kind: CondemnPartKind, part: Uint8Array): Promise<void> {
+    const sequence = this.#parts[kind]++;
+    if (this.#dryRun) return;
+    const name = condemnPartObject({ listId: hex(this.#listId), kind, sequence });
+    await this.#core.store.putIfAbsent(name, [part], this.#options);
+  }
+}
+
+async function* nothing(): AsyncIterable<PointName> {
+  // There was no collection before: no point is expected.
+}

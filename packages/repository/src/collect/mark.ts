@@ -1,0 +1,161 @@
+/**
+ * Finds every pack that a valid point needs, by streaming its pack sets. Pages that points share are read once.
+ *
+ * Memory: 16 bytes a pack, twice that for a moment when the table grows (`PackNames`: at most 16.7 million packs, 512 TiB at 32 MiB a
+ * pack, in 400 MB; more is refused); at most 80 MB for pages that were read; a name for each point. Points are read one at a time.
+ *
+ * It refuses rather than guesses: a listing that fails, a point that cannot be read and was not pruned, a page of a pack set that
+ * cannot be read, a point that was there and is not. Taking a live pack for dead is the one mistake that cannot be undone.
+ */
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
+
+import type { Core } from '../core.ts';
+import type { PointName } from '../format/condemn-list.ts';
+import { MAX_POINT_BYTES } from '../format/limits.ts';
+import { POINTS } from '../format/names.ts';
+import { openPoint, type Point } from '../read/point-reader.ts';
+import { readPackSet } from '../read/pack-set-reader.ts';
+import type { StoreOptions } from '../store/object-store.ts';
+import { listAll } from './listing.ts';
+import { PackNames } from './pack-names.ts';
+import { PointValidity } from './point-validity.ts';
+import type { PointKey } from './tombstones.ts';
+
+export interface Mark {
+  /** Packs a valid point needs. */
+  readonly live: PackNames;
+  readonly points: readonly PointName[];
+  /** Points with a tombstone whose object is still there. */
+  readonly pruned: readonly PointKey[];
+  /** Objects that never became points: their session was ended without them. */
+  readonly void: readonly PointKey[];
+  /** Whether the valid points are exactly the ones that were expected. */
+  readonly asExpected: boolean;
+}
+
+/** About 80 bytes each: 80 MB. A hundred tebibytes in packs of 32 MiB have 26,000 pages, and each point adds those that changed. */
+const MAX_PAGES_REMEMBERED = 1_000_000;
+
+/** How far a point's time may lie ahead of ours before the clocks count as disagreeing. */
+const MAX_CLOCK_SKEW_MS = 60 * 60_000;
+
+/**
+ * `prunedBefore`: only these may count as pruned, even if others have tombstones by now; undefined: all that have one.
+ * `expected`: points that must be there, or have a tombstone.
+ * Errors: `repository.collection-refused`, `repository.clocks-disagree`, `repository.limit-exceeded`, those of the store.
+ */
+export async function markLive(
+  core: Core,
+  input: { readonly prunedBefore?: ReadonlySet<string>; readonly expected: AsyncIterable<PointName> },
+  options: StoreOptions = {},
+): Promise<Mark> {
+  const names = await listAll(core, POINTS, options);
+  const validity = await PointValidity.load(core, undefined, options);
+  const known = await refuseVanished(core, { present: new Set(names), validity, expected: input.expected }, options);
+  const mark = { live: new PackNames(), points: [] as PointName[], pruned: [] as PointKey[], void: [] as PointKey[] };
+  const pages = new PageNames();
+  for (const name of names) {
+    const key = keyOf(name);
+    const mayBePruned = input.prunedBefore?.has(`${key.machineId}/${key.pointId}`) ?? true;
+    if (mayBePruned && (await validity.isBuried(key, options))) {
+      mark.pruned.push(key);
+      continue;
+    }
+    const point = await open(core, name, key, options);
+    if (!point) continue;
+    if (await validity.isVoid(point, options)) {
+      mark.void.push(key);
+      continue;
+    }
+    mark.points.push(key);
+    await markPoint(core, point, { live: mark.live, pages }, options);
+  }
+  const isKnown = ({ machineId, pointId }: PointName): boolean => known.has(`${POINTS}${machineId}/${pointId}`);
+  return { ...mark, asExpected: mark.points.length === known.size && mark.points.every(isKnown) };
+}
+
+/** Undefined: it is gone since it was listed, which only a collector that may do so does. */
+async function open(core: Core, name: string, key: PointKey, options: StoreOptions): Promise<Point | undefined> {
+  if (!(await core.store.head(name, options))) return undefined;
+  let point: Point;
+  try {
+    point = openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), key);
+  } catch (error) {
+    if (!(error instanceof LifeboatError) || error.retry === 'transient') throw error;
+    throw refused(`${name} cannot be read, so what it needs is not known: ${error.message}`, error);
+  }
+  const aheadMs = point.createdMs - core.clock.nowMs();
+  if (aheadMs > MAX_CLOCK_SKEW_MS) {
+    throw new LifeboatError(
+      'repository.clocks-disagree',
+      `${name} was made ${Math.round(aheadMs / 60_000)} minutes from now, by the clock of machine ${key.machineId}`,
+      { context: { object: name, createdMs: point.createdMs, nowMs: core.clock.nowMs() } },
+    );
+  }
+  return point;
+}
+
+async function markPoint(
+  core: Core,
+  point: Point,
+  into: { live: PackNames; pages: PageNames },
+  options: StoreOptions,
+): Promise<void> {
+  for (const { name, root } of point.disks) {
+    if (typeof root.map !== 'string') into.live.add(root.map.pack);
+    for await (const need of readPackSet(core.pages, root.packs, { ...options, seen: (ref) => into.pages.seen(ref) })) {
+      if (need instanceof Error) {
+        throw refused(`the pack set of disk ${name} of point ${point.pointId} cannot be read: ${need.message}`, need);
+      }
+      into.live.add(need.pack);
+    }
+  }
+}
+
+/** Returns the names of the points that were expected. */
+async function refuseVanished(
+  core: Core,
+  what: {
+    readonly present: ReadonlySet<string>;
+    readonly validity: PointValidity;
+    readonly expected: AsyncIterable<PointName>;
+  },
+  options: StoreOptions,
+): Promise<Set<string>> {
+  const known = new Set<string>();
+  for await (const { machineId, pointId } of what.expected) {
+    const name = `${POINTS}${machineId}/${pointId}`;
+    known.add(name);
+    if (what.present.has(name) || !core.rules.refuseVanishedPoints) continue;
+    if (await what.validity.isBuried(keyOf(name), options)) continue;
+    throw refused(`${name} was there at the last collection, has no tombstone, and is not listed now`);
+  }
+  return known;
+}
+
+/** Pages that were read. Beyond the limit they are forgotten, and read again. */
+class PageNames {
+  readonly #seen = new Set<string>();
+
+  /** Whether it was asked for before. The name is cut to 16 bytes and not to 8, because "yes" must never be said by mistake. */
+  seen(ref: { readonly pack: string; readonly slot: number }): boolean {
+    const key = Buffer.from(ref.pack.slice(0, 32), 'hex').toString('latin1') + String.fromCodePoint(ref.slot);
+    if (this.#seen.has(key)) return true;
+    if (this.#seen.size < MAX_PAGES_REMEMBERED) this.#seen.add(key);
+    return false;
+  }
+}
+
+function keyOf(name: string): PointKey {
+  const [machine = '', point = ''] = name.slice(POINTS.length).split('/');
+  try {
+    return { machineId: parseMachineId(machine), pointId: parsePointId(point) };
+  } catch (error) {
+    throw refused(`${name} lies among the points and is not named like one`, error);
+  }
+}
+
+function refused(why: string, cause?: unknown): LifeboatError {
+  return new LifeboatError('repository.collection-refused', why, { cause });
+}

@@ -1,0 +1,48 @@
+/**
+ * The rules collection rests on, each by its name. All hold, always; a simulation takes one away at a time and must then lose data,
+ * which shows that the simulation would notice, and that the rule is needed.
+ */
+export interface SafetyRules {
+  /** Delete only what is dead in a second mark, after the sessions are over. */
+  readonly markAgain: boolean;
+  /** Sweep only when every session that may not know the list is over. */
+  readonly waitForSessions: boolean;
+  /** A session that is held to be dead gets a fence and an outcome before it counts as over. */
+  readonly fenceBeforeSweep: boolean;
+  /** The points are listed after the fence was written, not before. */
+  readonly listAfterFence: boolean;
+  /** A point whose session has an outcome that does not name it is no point. */
+  readonly heedOutcome: boolean;
+  /** A writer looks for a fence after its PUT, before it reports success. */
+  readonly checkFenceAfterCommit: boolean;
+  /** A writer does not refer to what a condemn list names. */
+  readonly avoidCondemned: boolean;
+  /** A writer reads the condemn lists again once its session is open. */
+  readonly readListsAfterOpen: boolean;
+  /** What is sealed after a condemn list is sealed under its generation, so that no condemned name comes back. */
+  readonly sealUnderGeneration: boolean;
+  /** What is taken over comes from a point that is valid after the session was opened. */
+  readonly checkParent: boolean;
+  /** A point that was pruned after the first mark stays alive in the second. */
+  readonly prunedInBothMarks: boolean;
+  /** A listing that fails ends the collection. */
+  readonly refuseFailedListing: boolean;
+  /** A point that was there, and has no tombstone, must be there. */
+  readonly refuseVanishedPoints: boolean;
+}
+
+export const SAFETY_RULES: SafetyRules = {
+  markAgain: true,
+  waitForSessions: true,
+  fenceBeforeSweep: true,
+  listAfterFence: true,
+  heedOutcome: true,
+  checkFenceAfterCommit: true,
+  avoidCondemned: true,
+  readListsAfterOpen: true,
+  sealUnderGeneration: true,
+  checkParent: true,
+  prunedInBothMarks: true,
+  refuseFailedListing: true,
+  refuseVanishedPoints: true,
+};

@@ -1,0 +1,87 @@
+/**
+ * Removes what collections and sessions leave under control/: only what means nothing any more, so nothing here needs the protocol.
+ *
+ * - records of sessions that are closed or have an outcome (fences and outcomes stay: a late PUT has no deadline)
+ * - index segments whose packs are all gone
+ * - lists before the one that is being swept, and parts of lists that were never published
+ *
+ * The list itself stays until the next one is swept: its points are what the next collection compares with, and its id is the
+ * generation writers seal under.
+ */
+import { hasCode } from '@lifeboat/foundation/errors';
+
+import type { Core } from '../core.ts';
+import type { CondemnHead } from '../format/condemn-list.ts';
+import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
+import {
+  CONDEMN_LISTS,
+  CONDEMN_PARTS,
+  CONDEMN_SWEPT,
+  CONDEMNED,
+  hex,
+  INDEX,
+  OUTCOMES,
+  packOfObject,
+  PACKS,
+  SESSIONS,
+} from '../format/names.ts';
+import type { StoreOptions } from '../store/object-store.ts';
+import { openSegment } from '../write/known-packs.ts';
+import { listAll } from './listing.ts';
+import { PackNames } from './pack-names.ts';
+
+/** May be repeated. `list` is open: nobody can publish another, so parts that are not its own will never belong to one. */
+export async function tidyUp(core: Core, list: CondemnHead, options: StoreOptions = {}): Promise<void> {
+  const stale = [
+    ...(await closedSessions(core, options)),
+    ...(await deadSegments(core, options)),
+    ...(await olderLists(core, list, options)),
+  ];
+  for (const name of stale) await core.store.delete(name, options);
+}
+
+async function closedSessions(core: Core, options: StoreOptions): Promise<string[]> {
+  const names = await listAll(core, SESSIONS, options);
+  const over = new Set((await listAll(core, OUTCOMES, options)).map((name) => name.slice(OUTCOMES.length)));
+  const sessionOf = (name: string): string => name.slice(SESSIONS.length).split('/')[0] ?? '';
+  for (const name of names) if (name.endsWith('/closed')) over.add(sessionOf(name));
+  // `open` goes first: a session of which only that is left would look as if it were still at work.
+  const stale = names.filter((name) => over.has(sessionOf(name)));
+  const isOpen = (name: string): boolean => name.endsWith('/open');
+  return [...stale.filter(isOpen), ...stale.filter((name) => !isOpen(name))];
+}
+
+async function deadSegments(core: Core, options: StoreOptions): Promise<string[]> {
+  const segments = await listAll(core, INDEX, options);
+  const packs = new PackNames();
+  for await (const { name } of core.store.list(PACKS, options)) {
+    const pack = packOfObject(name);
+    if (pack) packs.add(pack);
+  }
+  const dead: string[] = [];
+  for (const name of segments) {
+    try {
+      const object = await core.store.get(name, { ...options, maxBytes: MAX_INDEX_SEGMENT_BYTES });
+      if (!openSegment(core, object, name).some(({ pack }) => packs.has(pack))) dead.push(name);
+    } catch (error) {
+      if (hasCode(error, 'repository.object-missing')) continue;
+      // One that cannot be read serves nobody.
+      if (!hasCode(error, 'repository.object-damaged')) throw error;
+      dead.push(name);
+    }
+  }
+  return dead;
+}
+
+async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {
+  const names = await listAll(core, CONDEMNED, options);
+  const own = `${CONDEMN_PARTS}${hex(list.listId)}/`;
+  const under = (prefix: string): string[] => names.filter((name) => name.startsWith(prefix));
+  const older = (name: string): boolean => Number(name.slice(name.lastIndexOf('/') + 1)) < list.number;
+  // Heads before their marks: a list without its mark would look as if it were still to be swept.
+  return [
+    ...under(CONDEMN_PARTS).filter((name) => !name.startsWith(own)),
+    ...under(CONDEMN_LISTS).filter(older),
+    ...under(CONDEMN_SWEPT).filter(older),
+  ];
+}

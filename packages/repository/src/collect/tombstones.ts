@@ -1,0 +1,95 @@
+/** Prunes points, one by one, and tells which were pruned. */
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import type { MachineId, PointId } from '@lifeboat/foundation/ids';
+
+import type { Core } from '../core.ts';
+import { damaged, sha256 } from '../format/frame.ts';
+import { MAX_POINT_BYTES, MAX_RECORD_BYTES } from '../format/limits.ts';
+import { pointObject, tombstoneObject, TOMBSTONES } from '../format/names.ts';
+import { decodeTombstone, encodeTombstone, encodeTombstoneBody, type Tombstone } from '../format/tombstone.ts';
+import { lengthPrefixed } from '../seal/derive.ts';
+import type { StoreOptions } from '../store/object-store.ts';
+
+export interface PointKey {
+  readonly machineId: MachineId;
+  readonly pointId: PointId;
+}
+
+/**
+ * Writes the tombstone of a point: from then on no reader lists it. Its bytes go with the next collection. May be repeated.
+ * Errors: `repository.point-missing`, those of the store.
+ */
+export async function buryPoint(
+  core: Core,
+  point: PointKey & { readonly by: string; readonly reason: string },
+  options: StoreOptions = {},
+): Promise<void> {
+  const { machineId, pointId, by, reason } = point;
+  let object: Uint8Array;
+  try {
+    object = await core.store.get(pointObject(machineId, pointId), { ...options, maxBytes: MAX_POINT_BYTES });
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-missing')) throw error;
+    if (await isBuried(core, point, options)) return;
+    throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
+      context: { machineId, pointId },
+      cause: error,
+    });
+  }
+  const { tenantId, signer } = core.keyring;
+  const pointHash = sha256(object);
+  const prunedMs = core.clock.nowMs();
+  const body = encodeTombstoneBody({ tenantId, machineId, pointId, pointHash, prunedMs, by, reason, signer });
+  const signature = core.keyring.sign(signedTombstone(body));
+  await core.store.putIfAbsent(tombstoneObject(machineId, pointId), [encodeTombstone({ body, signature })], options);
+}
+
+/** The tombstone, checked; undefined when the point was never pruned. Throws `repository.object-damaged` for a forged one. */
+async function readTombstone(
+  core: Core,
+  { machineId, pointId }: PointKey,
+  options: StoreOptions = {},
+): Promise<Tombstone | undefined> {
+  const name = tombstoneObject(machineId, pointId);
+  let object: Uint8Array;
+  try {
+    object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-missing')) throw error;
+    return undefined;
+  }
+  const { tombstone, body, signature } = decodeTombstone(object, name);
+  if (tombstone.machineId !== machineId || tombstone.pointId !== pointId)
+    throw damaged(name, `it is the tombstone of ${tombstone.pointId} of machine ${tombstone.machineId}`);
+  if (Buffer.compare(tombstone.tenantId, core.keyring.tenantId) !== 0)
+    throw damaged(name, 'it belongs to another tenant');
+  if (!core.keyring.verify(tombstone.signer, signedTombstone(body), signature))
+    throw damaged(name, 'its signature is not ours');
+  return tombstone;
+}
+
+/** Whether a point was pruned. A tombstone that is not ours counts as none: a forger must not hide points. */
+export async function isBuried(core: Core, point: PointKey, options: StoreOptions = {}): Promise<boolean> {
+  try {
+    return (await readTombstone(core, point, options)) !== undefined;
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-damaged')) throw error;
+    core.log.error('a tombstone is forged or damaged; its point counts as it is', { ...point, why: error.message });
+    return false;
+  }
+}
+
+/** `<machine>/<point>` of every tombstone there is, unchecked: what is in it is read when a point of that name is met. */
+export async function listTombstones(
+  core: Core,
+  prefix = TOMBSTONES,
+  options: StoreOptions = {},
+): Promise<Set<string>> {
+  const names = new Set<string>();
+  for await (const { name } of core.store.list(prefix, options)) names.add(name.slice(TOMBSTONES.length));
+  return names;
+}
+
+function signedTombstone(body: Uint8Array): Buffer {
+  return lengthPrefixed('lifeboat tombstone', body);
+}
