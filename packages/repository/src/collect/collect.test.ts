@@ -2,12 +2,13 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 
 import { parseMachineId } from '@lifeboat/foundation/ids';
 
-import { INDEX, PACKS, POINTS, SESSIONS, pointObject } from '../format/names.ts';
+import { INDEX, PACKS, POINTS, RELOCATIONS, SESSIONS, pointObject, type PackName } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { noisyDisk, readDisk } from '../testing/disks.ts';
+import { movePack } from '../testing/move-pack.ts';
 import { initTiny, MACHINE, pointId, Scratch } from '../testing/tiny.ts';
 import type { WriterSession } from '../write/session.ts';
 import { condemn } from './condemn.ts';
@@ -209,6 +210,37 @@ describe('a collection', () => {
     await backUp(repository, 1, noisyDisk(20));
     const core = { ...repository.core, clock: { ...ahead, nowMs: () => Date.now() } };
     await expect(condemn(core)).rejects.toMatchObject({ code: 'repository.clocks-disagree' });
+  });
+});
+
+describe('relocations', () => {
+  test('keep what they lead to, from pack to pack, as long as a point needs the first; and go with it', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const content = noisyDisk(40);
+    await backUp(repository, 1, content);
+    for (let hop = 0; hop < 2; hop++) {
+      for (const name of namesUnder(store, PACKS)) {
+        await movePack(repository, name.slice(-64) as PackName);
+        store.objects.delete(name);
+      }
+    }
+    expect((await collect(repository)).condemned.deadPacks).toBe(0);
+    expect(await readDisk(repository, MACHINE, pointId(1))).toEqual(content);
+    await bury(repository, 1);
+    await collect(repository);
+    for (const prefix of [PACKS, RELOCATIONS]) expect(namesUnder(store, prefix)).toEqual([]);
+  });
+
+  test('that cannot be read stop a collection', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(10));
+    const [name = ''] = namesUnder(store, PACKS);
+    await movePack(repository, name.slice(-64) as PackName);
+    const [relocation = ''] = namesUnder(store, RELOCATIONS);
+    store.objects.set(relocation, Buffer.from('something else'));
+    await expect(condemn(repository.core)).rejects.toMatchObject({ code: 'repository.collection-refused' });
   });
 });
 

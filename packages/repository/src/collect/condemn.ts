@@ -64,8 +64,11 @@ export async function condemn(
   const writer = new ListWriter(core, input.dryRun === true, options);
   let deadBytes = 0;
   let lockedPacks = 0;
+  // Packs that are gone, but that relocations still lead from: with the pack's last point these go, too.
+  const gone = new Set(mark.relocations.keys());
   for await (const { name, sizeBytes } of core.store.list(PACKS, options)) {
     const pack = packOfObject(name);
+    if (pack) gone.delete(pack);
     if (!pack || mark.live.has(pack)) continue;
     if (await isLocked(core, name, options)) lockedPacks++;
     else {
@@ -73,6 +76,7 @@ export async function condemn(
       deadBytes += sizeBytes;
     }
   }
+  for (const pack of gone) if (!mark.live.has(pack)) await writer.pack(pack);
   for (const point of mark.points) await writer.point('points', point);
   for (const point of mark.pruned) await writer.point('pruned', point);
   await writer.flush();

@@ -7,7 +7,7 @@
  * It refuses rather than guesses: a listing that fails, a point that cannot be read and was not pruned, a page of a pack set that
  * cannot be read, a point that was there and is not. Taking a live pack for dead is the one mistake that cannot be undone.
  */
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
@@ -20,6 +20,7 @@ import type { StoreOptions } from '../store/object-store.ts';
 import { listAll } from './listing.ts';
 import { PackNames } from './pack-names.ts';
 import { PointValidity } from './point-validity.ts';
+import { listRelocations, markRelocated, type RelocationNames } from './relocated.ts';
 import type { PointKey } from './tombstones.ts';
 
 export interface Mark {
@@ -30,6 +31,8 @@ export interface Mark {
   readonly pruned: readonly PointKey[];
   /** Objects that never became points: their session was ended without them. */
   readonly void: readonly PointKey[];
+  /** Relocations there are, needed or not. */
+  readonly relocations: RelocationNames;
   /** Whether the valid points are exactly the ones that were expected. */
   readonly asExpected: boolean;
 }
@@ -71,8 +74,15 @@ export async function markLive(
     mark.points.push(key);
     await markPoint(core, point, { live: mark.live, pages }, options);
   }
+  const relocations = await listRelocations(core, options);
+  try {
+    await markRelocated(core, relocations, mark.live, options);
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-damaged')) throw error;
+    throw refused(`a relocation of a pack that is needed cannot be read: ${error.message}`, error);
+  }
   const isKnown = ({ machineId, pointId }: PointName): boolean => known.has(`${POINTS}${machineId}/${pointId}`);
-  return { ...mark, asExpected: mark.points.length === known.size && mark.points.every(isKnown) };
+  return { ...mark, relocations, asExpected: mark.points.length === known.size && mark.points.every(isKnown) };
 }
 
 /** Undefined: it is gone since it was listed, which only a collector that may do so does. */

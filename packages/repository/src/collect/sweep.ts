@@ -79,8 +79,10 @@ export async function sweep(
   const counts = { deletedPacks: 0, sparedPacks: 0, deletedPoints: 0, lockedPacks: 0 };
   for await (const pack of condemnedPacks(core, list, options)) {
     if (mark?.live.has(pack)) counts.sparedPacks++;
-    else if (await remove(core, packObject(pack), options)) counts.deletedPacks++;
-    else counts.lockedPacks++;
+    else if (await remove(core, packObject(pack), options)) {
+      counts.deletedPacks++;
+      for (const name of mark?.relocations.get(pack) ?? []) await remove(core, name, options);
+    } else counts.lockedPacks++;
   }
   for (const { machineId, pointId } of [...(mark?.pruned ?? []), ...(mark?.void ?? [])]) {
     if (await remove(core, pointObject(machineId, pointId), options)) counts.deletedPoints++;

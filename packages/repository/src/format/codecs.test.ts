@@ -28,13 +28,7 @@ import {
   encodeRelocation,
   encodeRelocationStatement,
 } from './relocation.ts';
-import {
-  decodeFence,
-  decodeOutcome,
-  encodeFence,
-  encodeOutcome,
-  encodeOutcomeBody,
-} from './session-outcome.ts';
+import { decodeFence, decodeOutcome, encodeFence, encodeOutcome, encodeOutcomeBody } from './session-outcome.ts';
 import { decodeTombstone, encodeTombstone, encodeTombstoneBody } from './tombstone.ts';
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
 import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
