@@ -41,6 +41,7 @@ case $command in
   *) die "'$command' is not a command: demo, test, bench, lifeboat or setup." ;;
 esac
 case $command:${1:-} in
+  bench:repo-*) ;;
   test:* | demo:* | bench:*) needs_libvirt=yes ;;
   lifeboat:demo | lifeboat:up | lifeboat:backup | lifeboat:verify | lifeboat:restore | lifeboat:redeploy) needs_libvirt=yes ;;
 esac

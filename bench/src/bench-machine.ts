@@ -3,13 +3,15 @@ import { cpus, loadavg, release, totalmem } from 'node:os';
 import { formatBytes } from '@lifeboat/foundation/units';
 import type { HostDescription } from '@lifeboat/hypervisor/port';
 
-export function describeMachine(host: HostDescription): string {
+export function describeMachine(host?: HostDescription): string {
   const models = [...new Set(cpus().map(({ model }) => model.trim()))].join(', ');
   return [
     `${models}, ${cpus().length} cores`,
     `${formatBytes(totalmem())} memory`,
     `Linux ${release()}`,
-    `QEMU ${host.qemuVersion}, libvirt ${host.libvirtVersion}, ${host.accelerator} (${host.acceleratorReason})`,
+    ...(host
+      ? [`QEMU ${host.qemuVersion}, libvirt ${host.libvirtVersion}, ${host.accelerator} (${host.acceleratorReason})`]
+      : []),
     `Node ${process.versions.node}`,
   ].join('; ');
 }

@@ -19,15 +19,19 @@ export function renderFigure(figure: Figure, circumstances: Circumstances): stri
     `- Load average (1, 5, 15 min): ${loadBefore} before, ${loadAfter} after`,
     ...figure.method.map((sentence) => `- ${sentence}`),
     '',
-    '| measured | median | all values, in order |',
-    '|---|---|---|',
-    ...figure.series.map(seriesRow),
-    '',
+    ...(figure.tables ?? []).flatMap(({ head, rows }) => [row(head), row(head.map(() => '---')), ...rows.map(row), '']),
+    ...(figure.series.length > 0
+      ? ['| measured | median | all values, in order |', '|---|---|---|', ...figure.series.map(seriesRow), '']
+      : []),
     '| result | value | goal | |',
     '|---|---|---|---|',
     ...figure.verdicts.map(verdictRow),
     '',
   ].join('\n');
+}
+
+function row(cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |`;
 }
 
 function seriesRow({ label, unit, digits, values }: Series): string {
@@ -36,7 +40,7 @@ function seriesRow({ label, unit, digits, values }: Series): string {
 }
 
 function verdictRow({ label, value, unit, digits, below }: Verdict): string {
-  const goal = below === undefined ? 'none' : `< ${below}${suffix(unit)}`;
+  const goal = below === undefined ? 'none' : `< ${Number(below.toFixed(3))}${suffix(unit)}`;
   const word = below === undefined ? '' : value < below ? 'met' : `missed by ${(value - below).toFixed(digits)}`;
   return `| ${label} | ${value.toFixed(digits)}${suffix(unit)} | ${goal} | ${word} |`;
 }

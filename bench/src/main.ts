@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- NAME [--repeat N]`: takes a figure and prints its table. Both sides of a comparison are measured in
- * one run, by turns. Nothing is left behind.
+ * `npm run bench -- NAME [--repeat N] [--scale F] [--directory D]`: takes a figure and prints its table. Both sides of a comparison are
+ * measured in one run, by turns. Nothing is left behind but what is kept in the cache: input images and programs.
  */
 import { parseArgs } from 'node:util';
 import { LifeboatError } from '@lifeboat/foundation/errors';
@@ -11,23 +11,38 @@ import { backupFigure } from './figures/backup.ts';
 import { bootFigure } from './figures/boot.ts';
 import { incrementalFigure } from './figures/incremental.ts';
 import { injectFigure } from './figures/inject.ts';
+import { repositoryFullFigure } from './figures/repository-full.ts';
+import type { BenchOptions } from './repository/repository-bench.ts';
 import type { Figure } from './series.ts';
 
-const FIGURES: Readonly<Record<string, (lab: BenchLab, repeat: number) => Promise<Figure>>> = {
+/** With guests of their own on this machine's libvirt. */
+const GUEST_FIGURES: Readonly<Record<string, (lab: BenchLab, repeat: number) => Promise<Figure>>> = {
   backup: backupFigure,
   incremental: incrementalFigure,
   boot: bootFigure,
   inject: injectFigure,
 };
+/** Of the repository alone. */
+const REPOSITORY_FIGURES: Readonly<Record<string, (options: BenchOptions) => Promise<Figure>>> = {
+  'repo-full': repositoryFullFigure,
+};
 const DEFAULT_REPEAT = 5;
 const MAX_REPEAT = 50;
-const USAGE = `usage: npm run bench -- ${Object.keys(FIGURES).join('|')} [--repeat N]     (N: 1 to ${MAX_REPEAT}, default ${DEFAULT_REPEAT})`;
+const USAGE = `usage: npm run bench -- ${[...Object.keys(GUEST_FIGURES), ...Object.keys(REPOSITORY_FIGURES)].join('|')} [--repeat N]     (N: 1 to ${MAX_REPEAT}, default ${DEFAULT_REPEAT})
+       repo-*: also --scale F (of the input, 0.01 to 1, default 1) and --directory D (where repositories are made; default: memory if it is enough)`;
 
 const stop = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(name, () => stop.abort(new LifeboatError('operation.cancelled', `broken off by ${name}`)));
 }
 const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`);
+
+interface Request {
+  readonly name: string;
+  readonly repeat: number;
+  readonly scale: number;
+  readonly directory: string | undefined;
+}
 
 const request = readRequest(process.argv.slice(2));
 if (request === undefined) {
@@ -43,34 +58,55 @@ if (request === undefined) {
   }
 }
 
-async function takeFigure({ name, take, repeat }: NonNullable<ReturnType<typeof readRequest>>): Promise<void> {
+async function takeFigure(asked: Request): Promise<void> {
+  const beganAt = new Date();
+  const loadBefore = describeLoad();
+  const { figure, machine } = await measure(asked);
+  const { name, repeat, scale, directory } = asked;
+  const command = [
+    `npm run bench -- ${name} --repeat ${repeat}`,
+    ...(name in REPOSITORY_FIGURES ? [`--scale ${scale}`] : []),
+    ...(directory === undefined ? [] : [`--directory ${directory}`]),
+  ].join(' ');
+  process.stdout.write(renderFigure(figure, { command, beganAt, machine, loadBefore, loadAfter: describeLoad() }));
+}
+
+async function measure({ name, repeat, scale, directory }: Request): Promise<{ figure: Figure; machine: string }> {
+  const ofRepository = REPOSITORY_FIGURES[name];
+  if (ofRepository) {
+    const figure = await ofRepository({ repeat, scale, directory, signal: stop.signal, say });
+    return { figure, machine: describeMachine() };
+  }
+  const ofGuests = GUEST_FIGURES[name];
+  if (!ofGuests) throw new LifeboatError('internal.bug', `${name} is not a figure`);
   const lab = await BenchLab.open({ signal: stop.signal, say });
   try {
     const machine = describeMachine(await lab.hypervisor.describeHost());
-    const beganAt = new Date();
-    const loadBefore = describeLoad();
-    const figure = await take(lab, repeat);
-    const command = `npm run bench -- ${name} --repeat ${repeat}`;
-    process.stdout.write(renderFigure(figure, { command, beganAt, machine, loadBefore, loadAfter: describeLoad() }));
+    return { figure: await ofGuests(lab, repeat), machine };
   } finally {
     await lab.close();
   }
 }
 
-function readRequest(
-  args: readonly string[],
-): { name: string; take: (lab: BenchLab, repeat: number) => Promise<Figure>; repeat: number } | undefined {
+function readRequest(args: readonly string[]): Request | undefined {
   try {
     const { positionals, values } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { repeat: { type: 'string', default: String(DEFAULT_REPEAT) } },
+      options: {
+        repeat: { type: 'string', default: String(DEFAULT_REPEAT) },
+        scale: { type: 'string', default: '1' },
+        directory: { type: 'string' },
+      },
     });
     const [name = '', ...rest] = positionals;
-    const take = FIGURES[name];
     const repeat = Number(values.repeat);
+    const scale = Number(values.scale);
+    const isFigure = name in GUEST_FIGURES || name in REPOSITORY_FIGURES;
     const isCount = Number.isInteger(repeat) && repeat >= 1 && repeat <= MAX_REPEAT;
-    return take && rest.length === 0 && isCount ? { name, take, repeat } : undefined;
+    const isScale = scale >= 0.01 && scale <= 1;
+    if (!isFigure || rest.length > 0 || !isCount || !isScale) return undefined;
+    return { name, repeat, scale, directory: values.directory };
   } catch (error) {
     say(error instanceof Error ? error.message : String(error));
     return undefined;

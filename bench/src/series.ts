@@ -21,6 +21,8 @@ export interface Figure {
   readonly title: string;
   /** Exactly what was run, a sentence each. */
   readonly method: readonly string[];
+  /** Where rows and columns say it better than series. */
+  readonly tables?: readonly { readonly head: readonly string[]; readonly rows: readonly (readonly string[])[] }[];
   readonly series: readonly Series[];
   readonly verdicts: readonly Verdict[];
 }

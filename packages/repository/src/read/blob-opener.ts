@@ -6,6 +6,7 @@ import { zstd, type Compression } from '../seal/codec.ts';
  * production, the caller's own thread in tests and simulations.
  */
 export interface BlobOpener {
+  /** `sealed` is the opener's from here on: its memory may move to another thread. */
   open(opening: BlobOpening, sealed: Uint8Array): Promise<{ plain: Uint8Array } | { failure: string }>;
   close(): Promise<void>;
 }

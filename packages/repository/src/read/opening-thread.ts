@@ -4,20 +4,15 @@ import { parentPort } from 'node:worker_threads';
 import { openBlob } from '../seal/blob-seal.ts';
 import { zstd } from '../seal/codec.ts';
 import { discard } from '../seal/discard.ts';
-import type { OpenRequest, OpenResponse } from './thread-opener.ts';
+import { ownMemory, type OpenRequest, type OpenResponse } from './thread-opener.ts';
 
 const port = parentPort;
 if (!port) throw new Error('opening-thread.ts runs as a worker thread only');
 const compression = zstd(1);
 
-port.on('message', ({ id, opening, memory, sealedBytes }: OpenRequest) => {
-  const opened = openBlob(opening, new Uint8Array(memory, 0, sealedBytes), compression);
-  let response: OpenResponse;
-  if ('failure' in opened) response = { id, failure: opened.failure };
-  else {
-    new Uint8Array(memory).set(opened.plain);
-    response = { id, plainBytes: opened.plain.length };
-    discard(opened.plain);
-  }
-  port.postMessage(response);
+port.on('message', ({ id, opening, sealed }: OpenRequest) => {
+  const opened = openBlob(opening, sealed, compression);
+  discard(sealed);
+  if ('failure' in opened) port.postMessage({ id, ...opened } satisfies OpenResponse);
+  else port.postMessage({ id, plain: opened.plain } satisfies OpenResponse, ownMemory(opened.plain));
 });

@@ -40,7 +40,7 @@ describe('threads that open blobs', () => {
     flipped[5000] = (flipped[5000] ?? 0) ^ 1;
     expect(await opener.open(opening, flipped)).toEqual({ failure: 'its seal does not open' });
     const tooShort = { ...opening, plain: { exactBytes: 99_999 } };
-    expect(await opener.open(tooShort, sealed)).toEqual({ failure: 'it does not decompress' });
+    expect(await opener.open(tooShort, Uint8Array.from(sealed))).toEqual({ failure: 'it does not decompress' });
     expect(await opener.open(opening, sealed)).toHaveProperty('plain');
     await opener.close();
   });
@@ -49,7 +49,9 @@ describe('threads that open blobs', () => {
     const opener = threadOpener({ threads: 1, entry: new URL('./no-such-thread.ts', import.meta.url) });
     const { opening, sealed } = blob(randomBytes(100_000), 0);
     for (let attempt = 0; attempt < 2; attempt++) {
-      await expect(opener.open(opening, sealed)).rejects.toMatchObject({ code: 'repository.sealing-failed' });
+      await expect(opener.open(opening, Uint8Array.from(sealed))).rejects.toMatchObject({
+        code: 'repository.sealing-failed',
+      });
     }
     await opener.close();
   });

@@ -2,10 +2,10 @@
  * Opens blobs in threads.
  *
  * ```
- *   caller ── sealed bytes copied into a slot of shared memory ──► thread: decrypt, decompress, compare with the id
- *   caller ◄── plain bytes copied out of the slot ─────────────── thread writes them into the same slot
+ *   caller ── sealed bytes, handed over ──► thread: decrypt, decompress, compare with the id
+ *   caller ◄── plain bytes, handed over ─── thread
  * ```
- * A slot belongs to one blob at a time; their number bounds memory and what is in flight. Threads start with the first large
+ * Memory changes hands and is not copied. Slots bound how many blobs are in flight. Threads start with the first large
  * blob and do not keep the process alive. Small blobs (pages) are opened in place: the way to a thread costs more.
  */
 import { availableParallelism } from 'node:os';
@@ -14,7 +14,7 @@ import { Worker } from 'node:worker_threads';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { KiB } from '@lifeboat/foundation/units';
 
-import { BLOB_OVERHEAD_BYTES, openBlob, type BlobOpening } from '../seal/blob-seal.ts';
+import { openBlob, type BlobOpening } from '../seal/blob-seal.ts';
 import { zstd } from '../seal/codec.ts';
 import type { BlobOpener } from './blob-opener.ts';
 import { Slots } from './slots.ts';
@@ -28,12 +28,11 @@ const INLINE_BYTES = 16 * KiB;
 export interface OpenRequest {
   readonly id: number;
   readonly opening: BlobOpening;
-  readonly memory: SharedArrayBuffer;
-  readonly sealedBytes: number;
+  readonly sealed: Uint8Array;
 }
 
 export type OpenResponse =
-  | { readonly id: number; readonly plainBytes: number }
+  | { readonly id: number; readonly plain: Uint8Array }
   | { readonly id: number; readonly failure: string };
 
 interface Thread {
@@ -54,7 +53,6 @@ class ThreadOpener implements BlobOpener {
   readonly #threadCount: number;
   readonly #inline = zstd(1);
   readonly #slots: Slots;
-  readonly #memory: SharedArrayBuffer[] = [];
   #threads: Thread[] = [];
   #nextId = 0;
 
@@ -67,14 +65,8 @@ class ThreadOpener implements BlobOpener {
   async open(opening: BlobOpening, sealed: Uint8Array): Promise<{ plain: Uint8Array } | { failure: string }> {
     if (sealed.length <= INLINE_BYTES) return openBlob(opening, sealed, this.#inline);
     return this.#slots.run(async () => {
-      const plainBytes = 'exactBytes' in opening.plain ? opening.plain.exactBytes : opening.plain.maxBytes;
-      const memory = this.#take(Math.max(sealed.length, plainBytes + BLOB_OVERHEAD_BYTES));
-      new Uint8Array(memory).set(sealed);
-      const response = await this.#ask({ opening, memory, sealedBytes: sealed.length });
-      const result =
-        'failure' in response ? { failure: response.failure } : { plain: copyOut(memory, response.plainBytes) };
-      this.#memory.push(memory);
-      return result;
+      const response = await this.#ask({ opening, sealed });
+      return 'failure' in response ? { failure: response.failure } : { plain: response.plain };
     });
   }
 
@@ -82,11 +74,6 @@ class ThreadOpener implements BlobOpener {
     const threads = this.#threads;
     this.#threads = [];
     await Promise.all(threads.map(({ worker }) => worker.terminate()));
-  }
-
-  #take(bytes: number): SharedArrayBuffer {
-    const free = this.#memory.pop();
-    return free && free.byteLength >= bytes ? free : new SharedArrayBuffer(bytes);
   }
 
   #ask(request: Omit<OpenRequest, 'id'>): Promise<OpenResponse> {
@@ -97,9 +84,7 @@ class ThreadOpener implements BlobOpener {
       thread.waiting.set(id, { resolve, reject });
       // While it has work a thread keeps the process alive; otherwise not.
       thread.worker.ref();
-      // The rule means window.postMessage; a worker has no origin.
-      // oxlint-disable-next-line unicorn/require-post-message-target-origin
-      thread.worker.postMessage({ ...request, id });
+      thread.worker.postMessage({ ...request, id }, ownMemory(request.sealed));
     });
   }
 
@@ -138,8 +123,7 @@ class ThreadOpener implements BlobOpener {
   }
 }
 
-function copyOut(memory: SharedArrayBuffer, bytes: number): Uint8Array {
-  const plain = Buffer.allocUnsafeSlow(bytes);
-  plain.set(new Uint8Array(memory, 0, bytes));
-  return plain;
+/** The memory of these bytes, to be handed over with them, unless it is part of Node's pool, which cannot move. */
+export function ownMemory({ buffer }: Uint8Array): ArrayBuffer[] {
+  return buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize ? [buffer] : [];
 }

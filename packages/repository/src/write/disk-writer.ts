@@ -42,6 +42,7 @@ import { PageWriter } from './page-writer.ts';
 import type { Sealer } from './sealer.ts';
 import type { SealingLane, StripeIds } from './sealing-lane.ts';
 import type { SourceSpec } from './source.ts';
+import { noTimes, STAGES, type StageTimes } from './stage-times.ts';
 import { planRuns } from './write-plan.ts';
 
 export interface WriteDiskRequest {
@@ -76,6 +77,8 @@ export interface WriteDiskStats {
   readonly storedBytes: number;
   /** Bytes of packs of pages. */
   readonly metadataBytes: number;
+  /** What the lanes spent their time on, added up. */
+  readonly stageMs: StageTimes;
 }
 
 /** What a disk writer needs of its session. */
@@ -126,6 +129,7 @@ export class DiskWriter {
     newBytes: 0,
     storedBytes: 0,
     metadataBytes: 0,
+    stageMs: noTimes(),
   };
   #tasks: Iterator<LeafTask> = [][Symbol.iterator]();
   #totalBytes = 0;
@@ -240,7 +244,8 @@ export class DiskWriter {
         this.#abort.abort(error);
         throw error;
       } finally {
-        await lane.close();
+        const times = await lane.close();
+        for (const stage of STAGES) this.#stats.stageMs[stage] += times[stage];
       }
     });
     // Also without lanes there may be leaves to write: chunks known to hold nothing, or a disk of another size.
@@ -277,7 +282,7 @@ export class DiskWriter {
       stripe = crowded ? undefined : await stripes.next();
       ids = stripe && hash(stripe);
       const wanted = await this.#decide(current, found);
-      const buffer: SharedArrayBuffer | undefined =
+      const buffer: ArrayBuffer | undefined =
         wanted.length > 0 && !hasPack ? await this.#pool.acquire(this.#signal) : undefined;
       hasPack ||= buffer !== undefined;
       const { needsSeal } = await orAbort(lane.store(buffer ? { wanted, buffer } : { wanted }), this.#signal);
@@ -373,14 +378,14 @@ export class DiskWriter {
 
   // --- packs
 
-  #upload(pack: FinishedPack, buffer: SharedArrayBuffer): void {
+  #upload(pack: FinishedPack, buffer: ArrayBuffer): void {
     const upload = this.#store(pack, buffer)
       .catch((error: unknown) => this.#abort.abort(error))
       .finally(() => this.#uploads.delete(upload));
     this.#uploads.add(upload);
   }
 
-  async #store(pack: FinishedPack, buffer: SharedArrayBuffer): Promise<void> {
+  async #store(pack: FinishedPack, buffer: ArrayBuffer): Promise<void> {
     await this.#session.storeDataPack(pack, new Uint8Array(buffer, 0, pack.sizeBytes), this.#signal);
     this.#stats.storedBytes += pack.sizeBytes;
     for (const { id } of pack.blobs) this.#claimed.delete(id);

@@ -36,6 +36,7 @@ import {
 } from '../seal/blob-seal.ts';
 import { CODECS, pays, type Compression } from '../seal/codec.ts';
 import { discard } from '../seal/discard.ts';
+import { StageClock } from './stage-times.ts';
 
 /** Who seals a pack: a writer session (data), or a machine (maps and pack sets). */
 export interface PackOwner {
@@ -62,14 +63,16 @@ const TABLE_BYTES = 64 + TAG_BYTES + 16;
 export class PackBuilder {
   readonly #owner: PackOwner;
   readonly #compression: Compression;
+  readonly #stages: StageClock;
   readonly #buffer: Uint8Array;
   readonly #headerBytes: number;
   readonly #blobs: (BlobPayload & { readonly offsetBytes: number })[] = [];
   #end: number;
 
-  constructor(input: { owner: PackOwner; buffer: Uint8Array; compression: Compression }) {
+  constructor(input: { owner: PackOwner; buffer: Uint8Array; compression: Compression; stages?: StageClock }) {
     this.#owner = input.owner;
     this.#compression = input.compression;
+    this.#stages = input.stages ?? new StageClock();
     this.#buffer = input.buffer;
     this.#headerBytes = encodePackHeader(this.#header(new Uint8Array(32))).length;
     this.#end = this.#headerBytes;
@@ -90,7 +93,7 @@ export class PackBuilder {
   add(id: ChunkId, plain: Uint8Array): { slot: number; offsetBytes: number; lengthBytes: number } {
     if (!this.hasRoom(1, plain.length))
       throw new LifeboatError('internal.bug', 'a blob was added to a pack without room');
-    const packed = this.#compression.compress(plain);
+    const packed = this.#stages.time('compress', () => this.#compression.compress(plain));
     const compressed = pays(packed.length, plain.length);
     const payload = compressed ? packed : plain;
     const codec = compressed ? CODECS.zstd : CODECS.raw;
@@ -110,6 +113,16 @@ export class PackBuilder {
    * Throws `repository.sealing-mismatch`; the buffer's content is then of no use.
    */
   finish(): FinishedPack {
+    const { pack, bytes, blobs } = this.#stages.time('seal', () => this.#seal());
+    const name = this.#stages.time('prove', () => this.#prove(bytes, pack));
+    return { name, sizeBytes: bytes.length, blobs: blobs.map((blob) => ({ ...blob, pack: name })) };
+  }
+
+  #seal(): {
+    pack: { key: Uint8Array; kind: PackKind; tenantId: Uint8Array };
+    bytes: Uint8Array;
+    blobs: Omit<BlobRef, 'pack'>[];
+  } {
     const { baseKey, kind, generation } = this.#owner;
     const salt = packSalt(baseKey, { kind, generation, blobs: this.#blobs });
     const header = encodePackHeader(this.#header(salt));
@@ -138,9 +151,7 @@ export class PackBuilder {
       hashes: Buffer.concat(hashes),
     });
     this.#buffer.set(tail, this.#end);
-    const sizeBytes = this.#end + tail.length;
-    const name = this.#prove(this.#buffer.subarray(0, sizeBytes), pack);
-    return { name, sizeBytes, blobs: blobs.map((blob) => ({ ...blob, pack: name })) };
+    return { pack, bytes: this.#buffer.subarray(0, this.#end + tail.length), blobs };
   }
 
   /** Reads the pack as a reader would. What was hashed when it was read from the disk must come out again. */

@@ -18,6 +18,7 @@ import { chunkId } from '../seal/blob-seal.ts';
 import type { Compression } from '../seal/codec.ts';
 import { PackBuilder, type FinishedPack, type PackOwner } from './pack-builder.ts';
 import { openSource, type SourceSpec } from './source.ts';
+import { StageClock, type StageTimes } from './stage-times.ts';
 
 /** Everything a lane needs; crosses to the thread as it is. */
 export interface LaneConfig {
@@ -35,8 +36,8 @@ export type StripeIds = readonly (ChunkId | undefined)[];
 export interface StoreRequest {
   /** Positions within the stripe hashed first and not stored yet; empty: nothing of it is wanted. */
   readonly wanted: readonly number[];
-  /** A pack buffer, given when the lane has none and something is wanted. */
-  readonly buffer?: SharedArrayBuffer;
+  /** A pack buffer, given when the lane has none and something is wanted. It is the lane's then, until `seal` gives it back. */
+  readonly buffer?: ArrayBuffer;
 }
 
 export interface StoreReply {
@@ -47,9 +48,9 @@ export interface StoreReply {
 export interface SealingLane {
   hash(chunks: readonly number[]): Promise<StripeIds>;
   store(request: StoreRequest): Promise<StoreReply>;
-  seal(): Promise<{ buffer: SharedArrayBuffer; pack: FinishedPack }>;
-  /** Ends the lane and closes its source; also after an error. */
-  close(): Promise<void>;
+  seal(): Promise<{ buffer: ArrayBuffer; pack: FinishedPack }>;
+  /** Ends the lane and closes its source, also after an error. Says what it spent its time on. */
+  close(): Promise<StageTimes>;
 }
 
 interface Stripe {
@@ -62,9 +63,10 @@ export class LocalLane implements SealingLane {
   readonly #config: LaneConfig;
   readonly #device: BlockDevice;
   readonly #compression: Compression;
+  readonly #stages = new StageClock();
   readonly #hashed: Stripe[] = [];
   readonly #free: Uint8Array[];
-  #pack: { builder: PackBuilder; buffer: SharedArrayBuffer } | undefined;
+  #pack: { builder: PackBuilder; buffer: ArrayBuffer } | undefined;
 
   /** Opens the source. Throws what it throws, and `device.read-failed` when it is not of the size it was said to have. */
   static async open(config: LaneConfig, compression: Compression): Promise<LocalLane> {
@@ -96,7 +98,9 @@ export class LocalLane implements SealingLane {
       return memory.subarray(i * chunkSizeBytes, i * chunkSizeBytes + length);
     });
     await this.#readAll(chunks, plain);
-    const ids = plain.map((bytes) => (isZero(bytes) ? undefined : chunkId(owner.chunkIdKey, bytes)));
+    const ids = this.#stages.time('hash', () =>
+      plain.map((bytes) => (isZero(bytes) ? undefined : chunkId(owner.chunkIdKey, bytes))),
+    );
     this.#hashed.push({ plain, ids, memory });
     return ids;
   }
@@ -110,6 +114,7 @@ export class LocalLane implements SealingLane {
         owner: this.#config.owner,
         buffer: new Uint8Array(buffer),
         compression: this.#compression,
+        stages: this.#stages,
       });
       this.#pack = { builder, buffer };
     }
@@ -129,15 +134,16 @@ export class LocalLane implements SealingLane {
     };
   }
 
-  seal(): Promise<{ buffer: SharedArrayBuffer; pack: FinishedPack }> {
+  seal(): Promise<{ buffer: ArrayBuffer; pack: FinishedPack }> {
     const current = this.#pack;
     if (!current) throw new LifeboatError('internal.bug', 'a lane without a pack was asked to seal it');
     this.#pack = undefined;
     return Promise.resolve({ buffer: current.buffer, pack: current.builder.finish() });
   }
 
-  close(): Promise<void> {
-    return this.#device.close();
+  async close(): Promise<StageTimes> {
+    await this.#device.close();
+    return this.#stages.times;
   }
 
   /** Neighbours are read in one request; all requests of a stripe are in flight together. */

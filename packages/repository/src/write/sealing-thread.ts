@@ -7,7 +7,7 @@ import { toWire, type Answers, type Request, type Response, type ThreadData } fr
 
 const port = parentPort;
 if (!port) throw new Error('sealing-thread.ts runs as a worker thread only');
-const answer = (response: Response): void => port.postMessage(response);
+const answer = (response: Response, moved: ArrayBuffer[] = []): void => port.postMessage(response, moved);
 
 try {
   const { config, zstdLevel } = workerData as ThreadData;
@@ -17,15 +17,14 @@ try {
     hash: ({ chunks }) => lane.hash(chunks),
     store: ({ request }) => lane.store(request),
     seal: () => lane.seal(),
-    close: async () => {
-      await lane.close();
-      return null;
-    },
+    close: () => lane.close(),
   };
 
   const respond = async (request: Request): Promise<void> => {
     try {
-      answer({ id: request.id, value: await serve[request.verb](request as never) });
+      const value = await serve[request.verb](request as never);
+      // A pack buffer is handed back, not copied.
+      answer({ id: request.id, value }, 'buffer' in value ? [value.buffer] : []);
     } catch (error) {
       answer({ id: request.id, error: toWire(error) });
     }
@@ -34,7 +33,7 @@ try {
   };
 
   port.on('message', (request: Request) => void respond(request));
-  answer({ id: 0, value: null });
+  answer({ id: 0, value: {} });
 } catch (error) {
   answer({ id: 0, error: toWire(error) });
 }

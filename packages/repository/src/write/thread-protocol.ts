@@ -3,6 +3,7 @@ import { LifeboatError, type ErrorContext } from '@lifeboat/foundation/errors';
 import type { ErrorCode } from '@lifeboat/foundation/catalogue';
 
 import type { FinishedPack } from './pack-builder.ts';
+import type { StageTimes } from './stage-times.ts';
 import type { LaneConfig, StoreReply, StoreRequest, StripeIds } from './sealing-lane.ts';
 
 export interface ThreadData {
@@ -19,13 +20,13 @@ export type Request =
 export interface Answers {
   hash: StripeIds;
   store: StoreReply;
-  seal: { buffer: SharedArrayBuffer; pack: FinishedPack };
-  close: null;
+  seal: { buffer: ArrayBuffer; pack: FinishedPack };
+  close: StageTimes;
 }
 
 /** `id` 0 announces that the source is open, or why not. */
 export type Response =
-  | { readonly id: number; readonly value: Answers[keyof Answers] }
+  | { readonly id: number; readonly value: Answers[keyof Answers] | Readonly<Record<string, never>> }
   | { readonly id: number; readonly error: WireError };
 
 /** An error in a form that survives the way between threads with its code. */

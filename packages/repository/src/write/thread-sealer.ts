@@ -11,6 +11,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 
 import type { Sealer } from './sealer.ts';
 import type { SealingLane, StoreReply, StoreRequest, StripeIds } from './sealing-lane.ts';
+import { noTimes, type StageTimes } from './stage-times.ts';
 import { fromWire, type Answers, type Request, type Response, type ThreadData } from './thread-protocol.ts';
 
 /** More threads than this would not stay below 400 MB with packs of 32 MiB (docs/format.md, "Memory of a writer"). */
@@ -71,31 +72,34 @@ class ThreadLane implements SealingLane {
   }
 
   store(request: StoreRequest): Promise<StoreReply> {
-    return this.#ask('store', { request });
+    return this.#ask('store', { request }, request.buffer ? [request.buffer] : []);
   }
 
   seal(): Promise<Answers['seal']> {
     return this.#ask('seal', {});
   }
 
-  async close(): Promise<void> {
-    if (this.#dead) return this.#exited;
+  async close(): Promise<StageTimes> {
+    if (this.#dead) {
+      await this.#exited;
+      return noTimes();
+    }
     const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_TIMEOUT_MS);
     try {
-      await this.#ask('close', {});
+      const times = await this.#ask('close', {});
       await this.#exited;
+      return times;
     } finally {
       clearTimeout(timer);
       await this.#worker.terminate();
     }
   }
 
-  #ask<V extends keyof Answers>(verb: V, body: RequestBody<V>): Promise<Answers[V]> {
+  /** `moved` belongs to the thread from now on. */
+  #ask<V extends keyof Answers>(verb: V, body: RequestBody<V>, moved: ArrayBuffer[] = []): Promise<Answers[V]> {
     const id = this.#nextId++;
     const answer = this.#expect<Answers[V]>(id);
-    // The rule means window.postMessage; a worker has no origin.
-    // oxlint-disable-next-line unicorn/require-post-message-target-origin
-    if (!this.#dead) this.#worker.postMessage({ ...body, id, verb });
+    if (!this.#dead) this.#worker.postMessage({ ...body, id, verb }, moved);
     return answer;
   }
 
