@@ -50,6 +50,8 @@ clean_npm_environment
 mkdir -p "$CACHE" || die "the cache $CACHE cannot be written: set LIFEBOAT_CACHE to a directory that can."
 # shellcheck disable=SC2086 # one word per group
 setup_system_packages $groups
+# Before what takes minutes: who may not use libvirt is told at once.
+[ -z "$needs_libvirt" ] || ensure_libvirtd
 setup_node
 setup_npm_packages
 setup_temporal
@@ -68,7 +70,6 @@ case $command in
     ;;
 esac
 [ "$command" != setup ] || exit 0
-[ -z "$needs_libvirt" ] || ensure_libvirtd
 
 PATH=$(dirname "$NODE"):$ROOT/node_modules/.bin:$PATH
 export PATH
