@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { CreateBucketCommand, ListBucketsCommand, PutBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { messageOf } from '@lifeboat/foundation/errors';
-import { startChild, type Child } from '@lifeboat/host/children';
+import { runTool, startChild, type Child } from '@lifeboat/host/children';
 import { s3Client, type S3Place } from '@lifeboat/repository/store/s3/s3-place';
 import { freePorts } from '@lifeboat/runtime/free-ports';
 
@@ -30,6 +30,8 @@ export interface S3Server {
   place(bucket: string, prefix?: string): S3Place;
   /** A client of a place, as whom is said; connections are kept. */
   client(place: S3Place, credentials?: S3Credentials): S3Client;
+  /** An account without any right but those a bucket's policy gives it. */
+  makeUser(accessKeyId: string): Promise<S3Credentials>;
   makeBucket(kind: 'plain' | 'versioned' | 'locked'): Promise<string>;
   /** Ends server and clients and removes the directory. */
   stop(): Promise<void>;
@@ -60,6 +62,20 @@ export async function startVersitygw(): Promise<S3Server> {
     root,
     place,
     client,
+    async makeUser(accessKeyId) {
+      const secretAccessKey = `secret-of-${accessKeyId}`;
+      await runTool(
+        program(),
+        [
+          ...`admin --access ${ROOT.accessKeyId} --secret ${ROOT.secretAccessKey} --endpoint-url ${endpoint}`.split(
+            ' ',
+          ),
+          ...`create-user --access ${accessKeyId} --secret ${secretAccessKey} --role user`.split(' '),
+        ],
+        { timeoutMs: READY_LIMIT_MS },
+      );
+      return { accessKeyId, secretAccessKey };
+    },
     async makeBucket(kind) {
       const Bucket = `bucket-${++buckets}`;
       await root.send(new CreateBucketCommand({ Bucket, ObjectLockEnabledForBucket: kind === 'locked' }));
@@ -80,7 +96,7 @@ export async function startVersitygw(): Promise<S3Server> {
 async function startServing(directory: string): Promise<{ child: Child; endpoint: string }> {
   for (let attempt = 1; ; attempt++) {
     const [port] = (await freePorts(1)) as [number];
-    const child = await startChild(process.env['LIFEBOAT_VERSITYGW'] ?? 'versitygw', serverOptions(directory, port), {
+    const child = await startChild(program(), serverOptions(directory, port), {
       directory,
       name: 'versitygw',
       env: { ROOT_ACCESS_KEY: ROOT.accessKeyId, ROOT_SECRET_KEY: ROOT.secretAccessKey },
@@ -94,6 +110,10 @@ async function startServing(directory: string): Promise<{ child: Child; endpoint
       if (attempt >= START_ATTEMPTS) throw error;
     }
   }
+}
+
+function program(): string {
+  return process.env['LIFEBOAT_VERSITYGW'] ?? 'versitygw';
 }
 
 function serverOptions(directory: string, port: number): string[] {

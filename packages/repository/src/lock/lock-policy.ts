@@ -14,7 +14,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { CONTROL } from '../format/names.ts';
 
 export interface LockPolicy {
-  /** A point, and all it needs, stays undeletable this long after its commit. */
+  /** From any instant on, what a point in policy needs stays undeletable this long. */
   readonly retentionMs: number;
   /** Extensions run at least this often. */
   readonly generationMs: number;

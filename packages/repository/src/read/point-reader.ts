@@ -61,7 +61,7 @@ export async function readPoint(
 ): Promise<Point> {
   const name = pointObject(id.machineId, id.pointId);
   try {
-    const point = openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), id);
+    const point = await earliestValid(core, id, options);
     await assertValid(core, point, options);
     return point;
   } catch (error) {
@@ -72,6 +72,33 @@ export async function readPoint(
       });
     }
     throw asPointDamage(error, name);
+  }
+}
+
+/**
+ * The earliest version of a point's name that is one, where the store keeps versions: what somebody put there before the commit
+ * does not hide the point, and what is put over it does not replace it.
+ */
+async function earliestValid(
+  core: Core,
+  id: { machineId: MachineId; pointId: PointId },
+  options: StoreOptions,
+): Promise<Point> {
+  const name = pointObject(id.machineId, id.pointId);
+  const limited = { ...options, maxBytes: MAX_POINT_BYTES };
+  try {
+    return openPoint(core, await core.store.get(name, limited), id);
+  } catch (error) {
+    if (!hasCode(error, 'repository.point-damaged', 'repository.object-damaged')) throw error;
+    for (const version of (await core.store.versions?.(name, options)) ?? []) {
+      if (version.sizeBytes > MAX_POINT_BYTES) continue;
+      try {
+        return openPoint(core, await version.get(limited), id);
+      } catch (other) {
+        if (!hasCode(other, 'repository.point-damaged')) throw other;
+      }
+    }
+    throw error;
   }
 }
 

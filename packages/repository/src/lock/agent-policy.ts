@@ -1,0 +1,74 @@
+/**
+ * What the credentials of an agent may do in the buckets of a repository, as a bucket policy: put and read, and nothing that takes an
+ * object away, hides it for good or changes what the bucket keeps.
+ *
+ * `s3:PutObjectRetention` is asked for by a put that carries a lock. It also lets an agent make a lock longer, never shorter
+ * (COMPLIANCE): where even that is too much, give the bucket a default retention and leave the right out (`locksInPut: false`).
+ */
+import type { S3Place } from '../store/s3/s3-place.ts';
+
+export interface BucketPolicy {
+  readonly Version: '2012-10-17';
+  readonly Statement: readonly {
+    readonly Sid: string;
+    readonly Effect: 'Allow' | 'Deny';
+    readonly Principal: { readonly AWS: readonly string[] };
+    readonly Action: readonly string[];
+    readonly Resource: readonly string[];
+  }[];
+}
+
+export function agentPolicy(input: {
+  readonly place: S3Place;
+  /** As the service names its users: an ARN on AWS, an access key id on others. */
+  readonly principal: string;
+  readonly locksInPut: boolean;
+}): BucketPolicy {
+  const { place, locksInPut } = input;
+  const Principal = { AWS: [input.principal] };
+  const bucket = `arn:aws:s3:::${place.bucket}`;
+  const objects = `${bucket}/${place.prefix}*`;
+  return {
+    Version: '2012-10-17',
+    Statement: [
+      {
+        Sid: 'LifeboatAgentLooks',
+        Effect: 'Allow',
+        Principal,
+        Action: [
+          's3:ListBucket',
+          's3:ListBucketVersions',
+          's3:GetBucketVersioning',
+          's3:GetBucketObjectLockConfiguration',
+          's3:GetLifecycleConfiguration',
+        ],
+        Resource: [bucket],
+      },
+      {
+        Sid: 'LifeboatAgentWrites',
+        Effect: 'Allow',
+        Principal,
+        Action: ['s3:PutObject', 's3:GetObject', 's3:GetObjectVersion'],
+        Resource: [objects],
+      },
+      ...(locksInPut
+        ? [
+            {
+              Sid: 'LifeboatAgentLocks',
+              Effect: 'Allow' as const,
+              Principal,
+              Action: ['s3:PutObjectRetention'],
+              Resource: [`${bucket}/${place.prefix}data/*`],
+            },
+          ]
+        : []),
+      {
+        Sid: 'LifeboatAgentTakesNothingAway',
+        Effect: 'Deny',
+        Principal,
+        Action: ['s3:DeleteObject', 's3:DeleteObjectVersion', 's3:BypassGovernanceRetention', 's3:PutObjectLegalHold'],
+        Resource: [objects],
+      },
+    ],
+  };
+}

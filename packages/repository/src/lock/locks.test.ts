@@ -1,0 +1,113 @@
+/** Extension and proof of locks, over a store in memory whose clock the test owns. */
+import { mkdtempSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { systemClock, type Clock } from '@lifeboat/foundation/clock';
+import { afterAll, describe, expect, test } from 'vitest';
+
+import { PACKS, POINTS } from '../format/names.ts';
+import type { Repository } from '../repository.ts';
+import { MemoryStore } from '../store/memory-store.ts';
+import { noisyDisk } from '../testing/disks.ts';
+import { fileSource } from '../testing/file-source.ts';
+import { initTiny, MACHINE, pointId, Scratch, TINY_CHUNK } from '../testing/tiny.ts';
+import { checkLocks } from './lock-check.ts';
+import { extendLocks } from './lock-extension.ts';
+import { LockingStore } from './locking-store.ts';
+
+const DAY_MS = 86_400_000;
+const policy = { retentionMs: 30 * DAY_MS, generationMs: 7 * DAY_MS };
+const context = { signal: new AbortController().signal, progress: () => {} };
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+
+class SetClock implements Clock {
+  ms = 1_800_000_000_000;
+  nowMs(): number {
+    return this.ms;
+  }
+  monotonicMs(): number {
+    return this.ms;
+  }
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return systemClock.sleep(ms, signal);
+  }
+}
+
+async function backedUp(): Promise<{ clock: SetClock; memory: MemoryStore; repository: Repository }> {
+  const clock = new SetClock();
+  const memory = new MemoryStore({ clock });
+  const repository = await initTiny(new LockingStore(memory, { policy, clock }), { clock });
+  await backUp(repository, 1);
+  return { clock, memory, repository };
+}
+
+async function backUp(repository: Repository, n: number): Promise<void> {
+  const content = noisyDisk(40, n);
+  const directory = mkdtempSync(join(scratch.path, 'session-'));
+  const session = await repository.beginSession({ machineId: MACHINE, directory });
+  const source = fileSource(scratch.file(content));
+  const request = { name: 'vda', sizeBytes: 40 * TINY_CHUNK, source, changed: 'all' as const };
+  const { root } = await session.writeDisk(request, context);
+  await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+}
+
+const all = (): boolean => true;
+const none = (): boolean => false;
+
+describe('locks of a repository', () => {
+  test('hold every point from its commit on, and are extended once a generation', async () => {
+    const { clock, memory, repository } = await backedUp();
+    const { core } = repository;
+    const first = await checkLocks(core, { policy, inPolicy: all }, context);
+    expect(first).toMatchObject({ sound: true, points: 1, problems: [] });
+    expect(first.objects).toBe([...memory.objects.keys()].filter((name) => !name.startsWith('control/')).length);
+
+    expect(await extendLocks(core, { policy, isGivenUp: none }, context)).toMatchObject({ extended: 0 });
+    clock.ms += policy.generationMs;
+    expect((await checkLocks(core, { policy, inPolicy: all }, context)).sound).toBe(true);
+    const run = await extendLocks(core, { policy, isGivenUp: none }, context);
+    expect([run.extended, run.held]).toEqual([first.objects, first.objects]);
+    expect((await extendLocks(core, { policy, isGivenUp: none }, context)).extended).toBe(0);
+    await repository.close();
+  });
+
+  test('that nobody extended are reported with their objects and points, before they end', async () => {
+    const { clock, repository } = await backedUp();
+    clock.ms += 3 * policy.generationMs;
+    const late = await checkLocks(repository.core, { policy, inPolicy: all }, context);
+    expect(late.sound).toBe(false);
+    expect(late.problemCount).toBe(late.objects);
+    expect(late.problems).toContainEqual({
+      object: expect.stringContaining(PACKS) as string,
+      problem: 'ends too early',
+      untilMs: expect.any(Number) as number,
+      point: pointId(1),
+    });
+    clock.ms += policy.retentionMs;
+    const gone = await checkLocks(repository.core, { policy, inPolicy: all }, context);
+    expect(new Set(gone.problems.map(({ problem }) => problem))).toEqual(new Set(['not locked']));
+    expect(await checkLocks(repository.core, { policy, inPolicy: none }, context)).toMatchObject({ points: 0 });
+    await repository.close();
+  });
+
+  test('of what was given up end, so that it can be collected; what is missing is named', async () => {
+    const { clock, memory, repository } = await backedUp();
+    await backUp(repository, 2);
+    const [, second = ''] = [...memory.objects.keys()].filter((name) => name.startsWith(POINTS)).toSorted();
+    clock.ms += 2 * policy.generationMs;
+    const run = await extendLocks(repository.core, { policy, isGivenUp: (name) => name === second }, context);
+    expect(run.givenUp).toBe(1);
+    await expect(memory.delete(second)).rejects.toMatchObject({ code: 'repository.object-locked' });
+    clock.ms += policy.retentionMs;
+    await memory.delete(second);
+
+    await extendLocks(repository.core, { policy, isGivenUp: none }, context);
+    const [pack = ''] = [...memory.objects.keys()].filter((name) => name.startsWith(PACKS));
+    await expect(memory.delete(pack)).rejects.toMatchObject({ code: 'repository.object-locked' });
+    memory.objects.delete(pack);
+    const report = await checkLocks(repository.core, { policy, inPolicy: all }, context);
+    expect(report.sound).toBe(false);
+    await repository.close();
+  });
+});
