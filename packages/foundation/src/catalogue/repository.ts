@@ -155,6 +155,13 @@ export const repositoryErrors = {
     impact: 'The object is still there and takes space; nothing else is affected.',
     next: 'Nothing needs to be done: collection tries again when the lock has ended. The message says when where the store tells.',
   },
+  'repository.clock-skewed': {
+    retry: 'permanent',
+    cause: 'The clock of this machine and the clock of the S3 service are more than some minutes apart.',
+    impact:
+      'The operation stopped: retention and locks are reckoned by this clock, and a lock that is too long cannot be undone.',
+    next: 'Set the clock of this machine (timedatectl, chrony) and start the operation again.',
+  },
   'repository.store-unreachable': {
     retry: 'transient',
     cause:

@@ -50,8 +50,9 @@ function meaning(error: unknown, { status, code }: S3Failure): ErrorCode {
   if (code === 'NoSuchBucket' || UNREACHABLE.includes(systemCode(error) ?? '')) return 'repository.store-unreachable';
   if (FULL.includes(code) || status === 507) return 'disk.full';
   if (DAMAGED_ON_THE_WAY.includes(code)) return 'repository.store-failed';
-  // The client has learned the difference from this answer, and signs the next attempt with the service's time.
-  if (code === 'RequestTimeTooSkewed' || code === 'RequestTimeout') return 'repository.store-failed';
+  // The client would sign the next attempt with the service's time and hide what is wrong.
+  if (code === 'RequestTimeTooSkewed' || code === 'RequestExpired') return 'repository.clock-skewed';
+  if (code === 'RequestTimeout') return 'repository.store-failed';
   if (code === 'EntityTooLarge') return 'repository.limit-exceeded';
   if (status === 501) return 'repository.store-unsupported';
   // 301 and 400 AuthorizationHeaderMalformed: another region than the one these credentials signed for.

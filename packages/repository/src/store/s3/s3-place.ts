@@ -31,7 +31,7 @@ export function s3Client(
   options: { readonly fresh?: boolean; readonly config?: Pick<S3ClientConfig, 'credentials'> } = {},
 ): S3Client {
   const agent = { keepAlive: options.fresh !== true, maxSockets: MAX_CONNECTIONS };
-  return new S3Client({
+  const client = new S3Client({
     region: place.region,
     forcePathStyle: place.pathStyle,
     ...(place.endpoint === undefined ? {} : { endpoint: place.endpoint }),
@@ -46,6 +46,9 @@ export function s3Client(
       httpsAgent: agent,
     }),
   });
+  // Otherwise the client takes over the service's time once it was told that ours is wrong, and nobody hears of it again.
+  Object.defineProperty(client.config, 'systemClockOffset', { get: () => 0, set: () => {} });
+  return client;
 }
 
 /** For messages: `s3://bucket/prefix at http://host:9000`. */

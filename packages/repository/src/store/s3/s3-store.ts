@@ -132,6 +132,8 @@ export class S3Store implements ObjectStore {
     let attempts = 0;
     const put = await this.#calls.call(what, signal, async (attempt) => {
       attempts = attempt.number;
+      // A service that finds the name taken may cut the connection while the body is still being sent, every time.
+      if (attempts > 1 && (await this.#isThere(name, attempt.signal))) return 'taken';
       try {
         return await this.#client.send(
           new PutObjectCommand({
@@ -201,16 +203,21 @@ export class S3Store implements ObjectStore {
       const version = await this.#versions.earliest(name, options.signal);
       return version && { name, sizeBytes: version.sizeBytes };
     }
-    return this.#calls.call(`look up ${name} in ${this.description}`, options.signal, async ({ signal }) => {
-      try {
-        return await this.#head(name, undefined, signal);
-      } catch (error) {
-        if (!isMissing(error)) throw error;
-        // The answer to HEAD has no body to say whether object or bucket is missing.
-        await this.#client.send(new HeadBucketCommand({ Bucket: this.#place.bucket }), abortable(signal));
-        return undefined;
-      }
-    });
+    return this.#calls.call(`look up ${name} in ${this.description}`, options.signal, ({ signal }) =>
+      this.#isThere(name, signal),
+    );
+  }
+
+  /** By its name; one attempt. */
+  async #isThere(name: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
+    try {
+      return await this.#head(name, undefined, signal);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      // The answer to HEAD has no body to say whether object or bucket is missing.
+      await this.#client.send(new HeadBucketCommand({ Bucket: this.#place.bucket }), abortable(signal));
+      return undefined;
+    }
   }
 
   list(prefix: string, options: StoreOptions = {}): AsyncIterable<ObjectInfo> {
