@@ -14,7 +14,7 @@ import { type Figure, median, type Verdict } from '../series.ts';
 import type { ToolTime } from '../timed-tool.ts';
 
 /** Level of the preset `small`. */
-const SMALL_LEVEL = 7;
+const SMALL_LEVEL = 3;
 const OURS = 'Lifeboat, all blocks';
 const ALLOCATED = 'Lifeboat, allocated only';
 const SMALL = 'Lifeboat, preset small';

@@ -1,17 +1,17 @@
 import { readFile } from 'node:fs/promises';
 import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
-import { initRepository, openRepository, type Repository } from '@lifeboat/repository/repository';
+import { initRepository, openRepository, type Repository, type RepositoryDeps } from '@lifeboat/repository/repository';
 import type { Secret } from '@lifeboat/repository/seal/secret';
 import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Configuration } from './configuration.ts';
 import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
 /** Opens the configured repository. Errors: those of `openRepository`, `input.invalid` for a passphrase file that cannot be read. */
 export async function openConfiguredRepository(configuration: Configuration, deps: { log: Log }): Promise<Repository> {
   const store = await openConfiguredStore(configuration.repository.place, deps);
-  return openRepository({ store, secret: await secretOf(configuration), deps });
+  return openRepository({ store, secret: await secretOf(configuration), deps: repositoryDeps(configuration, deps) });
 }
 
 /**
@@ -30,7 +30,11 @@ export async function openOrMakeRepository(configuration: Configuration, deps: {
   await makePlace(place);
   try {
     const store = await openConfiguredStore(place, deps);
-    const made = await initRepository({ store, secret: await secretOf(configuration), deps });
+    const made = await initRepository({
+      store,
+      secret: await secretOf(configuration),
+      deps: repositoryDeps(configuration, deps),
+    });
     deps.log.info('made a new repository', { place: nameOfPlace(place) });
     return made;
   } catch (error) {
@@ -38,6 +42,11 @@ export async function openOrMakeRepository(configuration: Configuration, deps: {
     if (!hasCode(error, 'repository.already-exists')) throw error;
     return openConfiguredRepository(configuration, deps);
   }
+}
+
+/** The local index is state that every process of this host shares; losing it costs time. */
+function repositoryDeps({ stateRoot }: Configuration, { log }: { log: Log }): RepositoryDeps {
+  return { log, indexDirectory: join(stateRoot, 'index') };
 }
 
 async function secretOf(configuration: Configuration): Promise<Secret> {

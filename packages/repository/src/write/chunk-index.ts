@@ -1,6 +1,7 @@
 /**
- * Which chunks are stored already: an open-addressing table in flat arrays, 48 bytes an entry at a load of one half to
- * three quarters, so about 80 MB for a terabyte of chunks of 1 MiB. A JavaScript Map of strings needs five times that.
+ * Which chunks a session stored lately, and in a repository without a local index (`index-cache.ts`) all that are stored: an
+ * open-addressing table in flat arrays, 48 bytes an entry at a load of one half to three quarters, so about 80 MB for a terabyte of
+ * chunks of 1 MiB. A JavaScript Map of strings needs five times that.
  *
  * It answers deduplication only. A chunk it has forgotten is stored twice; a wrong answer would be noticed by the reader
  * (ids are checked) but not repaired, so entries come only from what was sealed by this session or opened under the index key.

@@ -86,9 +86,12 @@ export interface DiskSession {
   readonly machineId: MachineId;
   readonly dataOwner: PackOwner;
   pageOwner(kind: 'map' | 'set'): PackOwner;
-  /** Loads what the repository knows, once. Afterwards `lookup` answers from memory. */
+  /** Loads what the repository knows, once. */
   loadKnown(signal: AbortSignal): Promise<void>;
+  /** Where a chunk is that this session stored lately: answers at once, from memory. */
   lookup(id: ChunkId): BlobRef | undefined;
+  /** Where a chunk is that is stored already, also before this session. */
+  find(id: ChunkId): Promise<BlobRef | undefined>;
   sizeOf(pack: PackName): number;
   /** Durable in the store and in the journal, and known to `lookup`, when it resolves. */
   storeDataPack(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void>;
@@ -342,7 +345,7 @@ export class DiskWriter {
       before.push(parent && chunk < parent.chunkCount ? await parent.place(chunk, options) : 'hole');
     }
     const differs = ids.some((id, i) => id !== undefined && !isBlob(before[i], id));
-    if (differs) await this.#session.loadKnown(this.#signal);
+    const stored = differs ? await this.#findStored(ids, before) : [];
     // No await from here on: two lanes must not claim one chunk.
     const wanted: number[] = [];
     const { leafEntries } = this.#core.superblock;
@@ -359,7 +362,7 @@ export class DiskWriter {
         this.#stats.unchangedChunks++;
         answer = old;
       } else {
-        const known = this.#session.lookup(id);
+        const known = stored[position] ?? this.#session.lookup(id);
         if (known || this.#claimed.has(id)) this.#stats.knownChunks++;
         else {
           this.#claimed.add(id);
@@ -374,6 +377,14 @@ export class DiskWriter {
     task.unanswered -= chunks.length;
     this.#progress();
     return wanted;
+  }
+
+  /** Looks up what is not as it was. */
+  async #findStored(ids: StripeIds, before: readonly Place[]): Promise<(BlobRef | undefined)[]> {
+    await this.#session.loadKnown(this.#signal);
+    return Promise.all(
+      ids.map(async (id, i) => (id === undefined || isBlob(before[i], id) ? undefined : this.#session.find(id))),
+    );
   }
 
   // --- packs
@@ -423,7 +434,10 @@ export class DiskWriter {
         const chunk = task.index * leafEntries + i;
         place = this.#parent && chunk < this.#parent.chunkCount ? await this.#parent.place(chunk) : 'hole';
       } else if (typeof slot === 'object' && 'awaits' in slot) {
-        place = this.#session.lookup(slot.awaits);
+        const { awaits } = slot;
+        place = this.#session.lookup(awaits);
+        // Stored, and in the index already.
+        if (!place && !this.#claimed.has(awaits)) place = await this.#session.find(awaits);
       } else {
         place = slot;
       }

@@ -1,12 +1,13 @@
 /**
  * What the repository holds already, as far as a writer may refer to it: packs that the store lists now, and chunks in them that
- * index segments name. Loaded once per session, and only when the parent's map does not answer: an incremental that finds
+ * index segments name: in memory, or in a local index on disk where the session has one. Loaded once per session, and only when the parent's map does not answer: an incremental that finds
  * nothing new lists nothing.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
 import { decodeIndexEntries, decodeIndexEnvelope } from '../format/index-segment.ts';
+import type { BlobRef } from '../format/blob-ref.ts';
 import { damaged } from '../format/frame.ts';
 import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
 import { INDEX, packOfObject, PACKS, type PackName } from '../format/names.ts';
@@ -14,38 +15,68 @@ import { open } from '../seal/aead.ts';
 import { deriveKey } from '../seal/derive.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import type { ChunkIndex } from './chunk-index.ts';
+import type { IndexCache } from './index-cache.ts';
+import type { PackSizes } from './pack-sizes.ts';
 
-/** Sizes of all packs in the store. Throws when the listing fails: a partial one would lose deduplication, silently. */
-export async function listPacks(core: Core, options: StoreOptions = {}): Promise<Map<PackName, number>> {
-  const sizes = new Map<PackName, number>();
+/** Sizes of the packs in the store that a writer may refer to. Throws when the listing fails: a partial one would lose deduplication, silently. */
+export async function listPacks(
+  core: Core,
+  into: { sizes: PackSizes; isLeftOut: (pack: PackName) => boolean },
+  options: StoreOptions = {},
+): Promise<void> {
   for await (const { name, sizeBytes } of core.store.list(PACKS, options)) {
     const pack = packOfObject(name);
-    if (pack) sizes.set(pack, sizeBytes);
-    else core.log.warn('an object among the packs is not a pack; it is ignored', { object: name });
+    if (pack && !into.isLeftOut(pack)) into.sizes.set(pack, sizeBytes);
+    if (!pack) core.log.warn('an object among the packs is not a pack; it is ignored', { object: name });
   }
-  return sizes;
 }
 
-/** Fills `index` from the segments. A damaged segment costs duplicates and is only logged. */
+/** Whether a writer may refer to it: the store lists the pack, in a size that holds the blob. */
+export function isUsable(ref: BlobRef, packs: PackSizes): boolean {
+  const sizeBytes = packs.get(ref.pack);
+  return sizeBytes !== undefined && ref.offsetBytes + ref.lengthBytes <= sizeBytes;
+}
+
+/** Fills `index` from the segments: all of it in memory. */
 export async function loadIndex(
   core: Core,
-  into: { index: ChunkIndex; packs: ReadonlyMap<PackName, number> },
+  into: { index: ChunkIndex; packs: PackSizes },
   options: StoreOptions = {},
 ): Promise<void> {
   for await (const { name } of core.store.list(INDEX, options)) {
-    try {
-      const object = await core.store.get(name, { ...options, maxBytes: MAX_INDEX_SEGMENT_BYTES });
-      for (const ref of openSegment(core, object, name)) {
-        const sizeBytes = into.packs.get(ref.pack);
-        if (sizeBytes !== undefined && ref.offsetBytes + ref.lengthBytes <= sizeBytes) into.index.add(ref);
-      }
-    } catch (error) {
-      if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
-      core.log.warn('an index segment cannot be used; its chunks may be stored again', {
-        object: name,
-        why: error.message,
-      });
-    }
+    for (const ref of (await readSegment(core, name, options)) ?? [])
+      if (isUsable(ref, into.packs)) into.index.add(ref);
+  }
+}
+
+/** Brings the local index up to date with the segments. */
+export async function syncIndex(
+  core: Core,
+  into: { cache: IndexCache; packs: PackSizes },
+  options: StoreOptions = {},
+): Promise<void> {
+  const names = async function* (): AsyncGenerator<string> {
+    for await (const { name } of core.store.list(INDEX, options)) yield name;
+  };
+  await into.cache.sync(
+    names(),
+    (name) => readSegment(core, name, options),
+    (pack) => into.packs.get(pack) !== undefined,
+  );
+}
+
+/** A segment that is damaged, or was collected meanwhile, costs duplicates and is only logged. */
+async function readSegment(core: Core, name: string, options: StoreOptions): Promise<BlobRef[] | undefined> {
+  try {
+    const object = await core.store.get(name, { ...options, maxBytes: MAX_INDEX_SEGMENT_BYTES });
+    return openSegment(core, object, name);
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+    core.log.warn('an index segment cannot be used; its chunks may be stored again', {
+      object: name,
+      why: error.message,
+    });
+    return undefined;
   }
 }
 

@@ -13,6 +13,8 @@ export interface WriterLimits {
   readonly spareBuffers: number;
   /** Leaves that wait for packs still being filled; beyond it lanes seal what they have. */
   readonly waitingLeaves: number;
+  /** Chunks stored before they become an index segment: what a session remembers of them in memory. Default and most: 65,536. */
+  readonly segmentEntries?: number;
   /** Size of a pack of pages. */
   readonly pagePackBytes: number;
 }

@@ -35,26 +35,29 @@ import {
   sessionClosedObject,
   sessionOpenObject,
   type ChunkId,
-  type PackName,
 } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
-import { MAX_SESSION_LISTS } from '../format/limits.ts';
+import { MAX_INDEX_SEGMENT_ENTRIES, MAX_SESSION_LISTS } from '../format/limits.ts';
 import { encodeSessionRecord, type SessionEvent } from '../format/session-record.ts';
 import type { JsonValue } from '../json.ts';
 import { MapReader } from '../read/map-reader.ts';
 import { openPoint, readPoint, type Point } from '../read/point-reader.ts';
 import { Slots } from '../read/slots.ts';
+import { deriveKey } from '../seal/derive.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import { compareChunks } from './compare.ts';
 import { DiskWriter, type DiskSession, type WriteDiskRequest, type WriteDiskStats } from './disk-writer.ts';
-import { writeIndexSegments } from './index-segments.ts';
-import { listPacks, loadIndex } from './known-packs.ts';
+import { IndexCache } from './index-cache.ts';
+import { encodeRecord } from './index-run.ts';
+import { writeIndexSegment } from './index-segments.ts';
+import { isUsable, listPacks, loadIndex, syncIndex } from './known-packs.ts';
 import type { WriterLimits } from './limits.ts';
 import type { FinishedPack, PackOwner } from './pack-builder.ts';
 import { encodePoint, putPoint } from './point-writer.ts';
 import { SessionFiles, type StoredPack } from './session-files.ts';
 import type { Sealer } from './sealer.ts';
+import { PackSizes } from './pack-sizes.ts';
 import type { SourceSpec } from './source.ts';
 
 export interface BeginSession {
@@ -93,11 +96,16 @@ export class WriterSession {
   readonly #limits: WriterLimits;
   readonly #sealer: Sealer;
   readonly #key: SessionKey;
-  readonly #index = new ChunkIndex();
+  readonly #indexDirectory: string | undefined;
+  /** What this session stored lately; without a local index also what was known before. */
+  #index = new ChunkIndex();
+  #cache: IndexCache | undefined;
   /** Sizes of packs this session may refer to. */
-  readonly #sizes = new Map<PackName, number>();
-  /** What this session stored, for its index segments. */
-  readonly #stored: BlobRef[] = [];
+  #sizes = new PackSizes();
+  /** What this session stored and no index segment holds yet. */
+  #stored: BlobRef[] = [];
+  #segments = 0;
+  #spilling: Promise<void> = Promise.resolve();
   /** Packs a condemn list names: this session refers to none of them. */
   #condemned = new PackNames();
   /** What distinguishes packs sealed after a condemn list from those before it. */
@@ -111,7 +119,7 @@ export class WriterSession {
   static async begin(
     core: Core,
     input: BeginSession,
-    deps: { sealer: Sealer; limits: WriterLimits },
+    deps: { sealer: Sealer; limits: WriterLimits; indexDirectory?: string | undefined },
   ): Promise<WriterSession> {
     const { machineId, directory, signal } = input;
     const options = { signal };
@@ -151,11 +159,13 @@ export class WriterSession {
     sessionId: SessionId;
     key: SessionKey;
     machineId: MachineId;
+    indexDirectory?: string | undefined;
   }) {
     this.#core = input.core;
     this.#files = input.files;
     this.#limits = input.limits;
     this.#sealer = input.sealer;
+    this.#indexDirectory = input.indexDirectory;
     this.sessionId = input.sessionId;
     this.#key = input.key;
     this.machineId = input.machineId;
@@ -245,7 +255,7 @@ export class WriterSession {
       if (object && (await isVoid(this.#core, openPoint(this.#core, object, { machineId, pointId }), options)))
         object = undefined;
       if (!object) {
-        await writeIndexSegments(this.#core, { sessionId, refs: this.#stored }, options);
+        await this.#spill(1, options);
         object = await encodePoint(this.#core, { ...body, machineId, pointId, sessionId }, options);
         await this.#files.writeIntent(pointId, { inputHash, object });
       }
@@ -255,6 +265,7 @@ export class WriterSession {
       await this.#assertCommitted(point, options);
       await this.#record('committed', { pointId }, options);
       await this.#files.remove();
+      await this.#cache?.close();
       return point;
     });
   }
@@ -266,12 +277,18 @@ export class WriterSession {
       const { pointId } = await settleSession(this.#core, this);
       await this.#record(pointId === '' ? 'abandoned' : 'committed', { pointId });
       await this.#files.remove();
+      await this.#cache?.close();
     });
   }
 
   /** Lets go of the directory without ending the session: the next `beginSession` over it goes on. */
   async detach(): Promise<void> {
+    await this.#cache?.close();
     await this.#files.close();
+  }
+
+  get #segmentEntries(): number {
+    return this.#limits.segmentEntries ?? MAX_INDEX_SEGMENT_ENTRIES;
   }
 
   get #dataOwner(): PackOwner {
@@ -297,6 +314,7 @@ export class WriterSession {
       }),
       loadKnown: () => this.#loadKnown(),
       lookup: (id: ChunkId) => this.#index.get(id),
+      find: (id: ChunkId) => this.#find(id),
       sizeOf: (pack) => {
         const size = this.#sizes.get(pack);
         if (size === undefined) throw new LifeboatError('internal.bug', `the size of pack ${pack} is not known`);
@@ -306,6 +324,7 @@ export class WriterSession {
         await this.#put(pack, bytes, signal);
         await this.#files.append({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
         this.#remember({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
+        await this.#spill(this.#segmentEntries, { signal });
       },
       storePagePack: (pack, bytes, signal) => this.#put(pack, bytes, signal),
     };
@@ -321,6 +340,32 @@ export class WriterSession {
     for (const ref of stored.blobs) {
       this.#index.add(ref);
       this.#stored.push(ref);
+    }
+  }
+
+  async #find(id: ChunkId): Promise<BlobRef | undefined> {
+    return this.#index.get(id) ?? this.#cache?.find(id, (ref) => isUsable(ref, this.#sizes));
+  }
+
+  /** Makes index segments of what was stored, once there are so many; memory keeps only what none holds. One call after the other. */
+  #spill(atLeast: number, options: { signal?: AbortSignal | undefined }): Promise<void> {
+    const spilled = this.#spilling.then(() => this.#writeSegments(atLeast, options));
+    // The caller learns of it; the next call begins anew.
+    this.#spilling = spilled.catch(() => undefined);
+    return spilled;
+  }
+
+  async #writeSegments(atLeast: number, options: { signal?: AbortSignal | undefined }): Promise<void> {
+    while (this.#stored.length >= atLeast) {
+      const refs = this.#stored.slice(0, this.#segmentEntries);
+      const { sessionId } = this;
+      const name = await writeIndexSegment(this.#core, { sessionId, sequence: this.#segments, refs }, options);
+      this.#segments++;
+      await this.#cache?.add(refs.map(encodeRecord), [name]);
+      this.#stored = this.#stored.slice(refs.length);
+      if (!this.#cache) continue;
+      this.#index = new ChunkIndex();
+      for (const ref of this.#stored) this.#index.add(ref);
     }
   }
 
@@ -355,10 +400,14 @@ export class WriterSession {
 
   #loadKnown(): Promise<void> {
     this.#known ??= (async () => {
-      const packs = await listPacks(this.#core);
-      for (const pack of packs.keys()) if (this.#condemned.has(pack)) packs.delete(pack);
-      for (const [pack, size] of packs) this.#sizes.set(pack, size);
-      await loadIndex(this.#core, { index: this.#index, packs });
+      const packs = this.#sizes;
+      await listPacks(this.#core, { sizes: packs, isLeftOut: (pack) => this.#condemned.has(pack) });
+      if (this.#indexDirectory === undefined) return loadIndex(this.#core, { index: this.#index, packs });
+      const { random, log, keyring } = this.#core;
+      const key = deriveKey(keyring.indexKey, 'local index');
+      const cache = await IndexCache.open({ directory: this.#indexDirectory, key, random, log });
+      this.#cache = cache;
+      await syncIndex(this.#core, { cache, packs });
     })();
     // A failed load is tried again by the next caller.
     this.#known.catch(() => (this.#known = undefined));
