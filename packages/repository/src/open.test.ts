@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { FORMAT_VERSION } from './format/limits.ts';
-import { decodeFrame, encodeFrame, sha256 } from './format/frame.ts';
+import { decodeFrame, encodeFrame } from './format/frame.ts';
+import { decodeKeySet, encodeKeySet } from './format/key-set.ts';
 import { KEYS, SUPERBLOCK } from './format/names.ts';
 import { initRepository, openRepository } from './repository.ts';
 import { DirectoryStore } from './store/directory-store.ts';
@@ -44,19 +45,22 @@ describe('a repository', () => {
     const store = new MemoryStore();
     const outcomes = await Promise.allSettled([initTiny(store), initTiny(store), initTiny(store)]);
     expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    expect([...store.objects.keys()].filter((name) => name.startsWith(KEYS))).toHaveLength(1);
+    expect([...store.objects.keys()].filter((name) => name.startsWith(KEYS))).toHaveLength(2);
     await openTiny(store);
   });
 
-  test('opens with its good key although another is damaged, and says so when none opens', async () => {
+  test('opens while one copy of its keys is whole, and says what is wrong when none is', async () => {
     const store = new MemoryStore();
     await initTiny(store);
-    const [name = ''] = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
-    const good = store.objects.get(name) ?? new Uint8Array(0);
-    store.objects.delete(name);
-    store.objects.set(`${KEYS}0000000000000000`, good.subarray(0, 50));
+    const [first = '', second = ''] = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
+    const good = store.objects.get(first) ?? new Uint8Array(0);
+    store.objects.set(first, good.subarray(0, 50));
+    await openTiny(store);
+    store.objects.delete(second);
     await expect(openTiny(store)).rejects.toMatchObject({ code: 'repository.object-damaged' });
-    store.objects.set(name, good);
+    store.objects.set(second, good);
+    await openTiny(store);
+    store.objects.delete(first);
     await openTiny(store);
   });
 
@@ -91,14 +95,16 @@ describe('a repository', () => {
   test('whose key asks for absurd work is refused before the work', async () => {
     const store = new MemoryStore();
     await initTiny(store);
-    const [name = ''] = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
-    const slot = Buffer.from(store.objects.get(name) ?? []);
-    // cost is field 2 of the first message: 0x10, then the varint 2. Make it one bit short of a power of two.
-    const at = slot.indexOf(Buffer.from([0x10, 0x02, 0x18]));
-    slot[at + 1] = 3;
-    const covered = slot.subarray(0, -32);
-    store.objects.set(name, Buffer.concat([covered, sha256(covered)]));
-    await expect(openTiny(store)).rejects.toMatchObject({ code: 'repository.object-damaged' });
+    const names = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
+    const { bodyBytes, signature } = decodeKeySet(store.objects.get(names[0] ?? '') ?? Buffer.alloc(0), 'it');
+    // cost is field 2 of the slot's scrypt message: 0x10, then the varint 2. Make it one bit short of a power of two.
+    const body = Buffer.from(bodyBytes);
+    body[body.indexOf(Buffer.from([0x10, 0x02, 0x18])) + 1] = 3;
+    for (const name of names) store.objects.set(name, encodeKeySet({ body, signature }));
+    await expect(openTiny(store)).rejects.toMatchObject({
+      code: 'repository.object-damaged',
+      message: expect.stringMatching(/scrypt parameters N 3/) as string,
+    });
   });
 
   test.each([{ chunkSizeBytes: 1000 }, { chunkSizeBytes: 32 }, { chunkSizeBytes: 8 * 1024 * 1024 }])(

@@ -17,16 +17,9 @@ import { SAFETY_RULES } from './collect/rules.ts';
 import { sweep, type SweepReport } from './collect/sweep.ts';
 import { buryPoint, type PointKey } from './collect/tombstones.ts';
 import type { Core } from './core.ts';
-import { damaged, sha256 } from './format/frame.ts';
-import { decodeKeySlot, encodeKeySlot, type KeyBundle, type ScryptCost } from './format/key-slot.ts';
-import {
-  DEFAULT_CHUNK_BYTES,
-  DEFAULT_GEOMETRY,
-  MAX_KEY_SLOT_BYTES,
-  MAX_KEY_SLOTS,
-  MAX_SUPERBLOCK_BYTES,
-} from './format/limits.ts';
-import { hex, KEYS, keySlotObject, SUPERBLOCK } from './format/names.ts';
+import { sha256 } from './format/frame.ts';
+import { DEFAULT_CHUNK_BYTES, DEFAULT_GEOMETRY, MAX_SUPERBLOCK_BYTES } from './format/limits.ts';
+import { hex, SUPERBLOCK } from './format/names.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
@@ -36,10 +29,12 @@ import { PageReader } from './read/page-reader.ts';
 import { listPoints, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
 import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
+import { listTenants, readNewestSet, removeOlderSets, unlock, type Unlocked } from './seal/key-store.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
-import { createKeyFile, readKeyFile } from './seal/key-file.ts';
-import { unwrapBundle, wrapBundle, type Secret, type SecretBytes } from './seal/secret.ts';
+import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
+import { RepositoryKeys, writeFirstKeySet } from './seal/repository-keys.ts';
 import type { ObjectStore } from './store/object-store.ts';
+import { TenantStore } from './store/tenant-store.ts';
 import { defaultWriterLimits, type WriterLimits } from './write/limits.ts';
 import type { Sealer } from './write/sealer.ts';
 import { WriterSession, type BeginSession } from './write/session.ts';
@@ -63,18 +58,27 @@ export interface InitOptions {
   readonly store: ObjectStore;
   /** A key file that does not exist is made, mode 0600. */
   readonly secret: Secret;
+  /** What the first way in and the first tenant are called. */
+  readonly label?: string;
+  readonly tenantName?: string;
   /** Power of two, 64 B to 4 MiB; fixed for the life of the repository. Default 1 MiB. */
   readonly chunkSizeBytes?: number;
   readonly deps?: RepositoryDeps;
   /** Page sizes and passphrase cost; production never sets these. */
   readonly geometry?: Geometry;
-  readonly scryptCost?: Omit<ScryptCost, 'salt'>;
+  readonly scryptCost?: Cost;
 }
 
 export interface OpenOptions {
   readonly store: ObjectStore;
   readonly secret: Secret;
+  /** Name or id. Default: the tenant the secret opens. */
+  readonly tenant?: string;
   readonly deps?: RepositoryDeps;
+}
+
+export interface AddTenantOptions extends Pick<InitOptions, 'store' | 'secret' | 'label' | 'deps' | 'scryptCost'> {
+  readonly tenantName: string;
 }
 
 /**
@@ -82,8 +86,9 @@ export interface OpenOptions {
  * Errors: `repository.already-exists`, `repository.key-file-unusable`, `repository.limit-exceeded`, those of the store.
  */
 export async function initRepository(options: InitOptions): Promise<Repository> {
-  const { store, secret } = options;
-  const random = options.deps?.random ?? systemRandom;
+  const { store, deps = {} } = options;
+  const random = deps.random ?? systemRandom;
+  const createdMs = (deps.clock ?? systemClock).nowMs();
   for await (const { name } of store.list('')) {
     throw new LifeboatError('repository.already-exists', `${store.description} is not empty: it holds ${name}`, {
       context: { object: name },
@@ -92,37 +97,63 @@ export async function initRepository(options: InitOptions): Promise<Repository> 
   const superblock: Superblock = {
     repositoryId: random.bytes(16),
     tenantId: random.bytes(16),
-    createdMs: (options.deps?.clock ?? systemClock).nowMs(),
+    createdMs,
     chunkSizeBytes: options.chunkSizeBytes ?? DEFAULT_CHUNK_BYTES,
     ...(options.geometry ?? DEFAULT_GEOMETRY),
   };
   const object = encodeSuperblock(superblock);
+  const superblockHash = sha256(object);
+  const secret = await secretBytes(options.secret, random);
   const bundle = newKeyBundle(superblock.tenantId, random);
-  const slot = await wrapBundle(bundle, {
-    secret: await secretBytes(secret, random),
-    binding: sha256(object),
-    random,
-    ...(options.scryptCost ? { cost: options.scryptCost } : {}),
-  });
-  const slotName = keySlotObject(hex(random.bytes(8)));
-  await store.putIfAbsent(slotName, [encodeKeySlot(slot)]);
+  const unlocked = await writeFirstKeySet({ ...options, secret, bundle, superblockHash, random, createdMs });
   if ((await store.putIfAbsent(SUPERBLOCK, [object])) === 'exists') {
-    // Bound to a superblock that never came to be, the slot opens nothing.
-    await store.delete(slotName);
+    // Bound to a superblock that never came to be, the key set opens nothing.
+    await removeOlderSets(store, { tenant: hex(superblock.tenantId), generation: unlocked.set.generation + 1 });
     throw new LifeboatError(
       'repository.already-exists',
       `${store.description}: another program made a repository there just now`,
     );
   }
-  return new Repository({ store, superblock, bundle, deps: options.deps ?? {} });
+  return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
 }
 
 /**
  * Opens a repository. Errors: `repository.not-a-repository`, `repository.newer-version`, `repository.wrong-passphrase`,
- * `repository.wrong-key-file`, `repository.key-file-unusable`, `repository.object-damaged`, those of the store.
+ * `repository.wrong-key-file`, `repository.key-file-unusable`, `repository.kms-refused`, `repository.kms-unreachable`,
+ * `repository.tenant-missing`, `repository.object-damaged`, those of the store.
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
-  const { store } = options;
+  const { store, tenant, deps = {} } = options;
+  const { superblock, superblockHash } = await readSuperblock(store);
+  const secret = await secretBytes(options.secret);
+  const unlocked = await unlock(store, { secret, superblockHash, tenant, log: deps.log ?? silentLog });
+  return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
+}
+
+/**
+ * Makes a tenant in a repository that is there, and opens it: keys, points and chunks of its own, shared with nobody.
+ * Errors: `repository.tenant-exists`, and those of `openRepository`.
+ */
+export async function addTenant(options: AddTenantOptions): Promise<Repository> {
+  const { store, tenantName, deps = {} } = options;
+  const random = deps.random ?? systemRandom;
+  const { superblock, superblockHash } = await readSuperblock(store);
+  for (const keys of await listTenants(store)) {
+    if (keys.tenant === tenantName || (await readNewestSet(store, keys)).tenantName === tenantName) {
+      throw new LifeboatError('repository.tenant-exists', `${store.description} has a tenant ${tenantName} already`);
+    }
+  }
+  const secret = await secretBytes(options.secret, random);
+  const bundle = newKeyBundle(random.bytes(16), random);
+  const createdMs = (deps.clock ?? systemClock).nowMs();
+  const unlocked = await writeFirstKeySet({ ...options, secret, bundle, superblockHash, random, createdMs });
+  return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
+}
+
+/** What a repository says of itself to whoever can read the store. Errors: `repository.not-a-repository`, `.newer-version`. */
+export async function readSuperblock(
+  store: ObjectStore,
+): Promise<{ superblock: Superblock; superblockHash: Uint8Array }> {
   let object: Uint8Array;
   try {
     object = await store.get(SUPERBLOCK, { maxBytes: MAX_SUPERBLOCK_BYTES });
@@ -134,24 +165,36 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
       { cause: error },
     );
   }
-  const superblock = decodeSuperblock(object, `${SUPERBLOCK} in ${store.description}`);
-  const bundle = await unlock(store, await secretBytes(options.secret), sha256(object));
-  if (Buffer.compare(bundle.tenantId, superblock.tenantId) !== 0) {
-    throw new LifeboatError('repository.object-damaged', `${store.description}: its keys belong to another tenant`);
-  }
-  return new Repository({ store, superblock, bundle, deps: options.deps ?? {} });
+  return {
+    superblock: decodeSuperblock(object, `${SUPERBLOCK} in ${store.description}`),
+    superblockHash: sha256(object),
+  };
 }
 
 /** An open repository. Safe for concurrent use; sessions are independent of each other. */
 export class Repository {
   /** For this package's own rooms and tests: it holds the keys. */
   readonly core: Core;
+  readonly tenantName: string;
+  /** The ways in. */
+  readonly keys: RepositoryKeys;
   readonly #deps: RepositoryDeps;
 
-  /** Use `initRepository` or `openRepository`. */
-  constructor(input: { store: ObjectStore; superblock: Superblock; bundle: KeyBundle; deps: RepositoryDeps }) {
-    const { store, superblock, deps } = input;
-    const keyring = new Keyring(input.bundle);
+  /** Use `initRepository`, `openRepository` or `addTenant`. */
+  constructor(input: {
+    store: ObjectStore;
+    superblock: Superblock;
+    superblockHash: Uint8Array;
+    unlocked: Unlocked;
+    secret: SecretBytes;
+    deps: RepositoryDeps;
+  }) {
+    const { superblock, superblockHash, secret, deps } = input;
+    const { bundle, set } = input.unlocked;
+    const isFirst = Buffer.compare(bundle.tenantId, superblock.tenantId) === 0;
+    const store = isFirst ? input.store : new TenantStore(input.store, hex(bundle.tenantId));
+    const keyring = new Keyring(bundle);
+    this.tenantName = set.tenantName;
     const log = deps.log ?? silentLog;
     const relocations = new Relocations({ store, keyring, log });
     const blobs = new BlobReader({ store, keyring, relocations, opener: deps.opener ?? threadOpener() });
@@ -168,6 +211,14 @@ export class Repository {
       log,
       rules: SAFETY_RULES,
     };
+    const { clock, random } = this.core;
+    const { tenantId } = bundle;
+    this.keys = new RepositoryKeys({ store: input.store, superblockHash, tenantId, secret, clock, random, log });
+  }
+
+  /** 32 hexadecimal digits. */
+  get tenantId(): string {
+    return hex(this.core.keyring.tenantId);
   }
 
   get chunkSizeBytes(): number {
@@ -262,49 +313,4 @@ export class Repository {
   close(): Promise<void> {
     return this.core.blobs.close();
   }
-}
-
-async function secretBytes(secret: Secret, random?: Random): Promise<SecretBytes> {
-  if ('passphrase' in secret) {
-    if (secret.passphrase === '') throw new LifeboatError('input.invalid', 'the passphrase is empty');
-    return { passphrase: secret.passphrase };
-  }
-  try {
-    return { fileKey: await readKeyFile(secret.keyFile) };
-  } catch (error) {
-    const missing = hasCode(error, 'repository.key-file-unusable') && error.context['missing'] === true;
-    if (!random || !missing) throw error;
-    return { fileKey: await createKeyFile(secret.keyFile, random) };
-  }
-}
-
-/** Tries every slot: a damaged one must not keep out who has another way in. */
-async function unlock(store: ObjectStore, secret: SecretBytes, binding: Uint8Array): Promise<KeyBundle> {
-  const kind = 'passphrase' in secret ? 'passphrase' : 'key file';
-  let tried = 0;
-  let damage: LifeboatError | undefined;
-  for await (const { name } of store.list(KEYS)) {
-    if (++tried > MAX_KEY_SLOTS) {
-      throw new LifeboatError('repository.limit-exceeded', `${store.description} has more than ${MAX_KEY_SLOTS} keys`);
-    }
-    try {
-      const slot = decodeKeySlot(await store.get(name, { maxBytes: MAX_KEY_SLOT_BYTES }), name);
-      const bundle = await unwrapBundle(slot, { secret, binding, what: name });
-      if (bundle === 'damaged')
-        throw damaged(name, `the ${kind} is right, but the key does not open: it or ${SUPERBLOCK} was changed`);
-      if (bundle !== 'wrong-secret') return bundle;
-    } catch (error) {
-      if (!hasCode(error, 'repository.object-damaged', 'repository.newer-version')) throw error;
-      damage ??= error;
-    }
-  }
-  if (damage) throw damage;
-  if (tried === 0) {
-    throw new LifeboatError(
-      'repository.object-missing',
-      `${store.description} has a superblock, but no key in ${KEYS}`,
-    );
-  }
-  const code = 'passphrase' in secret ? 'repository.wrong-passphrase' : 'repository.wrong-key-file';
-  throw new LifeboatError(code, `none of the ${tried} keys of ${store.description} opens with this ${kind}`);
 }

@@ -37,6 +37,50 @@ export const repositoryErrors = {
     impact: 'The repository was not opened.',
     next: 'Correct what the message names; a key file belongs to one user and has mode 0600.',
   },
+  'repository.kms-refused': {
+    retry: 'permanent',
+    cause:
+      'The key management service did not unwrap the key: it was destroyed or disabled, or this account may not use it.',
+    impact:
+      'Nothing could be read. If the key was destroyed and there is no other way in, the data is gone for good, as intended.',
+    next: 'Look at the key named in the message in the key service; enable it, or use another way in.',
+  },
+  'repository.kms-unreachable': {
+    retry: 'transient',
+    cause: 'The key management service, or the command that asks it, gave no answer.',
+    impact: 'Nothing was read and nothing was changed.',
+    next: 'Check the way to the key service, then repeat the command; another way in works meanwhile.',
+  },
+  'repository.tenant-missing': {
+    retry: 'permanent',
+    cause: 'The repository has no tenant of this name or id.',
+    impact: 'Nothing was read and nothing was changed.',
+    next: 'See the tenants with "lifeboat repo info".',
+  },
+  'repository.tenant-exists': {
+    retry: 'permanent',
+    cause: 'The repository has a tenant of this name already.',
+    impact: 'Nothing was changed.',
+    next: 'Choose another name, or open the tenant that is there.',
+  },
+  'repository.key-slot-missing': {
+    retry: 'permanent',
+    cause: 'There is no way into the repository under this id.',
+    impact: 'Nothing was changed.',
+    next: 'See the ways in with "lifeboat repo keys list".',
+  },
+  'repository.last-key-slot': {
+    retry: 'permanent',
+    cause: 'Removing this way in would leave none, and the data could never be read again.',
+    impact: 'Nothing was changed.',
+    next: 'Add another way in first, try that it opens, then remove this one.',
+  },
+  'repository.keys-busy': {
+    retry: 'transient',
+    cause: 'Other programs changed the keys of this tenant again and again while this change was made.',
+    impact: 'Nothing was changed by this command.',
+    next: 'Repeat the command when nobody else changes keys.',
+  },
   'repository.object-missing': {
     retry: 'permanent',
     cause: 'An object the repository refers to is not in the store: deleted, moved, or lost with a disk.',

@@ -14,7 +14,7 @@ import {
 } from './condemn-list.ts';
 import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
 import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
-import { decodeKeyBundle, decodeKeySlot, encodeKeyBundle, encodeKeySlot } from './key-slot.ts';
+import { decodeKeyBundle, decodeKeySet, encodeKeyBundle, encodeKeySet, encodeKeySetBody } from './key-set.ts';
 import { FORMAT_VERSION } from './limits.ts';
 import { decodeMapPage, encodeMapPage, rootLevel } from './map-page.ts';
 import { chunkIdOf, hashBytes, packNameOf, packObject, packOfObject } from './names.ts';
@@ -90,16 +90,38 @@ const codecs: readonly Codec[] = [
     (encoded) => decodeSuperblock(encoded, 'it'),
   ),
   codec(
-    'key slot',
+    'key set',
     true,
     fc.record({
-      scrypt: fc.option(scrypt, { nil: undefined }),
-      check: sized(16),
-      salt: hash,
+      tenantId: sized(16),
+      tenantName: fc.string({ maxLength: 15 }),
+      generation: fc.nat(999_999),
+      createdMs: fc.maxSafeNat(),
+      epoch: fc.nat(),
+      sessionPublicKey: hash,
+      slots: fc.array(
+        fc.record({
+          slotId: sized(8),
+          label: fc.string({ maxLength: 30 }),
+          createdMs: fc.maxSafeNat(),
+          scrypt: fc.option(scrypt, { nil: undefined }),
+          kms: fc.constant(undefined),
+          salt: hash,
+          check: sized(16),
+          publicKey: hash,
+          sealedAnchor: sized(48),
+          sealedSetKey: sized(80),
+        }),
+        { maxLength: 3 },
+      ),
+      papers: fc.array(fc.record({ paperId: sized(4), createdMs: fc.maxSafeNat(), epoch: fc.nat() }), { maxLength: 2 }),
       sealedBundle: sized(200),
     }),
-    encodeKeySlot,
-    (encoded) => decodeKeySlot(encoded, 'it'),
+    (body) => encodeKeySet({ body: encodeKeySetBody(body), signature: Buffer.alloc(64, 7) }),
+    (encoded) => {
+      const { bodyBytes: _bytes, signature: _signature, ...body } = decodeKeySet(encoded, 'it');
+      return body as never;
+    },
   ),
   codec(
     'session record',
@@ -248,7 +270,13 @@ const codecs: readonly Codec[] = [
     false,
     fc.record({
       tenantId: sized(16),
-      epochs: fc.array(fc.record({ epoch: fc.nat(), sessionPrivateKey: hash }), { maxLength: 3 }),
+      epochs: fc
+        .uniqueArray(fc.record({ epoch: fc.integer({ min: 1, max: 2 ** 31 }), sessionPrivateKey: hash }), {
+          selector: ({ epoch }) => epoch,
+          minLength: 1,
+          maxLength: 3,
+        })
+        .map((epochs) => epochs.toSorted((a, b) => a.epoch - b.epoch)),
       chunkIdKey: hash,
       machineRootKey: hash,
       signingSeed: hash,

@@ -18,9 +18,13 @@ export const MAX_PAGE_ENTRIES = 4096;
 export const MAX_MAP_LEVEL = 12;
 
 export const MAX_SUPERBLOCK_BYTES = 4 * KiB;
-export const MAX_KEY_SLOT_BYTES = 16 * KiB;
-/** Key slots a reader tries before it gives up; each costs a scrypt. */
+export const MAX_KEY_SET_BYTES = 256 * KiB;
+/** Ways into one tenant; each passphrase costs a scrypt to try. */
 export const MAX_KEY_SLOTS = 16;
+/** Tenants a reader lists before it gives up. */
+export const MAX_TENANTS = 1024;
+/** Passphrases tried when no tenant was named: at 0.5 s each, half a minute. */
+export const MAX_PASSPHRASE_TRIES = 64;
 
 /** A pack never grows beyond this, whatever its target: offsets stay well below 2^32 and files below 4 GiB. */
 export const MAX_PACK_BYTES = 128 * MiB;

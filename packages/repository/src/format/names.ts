@@ -35,7 +35,18 @@ export function chunkIdOf(hash: Uint8Array): ChunkId {
   return hex(hash) as ChunkId;
 }
 
-export const keySlotObject = (slotId: string): string => `${KEYS}${slotId}`;
+/** A key set is stored twice: it is small, and losing it loses everything. */
+export type KeySetCopy = 'a' | 'b';
+export const keySetObject = (tenant: string, generation: number, copy: KeySetCopy): string =>
+  `${KEYS}${tenant}/${String(generation).padStart(6, '0')}-${copy}`;
+
+const KEY_SET = /^keys\/([0-9a-f]{32})\/(\d{6})-([ab])$/;
+/** What the name of a key set says, or undefined for a stranger. */
+export function keySetOfObject(object: string): { tenant: string; generation: number } | undefined {
+  const found = KEY_SET.exec(object);
+  return found?.[1] === undefined ? undefined : { tenant: found[1], generation: Number(found[2]) };
+}
+
 /** 256 folders, so that no directory of a large repository gets slow. */
 export const packObject = (pack: PackName): string => `${PACKS}${pack.slice(0, 2)}/${pack}`;
 export const pointsPrefix = (machineId: MachineId): string => `${POINTS}${machineId}/`;

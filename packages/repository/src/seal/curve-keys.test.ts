@@ -28,18 +28,26 @@ describe('curve keys', () => {
   test('a sealed session key opens with its private key, and with no other', () => {
     const tenant = randomBytes(32);
     const key = randomBytes(32);
-    const sealed = sealToPublicKey(publicPart('x25519', tenant), key, randomBytes(32));
+    const sealed = sealToPublicKey('session seal', {
+      recipient: publicPart('x25519', tenant),
+      plain: key,
+      ephemeral: randomBytes(32),
+    });
     expect(sealed).toHaveLength(80);
-    expect(openWithPrivateKey(tenant, sealed)).toEqual(key);
-    expect(openWithPrivateKey(randomBytes(32), sealed)).toBeUndefined();
+    const opened = (rawPrivate: Uint8Array, from: Uint8Array): Buffer | undefined =>
+      openWithPrivateKey('session seal', { rawPrivate, sealed: from });
+    expect(opened(tenant, sealed)).toEqual(key);
+    // What was sealed for one purpose opens for no other.
+    expect(openWithPrivateKey('key set seal', { rawPrivate: tenant, sealed })).toBeUndefined();
+    expect(opened(randomBytes(32), sealed)).toBeUndefined();
     for (let at = 0; at < sealed.length; at++) {
       const changed = Buffer.from(sealed);
       changed[at] = (changed[at] ?? 0) ^ 1;
       // The top bit of an X25519 key is ignored by the curve, but not by our salt; so every bit counts.
-      expect(openWithPrivateKey(tenant, changed)).toBeUndefined();
+      expect(opened(tenant, changed)).toBeUndefined();
     }
     const lowOrder = Buffer.concat([Buffer.alloc(32), sealed.subarray(32)]);
-    expect(openWithPrivateKey(tenant, lowOrder)).toBeUndefined();
+    expect(opened(tenant, lowOrder)).toBeUndefined();
   });
 
   test('a signature holds for its bytes and key only', () => {

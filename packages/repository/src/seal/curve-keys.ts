@@ -26,23 +26,34 @@ export function publicPart(curve: Curve, rawPrivate: Uint8Array): Buffer {
   return createPublicKey(privateKey(curve, rawPrivate)).export({ format: 'der', type: 'spki' }).subarray(-32);
 }
 
+/** What is sealed to a public key: a session key to a tenant, or the key of a key set to a slot. */
+export type SealLabel = 'session seal' | 'key set seal';
+
 /**
  * Seals 32 bytes to an X25519 public key: `ephemeral public || AES-256-GCM(HKDF(shared secret), plain)`, 80 bytes.
  * `ephemeral` is 32 fresh random bytes, used once.
  */
-export function sealToPublicKey(recipient: Uint8Array, plain: Uint8Array, ephemeral: Uint8Array): Buffer {
+export function sealToPublicKey(
+  label: SealLabel,
+  input: { readonly recipient: Uint8Array; readonly plain: Uint8Array; readonly ephemeral: Uint8Array },
+): Buffer {
+  const { recipient, plain, ephemeral } = input;
   const ephemeralPublic = publicPart('x25519', ephemeral);
   const shared = diffieHellman({
     privateKey: privateKey('x25519', ephemeral),
     publicKey: publicKey('x25519', recipient),
   });
   const salt = Buffer.concat([ephemeralPublic, recipient]);
-  const key = deriveKey(shared, 'session seal', salt);
+  const key = deriveKey(shared, label, salt);
   return Buffer.concat([ephemeralPublic, seal({ key, counter: 0, additionalData: salt }, plain)]);
 }
 
 /** The reverse; undefined when it was sealed to another key or changed. */
-export function openWithPrivateKey(rawPrivate: Uint8Array, sealed: Uint8Array): Buffer | undefined {
+export function openWithPrivateKey(
+  label: SealLabel,
+  input: { readonly rawPrivate: Uint8Array; readonly sealed: Uint8Array },
+): Buffer | undefined {
+  const { rawPrivate, sealed } = input;
   const ephemeralPublic = sealed.subarray(0, 32);
   const salt = Buffer.concat([ephemeralPublic, publicPart('x25519', rawPrivate)]);
   let shared: Buffer;
@@ -55,7 +66,7 @@ export function openWithPrivateKey(rawPrivate: Uint8Array, sealed: Uint8Array): 
     // A point of low order, which nobody's key has: the bytes were changed.
     return undefined;
   }
-  return open({ key: deriveKey(shared, 'session seal', salt), counter: 0, additionalData: salt }, sealed.subarray(32));
+  return open({ key: deriveKey(shared, label, salt), counter: 0, additionalData: salt }, sealed.subarray(32));
 }
 
 export function signEd25519(seed: Uint8Array, bytes: Uint8Array): Buffer {

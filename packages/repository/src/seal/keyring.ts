@@ -2,7 +2,7 @@ import type { MachineId } from '@lifeboat/foundation/ids';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { Random } from '@lifeboat/foundation/random';
 
-import type { KeyBundle } from '../format/key-slot.ts';
+import type { KeyBundle } from '../format/key-set.ts';
 import { PACK_KINDS, type PackHeader } from '../format/pack.ts';
 import { openWithPrivateKey, publicPart, sealToPublicKey, signEd25519, verifyEd25519 } from './curve-keys.ts';
 import { deriveKey } from './derive.ts';
@@ -41,9 +41,8 @@ export class Keyring {
   }
 
   newSessionKey(random: Random): SessionKey {
-    const { epoch, sessionPrivateKey } = this.#newestEpoch();
-    const key = random.bytes(32);
-    return { key, epoch, sealed: sealToPublicKey(publicPart('x25519', sessionPrivateKey), key, random.bytes(32)) };
+    const { epoch, sessionPrivateKey } = newestEpoch(this.#bundle);
+    return newSessionKey({ epoch, recipient: publicPart('x25519', sessionPrivateKey) }, random);
   }
 
   /**
@@ -55,7 +54,10 @@ export class Keyring {
     if (header.kind !== PACK_KINDS.data) return this.machineKey(header.machineId as MachineId);
     const epoch = this.#bundle.epochs.find((candidate) => candidate.epoch === header.epoch);
     if (!epoch || !header.sealedSessionKey) return undefined;
-    return openWithPrivateKey(epoch.sessionPrivateKey, header.sealedSessionKey);
+    return openWithPrivateKey('session seal', {
+      rawPrivate: epoch.sessionPrivateKey,
+      sealed: header.sealedSessionKey,
+    });
   }
 
   get signer(): Buffer {
@@ -70,12 +72,19 @@ export class Keyring {
   verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
     return Buffer.compare(signer, this.signer) === 0 && verifyEd25519(signer, bytes, signature);
   }
+}
 
-  #newestEpoch(): KeyBundle['epochs'][number] {
-    const newest = this.#bundle.epochs.at(-1);
-    if (!newest) throw new LifeboatError('internal.bug', 'a key bundle without an epoch');
-    return newest;
-  }
+/** A fresh session key, sealed to the public key of an epoch. */
+function newSessionKey(to: { epoch: number; recipient: Uint8Array }, random: Random): SessionKey {
+  const key = random.bytes(32);
+  const sealed = sealToPublicKey('session seal', { recipient: to.recipient, plain: key, ephemeral: random.bytes(32) });
+  return { key, epoch: to.epoch, sealed };
+}
+
+export function newestEpoch(bundle: KeyBundle): KeyBundle['epochs'][number] {
+  const newest = bundle.epochs.at(-1);
+  if (!newest) throw new LifeboatError('internal.bug', 'a key bundle without an epoch');
+  return newest;
 }
 
 export function newKeyBundle(tenantId: Uint8Array, random: Random): KeyBundle {

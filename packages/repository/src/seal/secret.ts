@@ -1,69 +1,100 @@
-/** The ways into a repository: a passphrase, or a key file; each wraps the same bundle of keys in a slot of its own. */
+/** What opens a key slot: a passphrase, a key file, or a key management service. */
 import { scrypt } from 'node:crypto';
 import { promisify } from 'node:util';
 
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { Random } from '@lifeboat/foundation/random';
 import { MiB } from '@lifeboat/foundation/units';
 
-import { decodeKeyBundle, encodeKeyBundle, type KeyBundle, type KeySlot, type ScryptCost } from '../format/key-slot.ts';
-import { open, seal } from './aead.ts';
-import { deriveKey } from './derive.ts';
+import type { KeySlot, KmsWrapping, ScryptCost } from '../format/key-set.ts';
+import { createKeyFile, readKeyFile } from './key-file.ts';
+import type { Kms } from './kms.ts';
 
-/** A secret that opens a repository. */
-export type Secret = { readonly passphrase: string } | { readonly keyFile: string };
+/** A secret that opens a repository. `keyRef` names the service's key for a new slot; opening needs only the service. */
+export type Secret =
+  | { readonly passphrase: string }
+  | { readonly keyFile: string }
+  | { readonly kms: Kms; readonly keyRef?: string };
 /** The same, with a key file already read. */
-export type SecretBytes = { readonly passphrase: string } | { readonly fileKey: Uint8Array };
+export type SecretBytes = Exclude<Secret, { keyFile: string }> | { readonly fileKey: Uint8Array };
+
+export type SecretKind = 'passphrase' | 'key file' | 'key service';
 
 /** 64 MiB and 0.3 to 0.6 s: an agent with 400 MB can open it, a guesser pays for every guess. (OWASP names it as 2^17, p 1.) */
 const DEFAULT_SCRYPT = { cost: 2 ** 16, blockSize: 8, parallelization: 2 } as const;
 
-type Cost = Omit<ScryptCost, 'salt'>;
+export type Cost = Omit<ScryptCost, 'salt'>;
 
 const stretch = promisify<string, Uint8Array, number, { N: number; r: number; p: number; maxmem: number }, Buffer>(
   scrypt,
 );
 
-/** `binding` ties the slot to its repository (hash of the superblock). */
-export async function wrapBundle(
-  bundle: KeyBundle,
-  input: { secret: SecretBytes; binding: Uint8Array; random: Random; cost?: Cost },
-): Promise<KeySlot> {
-  const { secret, binding, random } = input;
-  const salt = random.bytes(32);
-  const parameters = 'passphrase' in secret ? { ...(input.cost ?? DEFAULT_SCRYPT), salt: random.bytes(32) } : undefined;
-  const root = await rootKey(secret, parameters);
-  const { key, check } = wrappingKeys(root, salt);
-  return {
-    scrypt: parameters,
-    check,
-    salt,
-    sealedBundle: seal({ key, counter: 0, additionalData: slotBinding(binding) }, encodeKeyBundle(bundle)),
-  };
+/** With `random`, a key file that does not exist is made. Throws `input.invalid`, `repository.key-file-unusable`. */
+export async function secretBytes(secret: Secret, random?: Random): Promise<SecretBytes> {
+  if ('kms' in secret) return secret;
+  if ('passphrase' in secret) {
+    if (secret.passphrase === '') throw new LifeboatError('input.invalid', 'the passphrase is empty');
+    return secret;
+  }
+  try {
+    return { fileKey: await readKeyFile(secret.keyFile) };
+  } catch (error) {
+    const missing = hasCode(error, 'repository.key-file-unusable') && error.context['missing'] === true;
+    if (!random || !missing) throw error;
+    return { fileKey: await createKeyFile(secret.keyFile, random) };
+  }
 }
 
-/** The bundle; 'wrong-secret' when this is not the slot's secret; 'damaged' when it is, and the slot still does not open. */
-export async function unwrapBundle(
+export function kindOfSecret(secret: Secret | SecretBytes): SecretKind {
+  if ('passphrase' in secret) return 'passphrase';
+  return 'kms' in secret ? 'key service' : 'key file';
+}
+
+export function kindOfSlot(slot: Pick<KeySlot, 'scrypt' | 'kms'>): SecretKind {
+  if (slot.scrypt) return 'passphrase';
+  return slot.kms ? 'key service' : 'key file';
+}
+
+/** What a new slot stores about its secret, and the 32 bytes the slot's keys come from. */
+export async function newRoot(
+  secret: SecretBytes,
+  input: { random: Random; cost?: Cost | undefined; signal?: AbortSignal | undefined },
+): Promise<{ root: Uint8Array; scrypt: ScryptCost | undefined; kms: KmsWrapping | undefined }> {
+  const { random, signal } = input;
+  if ('passphrase' in secret) {
+    const parameters = { ...(input.cost ?? DEFAULT_SCRYPT), salt: random.bytes(32) };
+    return { root: await stretched(secret.passphrase, parameters), scrypt: parameters, kms: undefined };
+  }
+  if ('fileKey' in secret) return { root: secret.fileKey, scrypt: undefined, kms: undefined };
+  const { kms, keyRef } = secret;
+  if (keyRef === undefined) throw new LifeboatError('input.invalid', 'no key of the key service was named');
+  const root = random.bytes(32);
+  const wrapped = await kms.wrap(keyRef, root, { signal });
+  return { root, scrypt: undefined, kms: { provider: kms.provider, keyRef, wrapped } };
+}
+
+/** The 32 bytes a slot's keys come from, if the secret is of the slot's kind. Throws what a key service throws. */
+export async function rootOf(
   slot: KeySlot,
-  input: { secret: SecretBytes; binding: Uint8Array; what: string },
-): Promise<KeyBundle | 'wrong-secret' | 'damaged'> {
-  if ('passphrase' in input.secret !== (slot.scrypt !== undefined)) return 'wrong-secret';
-  const { key, check } = wrappingKeys(await rootKey(input.secret, slot.scrypt), slot.salt);
-  if (Buffer.compare(check, slot.check) !== 0) return 'wrong-secret';
-  const plain = open({ key, counter: 0, additionalData: slotBinding(input.binding) }, slot.sealedBundle);
-  return plain ? decodeKeyBundle(plain, input.what) : 'damaged';
+  secret: SecretBytes,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<Uint8Array | undefined> {
+  if (kindOfSlot(slot) !== kindOfSecret(secret)) return undefined;
+  if ('passphrase' in secret) return slot.scrypt && stretched(secret.passphrase, slot.scrypt);
+  if ('fileKey' in secret) return secret.fileKey;
+  if (slot.kms?.provider !== secret.kms.provider) return undefined;
+  const root = await secret.kms.unwrap(slot.kms.keyRef, slot.kms.wrapped, options);
+  if (root.length !== 32) {
+    throw new LifeboatError(
+      'repository.kms-refused',
+      `the key service returned ${root.length} bytes for key ${slot.kms.keyRef} instead of 32`,
+    );
+  }
+  return root;
 }
 
-async function rootKey(secret: SecretBytes, parameters: ScryptCost | undefined): Promise<Uint8Array> {
-  if ('fileKey' in secret || parameters === undefined) return 'fileKey' in secret ? secret.fileKey : new Uint8Array(0);
+async function stretched(passphrase: string, parameters: ScryptCost): Promise<Uint8Array> {
   const { cost: N, blockSize: r, parallelization: p, salt } = parameters;
   // One passphrase has one form, whatever keyboard or terminal composed its accents.
-  return stretch(secret.passphrase.normalize('NFC'), salt, 32, { N, r, p, maxmem: 256 * N * r + MiB });
-}
-
-function wrappingKeys(root: Uint8Array, salt: Uint8Array): { key: Buffer; check: Buffer } {
-  return { key: deriveKey(root, 'key slot', salt), check: deriveKey(root, 'key slot check', salt).subarray(0, 16) };
-}
-
-function slotBinding(binding: Uint8Array): Buffer {
-  return Buffer.concat([Buffer.from('lifeboat key slot', 'ascii'), binding]);
+  return stretch(passphrase.normalize('NFC'), salt, 32, { N, r, p, maxmem: 256 * N * r + MiB });
 }

@@ -9,6 +9,7 @@ import { testObjectLocks, testObjectStore } from './conformance.ts';
 import { DirectoryStore } from './directory-store.ts';
 import { nodeFiles, type Files } from './files.ts';
 import { MemoryStore } from './memory-store.ts';
+import { TenantStore } from './tenant-store.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
@@ -18,6 +19,11 @@ testObjectStore('a directory', async () => {
   return { store: new DirectoryStore(root), remove: () => rm(root, { recursive: true }) };
 });
 const openMemory = async () => ({ store: new MemoryStore(), remove: () => Promise.resolve() });
+testObjectStore('one tenant of a directory', async () => {
+  const root = scratch.directory();
+  const tenant = '0123456789abcdef0123456789abcdef';
+  return { store: new TenantStore(new DirectoryStore(root), tenant), remove: () => rm(root, { recursive: true }) };
+});
 testObjectStore('memory', openMemory);
 testObjectLocks('memory', openMemory, () => Date.now());
 

@@ -23,7 +23,7 @@ import { bytes, list, message, text, uint } from '../format/wire.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 
 const keySchema = message({
-  repositoryId: bytes(1, { length: 16 }),
+  tenantId: bytes(1, { length: 16 }),
   machineId: text(2, 64),
   sessionId: text(3, 64),
   key: bytes(4, { length: 32 }),
@@ -32,7 +32,7 @@ const keySchema = message({
 });
 
 const journalHeadSchema = message({
-  repositoryId: bytes(1, { length: 16 }),
+  tenantId: bytes(1, { length: 16 }),
   machineId: text(2, 64),
 });
 
@@ -65,13 +65,13 @@ export interface StoredPack {
 
 export class SessionFiles {
   readonly #directory: string;
-  readonly #repositoryId: Uint8Array;
+  readonly #tenantId: Uint8Array;
   readonly #machineId: MachineId;
   #journal: FileHandle | undefined;
 
-  constructor(input: { directory: string; repositoryId: Uint8Array; machineId: MachineId }) {
+  constructor(input: { directory: string; tenantId: Uint8Array; machineId: MachineId }) {
     this.#directory = input.directory;
-    this.#repositoryId = input.repositoryId;
+    this.#tenantId = input.tenantId;
     this.#machineId = input.machineId;
   }
 
@@ -89,7 +89,7 @@ export class SessionFiles {
 
   async writeKey(session: StoredSession): Promise<void> {
     const body = keySchema.encode({
-      repositoryId: this.#repositoryId,
+      tenantId: this.#tenantId,
       machineId: this.#machineId,
       sessionId: session.sessionId,
       ...session.key,
@@ -118,7 +118,7 @@ export class SessionFiles {
     await this.#writing(name, async () => {
       await journal.truncate(frames.lengthBytes);
       if (!head) {
-        const body = journalHeadSchema.encode({ repositoryId: this.#repositoryId, machineId: this.#machineId });
+        const body = journalHeadSchema.encode({ tenantId: this.#tenantId, machineId: this.#machineId });
         await journal.write(encodeFrame('JRNL', body), 0, undefined, 0);
       }
       await journal.sync();
@@ -257,9 +257,9 @@ export class SessionFiles {
     }
   }
 
-  #assertOurs(name: string, owner: { repositoryId: Uint8Array; machineId: string }): void {
-    if (Buffer.compare(owner.repositoryId, this.#repositoryId) !== 0)
-      throw this.#unusable(name, 'it belongs to another repository');
+  #assertOurs(name: string, owner: { tenantId: Uint8Array; machineId: string }): void {
+    if (Buffer.compare(owner.tenantId, this.#tenantId) !== 0)
+      throw this.#unusable(name, 'it belongs to another repository or tenant');
     if (owner.machineId !== this.#machineId) {
       throw this.#unusable(name, `it belongs to machine ${owner.machineId}, not ${this.#machineId}`);
     }

@@ -123,7 +123,7 @@ export class WriterSession {
   ): Promise<WriterSession> {
     const { machineId, directory, signal } = input;
     const options = { signal };
-    const files = new SessionFiles({ directory, repositoryId: core.superblock.repositoryId, machineId });
+    const files = new SessionFiles({ directory, tenantId: core.keyring.tenantId, machineId });
     try {
       let stored = await files.readKey();
       if (stored && (await core.store.head(fenceObject(stored.sessionId), options))) {

@@ -1,0 +1,287 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, describe, expect, test } from 'vitest';
+
+import { decodeKeySet, encodeKeySet } from '../format/key-set.ts';
+import { KEYS } from '../format/names.ts';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { systemRandom } from '@lifeboat/foundation/random';
+
+import { addTenant, initRepository, openRepository, readSuperblock, type Repository } from '../repository.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { MemoryStore } from '../store/memory-store.ts';
+import { fileSource } from '../testing/file-source.ts';
+import { noisyDisk, readDisk } from '../testing/disks.ts';
+import {
+  CHEAP_SCRYPT,
+  initTiny,
+  MACHINE,
+  openTiny,
+  PASSPHRASE,
+  pointId,
+  Scratch,
+  TINY_CHUNK,
+  TINY_GEOMETRY,
+  TINY_LIMITS,
+} from '../testing/tiny.ts';
+import { inlineOpener } from '../read/blob-opener.ts';
+import { inlineSealer } from '../write/inline-sealer.ts';
+import { sealKeySet } from './key-set.ts';
+import { newKeyBundle } from './keyring.ts';
+import { DirectoryKms } from './kms-directory.ts';
+import { describeTenants } from './repository-keys.ts';
+import type { Secret } from './secret.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+
+const deps = { sealer: inlineSealer({ laneCount: 2 }), opener: inlineOpener(), writerLimits: TINY_LIMITS };
+const opened = (store: ObjectStore, secret: Secret, tenant?: string): Promise<Repository> =>
+  openRepository({ store, secret, deps, ...(tenant === undefined ? {} : { tenant }) });
+const second: Secret = { passphrase: 'battery staple' };
+const wrong = { code: 'repository.wrong-passphrase' };
+const signal = new AbortController().signal;
+
+async function backUp(repository: Repository, n: number, disk: Buffer): Promise<void> {
+  const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
+  const source = fileSource(scratch.file(disk));
+  const { root } = await session.writeDisk({ name: 'vda', sizeBytes: disk.length, source, changed: 'all' }, { signal });
+  await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+}
+
+describe('ways into a repository', () => {
+  test('each opens it: passphrase, key file, key service', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const keyFile = join(scratch.directory(), 'key');
+    const kms = new DirectoryKms(scratch.directory());
+    await kms.createKey('tenant-1');
+    await made.keys.add({ secret: second, label: 'operations', scryptCost: CHEAP_SCRYPT });
+    await made.keys.add({ secret: { keyFile }, label: 'this host' });
+    const { info } = await made.keys.add({ secret: { kms, keyRef: 'tenant-1' }, label: 'vault' });
+    expect(info.slots.map(({ label, kind }) => [label, kind])).toEqual([
+      ['first', 'passphrase'],
+      ['operations', 'passphrase'],
+      ['this host', 'key file'],
+      ['vault', 'key service'],
+    ]);
+    expect(info).toMatchObject({ generation: 4, epoch: 1, leftGenerations: [] });
+    for (const secret of [{ passphrase: PASSPHRASE }, second, { keyFile }, { kms }]) {
+      expect((await opened(store, secret)).tenantId).toBe(made.tenantId);
+    }
+    expect([...store.objects.keys()].filter((name) => name.startsWith(KEYS))).toHaveLength(2);
+    expect(await describeTenants(store)).toEqual([info]);
+  });
+
+  test('one that is removed opens it no more; the last cannot be removed', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const { info } = await made.keys.add({ secret: second, label: 'operations', scryptCost: CHEAP_SCRYPT });
+    const [first = '', added = ''] = info.slots.map(({ slotId }) => slotId);
+    await made.keys.remove(added);
+    await expect(opened(store, second)).rejects.toMatchObject(wrong);
+    await openTiny(store);
+    await expect(made.keys.remove(added)).rejects.toMatchObject({ code: 'repository.key-slot-missing' });
+    await expect(made.keys.remove(first)).rejects.toMatchObject({ code: 'repository.last-key-slot' });
+  });
+
+  test('that two programs add at the same moment are both there', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    await Promise.all(
+      Array.from({ length: 4 }, (_, i) =>
+        made.keys.add({ secret: { passphrase: `p${i}` }, label: `p${i}`, scryptCost: CHEAP_SCRYPT }),
+      ),
+    );
+    for (let i = 0; i < 4; i++) await opened(store, { passphrase: `p${i}` });
+    expect((await made.keys.info()).slots).toHaveLength(5);
+  });
+
+  test('survive a program that is killed at any write of a change', async () => {
+    for (let killAfter = 0; killAfter < 8; killAfter++) {
+      const store = new (class extends MemoryStore {
+        left = Number.POSITIVE_INFINITY;
+        override putIfAbsent(...given: Parameters<ObjectStore['putIfAbsent']>): Promise<'created' | 'exists'> {
+          if (this.left-- <= 0) return Promise.reject(new Error('killed'));
+          return super.putIfAbsent(...given);
+        }
+        override delete(name: string): Promise<void> {
+          if (this.left-- <= 0) return Promise.reject(new Error('killed'));
+          return super.delete(name);
+        }
+      })();
+      const made = await initTiny(store);
+      store.left = killAfter;
+      const adding = made.keys.add({ secret: second, label: 'second', scryptCost: CHEAP_SCRYPT });
+      const outcome = await adding.then(() => 'done').catch(() => 'killed');
+      expect(outcome).toBe(killAfter < 4 ? 'killed' : 'done');
+      store.left = Number.POSITIVE_INFINITY;
+      const reopened = await openTiny(store);
+      // Whatever was left is tidied by the next change.
+      const { info } = await reopened.keys.add({
+        secret: { passphrase: 'third' },
+        label: 'x',
+        scryptCost: CHEAP_SCRYPT,
+      });
+      expect(info.leftGenerations).toEqual([]);
+      expect(info.slots).toHaveLength(killAfter === 0 ? 2 : 3);
+    }
+  });
+
+  test('that the store does not let go of are reported', async () => {
+    const store = new (class extends MemoryStore {
+      override delete(name: string): Promise<void> {
+        return Promise.reject(new LifeboatError('repository.store-denied', `${name}: no`));
+      }
+    })();
+    const made = await initTiny(store);
+    const { kept, info } = await made.keys.add({ secret: second, label: 'second', scryptCost: CHEAP_SCRYPT });
+    expect(kept).toHaveLength(2);
+    expect(info.leftGenerations).toEqual([1]);
+    expect(info.shred.obstacles).toContainEqual(expect.stringContaining('generation 1'));
+  });
+});
+
+describe('rotation', () => {
+  test('begins an epoch that every way opens, and old points stay readable', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    await made.keys.add({ secret: second, label: 'second', scryptCost: CHEAP_SCRYPT });
+    const before = noisyDisk(5, 1);
+    await backUp(made, 1, before);
+    // Nobody needs the second passphrase at hand.
+    const { info } = await made.keys.rotate();
+    expect(info.epoch).toBe(2);
+    const after = noisyDisk(7, 2);
+    await backUp(await openTiny(store), 2, after);
+    const other = await opened(store, second);
+    expect(await readDisk(other, MACHINE, pointId(1))).toEqual(before);
+    expect(await readDisk(other, MACHINE, pointId(2))).toEqual(after);
+  });
+
+  test('shuts out who kept the keys of before from what is written afterwards', async () => {
+    const store = new MemoryStore();
+    const thief = await initTiny(store);
+    await backUp(thief, 1, noisyDisk(3, 1));
+    await (await openTiny(store)).keys.rotate();
+    await backUp(await openTiny(store), 2, noisyDisk(3, 2));
+    await readDisk(thief, MACHINE, pointId(1));
+    await expect(readDisk(thief, MACHINE, pointId(2))).rejects.toMatchObject({ code: 'repository.chunk-damaged' });
+  });
+});
+
+describe('a key set that somebody else made', () => {
+  test('is refused, although it is sealed to the right slot', async () => {
+    const store = new MemoryStore();
+    await initTiny(store);
+    const { superblockHash } = await readSuperblock(store);
+    const [name = ''] = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
+    const set = decodeKeySet(store.objects.get(name) ?? Buffer.alloc(0), name);
+    // Everything a thief with write access needs is open: the slots' public keys. What they cannot make is the anchor.
+    const object = sealKeySet(
+      { ...set, generation: 2, bundle: newKeyBundle(set.tenantId, systemRandom) },
+      { superblockHash, random: systemRandom },
+    );
+    for (const copy of ['a', 'b']) store.objects.set(name.replace('000001-a', `000002-${copy}`), object);
+    const again = await openTiny(store).catch((error: unknown) => error);
+    expect(again).toMatchObject({ core: { keyring: { signer: publicSigner(await openOriginal(store)) } } });
+  });
+
+  test('is refused when a bit of it was changed and its hash made right', async () => {
+    const store = new MemoryStore();
+    await initTiny(store);
+    const names = [...store.objects.keys()].filter((object) => object.startsWith(KEYS));
+    const set = decodeKeySet(store.objects.get(names[0] ?? '') ?? Buffer.alloc(0), 'it');
+    const body = Buffer.from(set.bodyBytes);
+    body[body.indexOf(Buffer.from('default'))] = 'D'.charCodeAt(0);
+    for (const name of names) store.objects.set(name, encodeKeySet({ body, signature: set.signature }));
+    await expect(openTiny(store)).rejects.toMatchObject({
+      code: 'repository.object-damaged',
+      message: expect.stringMatching(/not signed/) as string,
+    });
+  });
+});
+
+describe('a key service', () => {
+  test('whose key is destroyed makes the tenant unreadable, and only where nothing else opens it', async () => {
+    const store = new MemoryStore();
+    const vault = scratch.directory();
+    const kms = new DirectoryKms(vault);
+    await kms.createKey('k1');
+    const made = await initRepository({
+      store,
+      secret: { kms, keyRef: 'k1' },
+      chunkSizeBytes: TINY_CHUNK,
+      geometry: TINY_GEOMETRY,
+      deps,
+    });
+    await backUp(made, 1, noisyDisk(3));
+    expect((await made.keys.info()).shred).toEqual({ possible: true, obstacles: [] });
+    const { info } = await made.keys.add({ secret: second, label: 'paranoia', scryptCost: CHEAP_SCRYPT });
+    expect(info.shred).toEqual({ possible: false, obstacles: ['a passphrase opens it (paranoia)'] });
+    await made.keys.remove(info.slots[1]?.slotId ?? '');
+    expect((await made.keys.info()).shred.possible).toBe(true);
+    await kms.destroy('k1');
+    await kms.destroy('k1');
+    await expect(opened(store, { kms })).rejects.toMatchObject({ code: 'repository.kms-refused' });
+    await rm(vault, { recursive: true });
+    await expect(opened(store, { kms })).rejects.toMatchObject({ code: 'repository.kms-unreachable' });
+  });
+
+  test('that did not wrap the key refuses it', async () => {
+    const kms = new DirectoryKms(scratch.directory());
+    await kms.createKey('k1');
+    await kms.createKey('k2');
+    const wrapped = await kms.wrap('k1', Buffer.alloc(32, 7));
+    expect(Buffer.from(await kms.unwrap('k1', wrapped))).toEqual(Buffer.alloc(32, 7));
+    await expect(kms.unwrap('k2', wrapped)).rejects.toMatchObject({ code: 'repository.kms-refused' });
+    for (const name of ['../k1', '', 'a/b']) {
+      await expect(kms.wrap(name, Buffer.alloc(32))).rejects.toMatchObject({ code: 'input.invalid' });
+    }
+  });
+});
+
+describe('tenants of one repository', () => {
+  test('have keys, points and chunks of their own', async () => {
+    const store = new MemoryStore();
+    const first = await initTiny(store);
+    const other = await addTenant({ store, secret: second, tenantName: 'other', scryptCost: CHEAP_SCRYPT, deps });
+    const disk = noisyDisk(6);
+    await backUp(first, 1, disk);
+    await backUp(other, 1, disk);
+    expect(await readDisk(other, MACHINE, pointId(1))).toEqual(disk);
+    expect((await first.points()).map(({ state }) => state)).toEqual(['readable']);
+    expect((await other.points()).map(({ state }) => state)).toEqual(['readable']);
+    await expect(opened(store, { passphrase: PASSPHRASE }, 'other')).rejects.toMatchObject(wrong);
+    expect((await opened(store, second)).tenantName).toBe('other');
+    expect((await opened(store, second, other.tenantId)).tenantName).toBe('other');
+    await expect(opened(store, second, 'nobody')).rejects.toMatchObject({ code: 'repository.tenant-missing' });
+    const again = addTenant({ store, secret: second, tenantName: 'other', scryptCost: CHEAP_SCRYPT, deps });
+    await expect(again).rejects.toMatchObject({ code: 'repository.tenant-exists' });
+  });
+
+  test('do not open what was moved from one to the other', async () => {
+    const store = new MemoryStore();
+    const first = await initTiny(store);
+    const other = await addTenant({ store, secret: second, tenantName: 'other', scryptCost: CHEAP_SCRYPT, deps });
+    await backUp(first, 1, noisyDisk(4));
+    for (const [name, object] of store.objects) {
+      if (name.startsWith('data/') && !name.startsWith('data/tenants/')) {
+        store.objects.set(name.replace('data/', `data/tenants/${other.tenantId}/`), object);
+      }
+    }
+    expect(await other.points()).toMatchObject([{ state: 'damaged' }]);
+  });
+});
+
+function publicSigner(repository: Repository): Uint8Array {
+  return repository.core.keyring.signer;
+}
+
+/** Opens it without what was put beside it. */
+async function openOriginal(store: MemoryStore): Promise<Repository> {
+  const copy = new MemoryStore();
+  for (const [name, object] of store.objects) if (!name.includes('/000002-')) copy.objects.set(name, object);
+  return openTiny(copy);
+}
