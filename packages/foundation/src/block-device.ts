@@ -18,6 +18,11 @@ export interface BlockDevice {
    * Errors: `device.read-failed`, or the room's own code where it says more (`repository.chunk-damaged`).
    */
   read(offsetBytes: number, target: Uint8Array, options?: { signal?: AbortSignal }): Promise<void>;
+  /**
+   * As `read`, but in memory of its own that belongs to the caller. Where a device has that: it saves a copy for who reads much and
+   * reads it once.
+   */
+  take?(offsetBytes: number, lengthBytes: number, options?: { signal?: AbortSignal }): Promise<Uint8Array>;
   /** Runs that cover [offset, offset + length) in order, without gaps or overlap. A device that knows nothing says one `data` run. */
   extents(range: { offsetBytes: number; lengthBytes: number }, options?: { signal?: AbortSignal }): Promise<Extent[]>;
   close(): Promise<void>;

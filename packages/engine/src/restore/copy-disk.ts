@@ -2,6 +2,7 @@
 import type { BlockDevice, WritableBlockDevice } from '@lifeboat/foundation/block-device';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { MiB } from '@lifeboat/foundation/units';
+import { discard } from '@lifeboat/repository/seal/discard';
 
 /** One request; the repository's default chunk, so that no chunk is opened twice. */
 const REQUEST_BYTES = MiB;
@@ -41,13 +42,20 @@ export async function copyDisk(
   }
   const queue = pieces();
 
+  async function fetch(offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+    if (source.take) return source.take(offsetBytes, lengthBytes, { signal });
+    const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+    await source.read(offsetBytes, bytes, { signal });
+    return bytes;
+  }
+
   async function lane(): Promise<void> {
-    const buffer = Buffer.allocUnsafeSlow(REQUEST_BYTES);
     for (const { offsetBytes, lengthBytes } of queue) {
       signal.throwIfAborted();
-      const bytes = buffer.subarray(0, lengthBytes);
-      await source.read(offsetBytes, bytes, { signal });
+      const bytes = await fetch(offsetBytes, lengthBytes);
       await target.write(offsetBytes, bytes, { signal });
+      // A gigabyte a second of buffers is nothing to leave to the garbage collector.
+      discard(bytes);
       doneBytes += lengthBytes;
       context.progress({ phase: 'restore', doneBytes, totalBytes, detail: options.name });
     }

@@ -56,6 +56,19 @@ export class DiskReader implements BlockDevice {
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
+  /** A whole chunk comes as it was opened: neither copied nor kept. Anything else is read as ever. */
+  async take(offsetBytes: number, lengthBytes: number, options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    assertWithin(this.sizeBytes, { offsetBytes, lengthBytes }, this.#name);
+    const chunk = offsetBytes / this.#map.root.chunkSizeBytes;
+    if (Number.isInteger(chunk) && lengthBytes > 0 && lengthBytes === this.#map.chunkBytes(chunk)) {
+      const place = await this.#map.place(chunk, options);
+      if (typeof place !== 'string') return this.#open(chunk, place, options);
+    }
+    const target = Buffer.allocUnsafeSlow(lengthBytes);
+    await this.read(offsetBytes, target, options);
+    return target;
+  }
+
   async extents(
     range: { offsetBytes: number; lengthBytes: number },
     options: { signal?: AbortSignal } = {},
@@ -109,14 +122,19 @@ export class DiskReader implements BlockDevice {
     const cached = this.#chunks.get(key);
     if (cached) return cached;
     return this.#loads.load(key, async () => {
-      try {
-        const plain = await this.#blobs.read(ref, { kind: 'data', plain: { exactBytes } });
-        this.#chunks.set(key, plain);
-        return plain;
-      } catch (error) {
-        throw error instanceof BlobDamage ? chunkDamaged(error, { ...this.#what, chunk, map: this.#map }) : error;
-      }
+      const plain = await this.#open(chunk, ref);
+      this.#chunks.set(key, plain);
+      return plain;
     });
+  }
+
+  async #open(chunk: number, ref: BlobRef, options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    try {
+      const exactBytes = this.#map.chunkBytes(chunk);
+      return await this.#blobs.read(ref, { kind: 'data', plain: { exactBytes } }, options);
+    } catch (error) {
+      throw error instanceof BlobDamage ? chunkDamaged(error, { ...this.#what, chunk, map: this.#map }) : error;
+    }
   }
 }
 
