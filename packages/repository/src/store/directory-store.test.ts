@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -17,6 +17,15 @@ afterAll(() => scratch.remove());
 testObjectStore('a directory', async () => {
   const root = scratch.directory();
   return { store: new DirectoryStore(root), remove: () => rm(root, { recursive: true }) };
+});
+/** As FAT and exFAT are. */
+const withoutLinks: Files = {
+  ...nodeFiles,
+  link: () => Promise.reject(Object.assign(new Error('no links'), { code: 'EPERM' })),
+};
+testObjectStore('a directory without hard links', async () => {
+  const root = scratch.directory();
+  return { store: new DirectoryStore(root, { files: withoutLinks }), remove: () => rm(root, { recursive: true }) };
 });
 const openMemory = async () => ({ store: new MemoryStore(), remove: () => Promise.resolve() });
 testObjectStore('one tenant of a directory', async () => {
@@ -108,16 +117,82 @@ describe('a directory store', () => {
     expect(Buffer.from(await store.get('a', { maxBytes: 10 })).toString()).toBe('0123456789');
   });
 
-  test('on a filesystem without hard links says so', async () => {
-    const files: Files = {
-      ...nodeFiles,
-      link: () => Promise.reject(Object.assign(new Error('no links'), { code: 'EPERM' })),
-    };
+  test('on a filesystem that can neither link nor rename without replacing says so', async () => {
+    const files: Files = { ...withoutLinks, renameNew: () => Promise.reject(new Error('mv: invalid argument')) };
     const root = scratch.directory();
     await expect(new DirectoryStore(root, { files }).putIfAbsent('a', [])).rejects.toMatchObject({
       code: 'repository.store-unsupported',
     });
     expect(await everything(root)).toEqual([]);
+  });
+
+  test('holds no object that a FAT disk could not hold', async () => {
+    const part = Buffer.alloc(64 * 1024 * 1024);
+    const root = scratch.directory();
+    const parts = Array.from({ length: 64 }, () => part);
+    await expect(new DirectoryStore(root).putIfAbsent('a', parts)).rejects.toMatchObject({
+      code: 'repository.limit-exceeded',
+    });
+    expect(await everything(root)).toEqual([]);
+  });
+
+  test.each(['an empty mount point', 'another disk'])(
+    'whose disk was exchanged for %s touches nothing',
+    async (what) => {
+      const root = scratch.directory();
+      const store = new DirectoryStore(root);
+      await store.putIfAbsent('lifeboat.repository', [Buffer.from('one')]);
+      await store.putIfAbsent('data/x', [Buffer.from('x')]);
+      await rename(root, `${root}-away`);
+      await mkdir(root);
+      if (what === 'another disk') {
+        await new DirectoryStore(root).putIfAbsent('lifeboat.repository', [Buffer.from('two')]);
+      }
+      const before = await everything(root);
+      const away = { code: 'repository.store-unreachable' };
+      await expect(store.putIfAbsent('data/y', [])).rejects.toMatchObject(away);
+      await expect(store.get('data/x', { maxBytes: 1 })).rejects.toMatchObject(away);
+      await expect(store.head('data/x')).rejects.toMatchObject(away);
+      await expect(store.delete('data/x')).rejects.toMatchObject(away);
+      await expect(
+        (async () => {
+          for await (const _ of store.list('data/')) throw new Error('listed something');
+        })(),
+      ).rejects.toMatchObject(away);
+      expect(await everything(root)).toEqual(before);
+
+      await rm(root, { recursive: true });
+      await rename(`${root}-away`, root);
+      expect(await store.putIfAbsent('data/y', [])).toBe('created');
+    },
+  );
+
+  test('whose disk is pulled out in the middle of a write names nothing on the next one', async () => {
+    const root = scratch.directory();
+    const files: Files = {
+      ...nodeFiles,
+      open: async (path, flags, mode) => {
+        const file = await nodeFiles.open(path, flags, mode);
+        if (flags !== 'wx' || (await everything(root)).length < 2) return file;
+        const close = file.close.bind(file);
+        return Object.assign(file, {
+          close: async () => {
+            await close();
+            await rename(root, `${root}-away`);
+            await mkdir(root);
+          },
+        });
+      },
+    };
+    const store = new DirectoryStore(root, { files });
+    await store.putIfAbsent('lifeboat.repository', [Buffer.from('one')]);
+    await expect(store.putIfAbsent('data/x', [Buffer.from('x')])).rejects.toMatchObject({
+      code: 'repository.store-unreachable',
+    });
+    expect(await everything(root)).toEqual([]);
+    expect((await everything(`${root}-away`)).filter((path) => !path.startsWith('tmp/'))).toEqual([
+      'lifeboat.repository',
+    ]);
   });
 
   test('does not pretend to lock', async () => {

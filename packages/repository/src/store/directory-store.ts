@@ -3,11 +3,17 @@
  *
  * A file appears under its name only when it is whole and durable:
  * 1. write a temporary file in `tmp/` of the same filesystem, fsync it
- * 2. link it to its name: fails when the name is taken, so nothing is ever replaced
+ * 2. link it to its name: fails when the name is taken, so nothing is ever replaced (where the filesystem has no hard links, as FAT and
+ *    exFAT of USB disks: a rename that replaces nothing)
  * 3. unlink the temporary name
  * 4. fsync the directory of the name (and, where a directory was made, the one above it)
  *
- * Not guaranteed: that `tmp/` is empty after a crash. What lies there has no meaning and is removed by `sweepTemporary`.
+ * A directory may be a disk that is pulled out, or exchanged for another one, at any moment; what is then found under the same path is the
+ * empty mount point, or another repository. So before a name is given, and before an object counts as missing, the directory
+ * must still be the one that was there at first.
+ *
+ * Not guaranteed: one winner between two *processes* that put one name on a filesystem with neither links nor such a rename (names are
+ * unique or say what the content is, so nothing rests on it); and that `tmp/` is empty after a crash. What lies there has no meaning and is removed by `sweepTemporary`.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
@@ -15,11 +21,19 @@ import { dirname, join, relative, sep } from 'node:path';
 import { LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
 
-import { hex } from '../format/names.ts';
+import { MAX_SUPERBLOCK_BYTES } from '../format/limits.ts';
+import { hex, SUPERBLOCK } from '../format/names.ts';
+import { Slots } from '../read/slots.ts';
 import { nodeFiles, type Files } from './files.ts';
 import type { ByteRange, ObjectInfo, ObjectStore, PutOptions, StoreOptions } from './object-store.ts';
 
 const TEMPORARY = 'tmp';
+/** FAT keeps no file of 4 GiB; a repository without one can be copied to any disk. */
+const MAX_OBJECT_BYTES = 2 ** 32 - 1;
+/** What links fail with where there are none. */
+const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EMLINK'];
+/** A disk or a server that went away, as different filesystems say it. */
+const AWAY = ['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESTALE', 'ENOTCONN', 'EHOSTDOWN', 'ETIMEDOUT', 'ESHUTDOWN'];
 /** Bytes per write call, so that an abort is noticed within a pack. */
 const WRITE_STEP_BYTES = 8 * 1024 * 1024;
 
@@ -30,6 +44,9 @@ export class DirectoryStore implements ObjectStore {
   readonly #random: Random;
   /** Directories known to exist and to be durable. */
   readonly #known = new Set<string>();
+  readonly #renames = new Slots(1);
+  /** What the directory was at first. */
+  #identity: { readonly root: string; readonly superblock: string | undefined } | undefined;
 
   constructor(root: string, deps: { files?: Files; random?: Random } = {}) {
     this.#root = root;
@@ -49,8 +66,16 @@ export class DirectoryStore implements ObjectStore {
         context: { object: name },
       });
     }
+    const sizeBytes = parts.reduce((sum, part) => sum + part.length, 0);
+    if (sizeBytes > MAX_OBJECT_BYTES) {
+      throw new LifeboatError(
+        'repository.limit-exceeded',
+        `${name} has ${sizeBytes} bytes; an object has at most ${MAX_OBJECT_BYTES}`,
+      );
+    }
     return this.#reporting('write', path, async () => {
-      if (await this.#stat(path)) {
+      await this.#assertSameDisk();
+      if ((await this.#stat(path)) !== undefined) {
         // The writer before us may have died between link and fsync: what we report as there must be durable.
         await this.#syncDirectory(dirname(path));
         return 'exists';
@@ -60,7 +85,8 @@ export class DirectoryStore implements ObjectStore {
       const temporary = join(this.#root, TEMPORARY, hex(this.#random.bytes(16)));
       try {
         await this.#writeDurably(temporary, parts, options.signal);
-        return await this.#linkTo(temporary, path);
+        await this.#assertSameDisk();
+        return await this.#giveName(temporary, path);
       } finally {
         await this.#unlink(temporary);
       }
@@ -101,13 +127,14 @@ export class DirectoryStore implements ObjectStore {
       const sizeBytes = await this.#stat(path);
       if (sizeBytes !== undefined) return { name, sizeBytes };
       // A missing file below a missing root is a disk that was unplugged, not an object that was lost.
-      await this.#files.stat(this.#root);
+      await this.#assertSameDisk();
       return undefined;
     });
   }
 
   async *list(prefix: string, options: StoreOptions = {}): AsyncIterable<ObjectInfo> {
     const start = join(this.#root, prefix);
+    await this.#reporting('list', start, () => this.#assertSameDisk());
     // One directory at a time is open; what is still to visit are names, at most one per folder of the layout.
     const pending = [start];
     for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
@@ -118,7 +145,7 @@ export class DirectoryStore implements ObjectStore {
           return await this.#files.readdir(current);
         } catch (error) {
           if (systemCode(error) !== 'ENOENT' || current !== start) throw error;
-          await this.#files.stat(this.#root);
+          await this.#assertSameDisk();
           return [];
         }
       });
@@ -132,13 +159,16 @@ export class DirectoryStore implements ObjectStore {
         if (sizeBytes !== undefined) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes };
       }
     }
+    // A disk that was exchanged meanwhile must not make half a listing look whole.
+    await this.#reporting('list', start, () => this.#assertSameDisk());
   }
 
   async delete(name: string): Promise<void> {
     const path = this.#path(name);
     await this.#reporting('delete', path, async () => {
+      await this.#assertSameDisk();
       await this.#unlink(path);
-      if (await this.#stat(dirname(path))) await this.#syncDirectory(dirname(path));
+      if ((await this.#stat(dirname(path))) !== undefined) await this.#syncDirectory(dirname(path));
     });
   }
 
@@ -182,23 +212,72 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  async #linkTo(temporary: string, path: string): Promise<'created' | 'exists'> {
+  async #giveName(temporary: string, path: string): Promise<'created' | 'exists'> {
     let outcome: 'created' | 'exists' = 'created';
     try {
       await this.#files.link(temporary, path);
     } catch (error) {
       const code = systemCode(error) ?? '';
       if (code === 'EEXIST') outcome = 'exists';
-      else if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(code)) {
-        throw new LifeboatError(
-          'repository.store-unsupported',
-          `the filesystem of ${this.#root} cannot link files (${code} on ${path})`,
-          { cause: error },
-        );
-      } else throw error;
+      else if (NO_LINKS.includes(code)) outcome = await this.#renameTo(temporary, path);
+      else throw error;
     }
     await this.#syncDirectory(dirname(path));
     return outcome;
+  }
+
+  /**
+   * One after the other: a filesystem without links may also know no rename that replaces nothing (exFAT through FUSE), and then the
+   * look and the rename are two steps.
+   */
+  async #renameTo(temporary: string, path: string): Promise<'created' | 'exists'> {
+    try {
+      await this.#renames.run(() => this.#files.renameNew(temporary, path));
+    } catch (error) {
+      throw new LifeboatError(
+        'repository.store-unsupported',
+        `the filesystem of ${this.#root} can neither link files nor rename without replacing (${messageOf(error)})`,
+        { context: { path }, cause: error },
+      );
+    }
+    // The temporary name is nobody else's: when it is gone, it was renamed.
+    return (await this.#stat(temporary)) === undefined ? 'created' : 'exists';
+  }
+
+  /**
+   * Throws when the directory is not the one it was at first: gone, the empty mount point below a disk that was pulled out, or another
+   * disk. Device and inode numbers tell little (FAT numbers every root 1, and a disk that comes back may get others), so what counts is
+   * the superblock, as soon as there is one.
+   */
+  async #assertSameDisk(): Promise<void> {
+    const { dev, ino } = await this.#files.stat(this.#root);
+    const root = `${dev}:${ino}`;
+    const superblock = await this.#superblock();
+    const first = (this.#identity ??= { root, superblock });
+    if (first.superblock === undefined ? root !== first.root : superblock !== first.superblock) {
+      throw new LifeboatError(
+        'repository.store-unreachable',
+        `${this.description} is not the one it was: its disk was pulled out or exchanged`,
+        { context: { path: this.#root } },
+      );
+    }
+    this.#identity = { root, superblock };
+  }
+
+  async #superblock(): Promise<string | undefined> {
+    let file: FileHandle;
+    try {
+      file = await this.#files.open(join(this.#root, SUPERBLOCK), 'r');
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return undefined;
+      throw error;
+    }
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_SUPERBLOCK_BYTES), 0, MAX_SUPERBLOCK_BYTES, 0);
+      return buffer.toString('base64', 0, bytesRead);
+    } finally {
+      await file.close();
+    }
   }
 
   /** Makes a directory and everything above it up to the root, each durable before the next. */
@@ -234,7 +313,7 @@ export class DirectoryStore implements ObjectStore {
       file = await this.#files.open(path, 'r');
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error;
-      await this.#files.stat(this.#root);
+      await this.#assertSameDisk();
       throw new LifeboatError('repository.object-missing', `${name} is not in ${this.description}`, {
         context: { object: name },
         cause: error,
@@ -296,10 +375,11 @@ export class DirectoryStore implements ObjectStore {
       const context = { path, systemCode: code };
       const text = `could not ${verb} ${path}: ${messageOf(error)}`;
       if (code === 'ENOSPC' || code === 'EDQUOT') throw new LifeboatError('disk.full', text, { context, cause: error });
+      if (code === 'EFBIG') throw new LifeboatError('repository.limit-exceeded', text, { context, cause: error });
       if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
         throw new LifeboatError('repository.store-denied', text, { context, cause: error });
       }
-      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENODEV' || code === 'ESTALE') {
+      if (AWAY.includes(code)) {
         throw new LifeboatError('repository.store-unreachable', text, { context, cause: error });
       }
       if (/^E[A-Z0-9]+$/.test(code))
