@@ -12,6 +12,8 @@ import { bootFigure } from './figures/boot.ts';
 import { incrementalFigure } from './figures/incremental.ts';
 import { injectFigure } from './figures/inject.ts';
 import { repositoryFullFigure } from './figures/repository-full.ts';
+import { repositoryGrowthFigure } from './figures/repository-growth.ts';
+import { repositoryMemoryFigure } from './figures/repository-memory.ts';
 import type { BenchOptions } from './repository/repository-bench.ts';
 import type { Figure } from './series.ts';
 
@@ -25,6 +27,8 @@ const GUEST_FIGURES: Readonly<Record<string, (lab: BenchLab, repeat: number) => 
 /** Of the repository alone. */
 const REPOSITORY_FIGURES: Readonly<Record<string, (options: BenchOptions) => Promise<Figure>>> = {
   'repo-full': repositoryFullFigure,
+  'repo-growth': repositoryGrowthFigure,
+  'repo-memory': repositoryMemoryFigure,
 };
 const DEFAULT_REPEAT = 5;
 const MAX_REPEAT = 50;

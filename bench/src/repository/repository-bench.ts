@@ -118,11 +118,11 @@ export class RepositoryBench {
     );
   }
 
-  /** Our own process, timed in the same way. */
-  async ours(request: RepositoryRequest): Promise<OurTime> {
+  /** Our own process, timed in the same way. `under`: a shell command that comes before it and ends with `exec` or `&&`. */
+  async ours(request: RepositoryRequest, under = ''): Promise<OurTime> {
     const reportPath = join(this.directory, 'report.json');
     const command = [process.execPath, PROCESS, JSON.stringify(request)].map(quote).join(' ');
-    const time = await this.time(`${command} > ${quote(reportPath)}`);
+    const time = await this.time(`${under}${command} > ${quote(reportPath)}`);
     return { ...time, report: JSON.parse(await readFile(reportPath, 'utf8')) as RepositoryReport };
   }
 
@@ -132,6 +132,14 @@ export class RepositoryBench {
       signal: this.options.signal,
     });
     return Number(stdout.split('\t')[0]);
+  }
+
+  async countFiles(directory: string): Promise<number> {
+    const { stdout } = await runTool('sh', ['-c', 'find "$0" -type f | wc -l', directory], {
+      timeoutMs: LIMIT_MS,
+      signal: this.options.signal,
+    });
+    return Number(stdout);
   }
 
   async close(): Promise<void> {
