@@ -212,23 +212,35 @@ describe('with the credentials of the owner', () => {
 });
 
 describe('locks of a bucket', () => {
-  it('are extended centrally, and what was given up goes when its lock has ended', async () => {
+  it('are extended centrally', async () => {
     await closing(openTiny(await lockingStore(server.root)), async ({ core }) => {
       const longer = { retentionMs: 5 * HOUR_MS, generationMs: HOUR_MS };
       expect((await checkLocks(core, { policy: longer, inPolicy: () => true }, context)).sound).toBe(false);
-      const run = await extendLocks(core, { policy: longer, isGivenUp: () => false }, context);
+      const run = await extendLocks(core, longer, context);
       expect(run.extended).toBeGreaterThan(0);
       expect(await checkLocks(core, { policy: longer, inPolicy: () => true }, context)).toMatchObject({ sound: true });
-      expect((await extendLocks(core, { policy: longer, isGivenUp: () => false }, context)).extended).toBe(0);
+      expect((await extendLocks(core, longer, context)).extended).toBe(0);
+    });
+  });
 
-      const seconds = new LockingStore(core.store, {
-        policy: { retentionMs: 1000, generationMs: 1000 },
-        clock: systemClock,
-      });
-      await seconds.putIfAbsent('data/packs/expired', [Buffer.from('x')]);
-      await expect
-        .poll(() => seconds.delete('data/packs/expired').then(() => 'gone', String), { timeout: 20_000, interval: 250 })
-        .toBe('gone');
+  it('end for what is pruned, and then every version of it is collected', async () => {
+    place = server.place(await server.makeBucket('locked'), 'short/');
+    const seconds = { retentionMs: 2000, generationMs: 1000 };
+    const store = await lockingStore(server.root, seconds);
+    await closing(initTiny(store), async (repository) => {
+      await backUp(repository, 1);
+      for (const { Key } of await everyVersion()) {
+        if (!Key.includes('/data/packs/')) continue;
+        await server.root.send(new PutObjectCommand({ Bucket: place.bucket, Key, Body: 'over it' }));
+        await server.root.send(new DeleteObjectCommand({ Bucket: place.bucket, Key }));
+      }
+      await repository.buryPoint({ machineId: MACHINE, pointId: pointId(1), by: 'test', reason: 'retention' });
+      const collected = async (): Promise<string[]> => {
+        await repository.condemn();
+        await repository.sweep({ graceMs: 0 });
+        return (await everyVersion()).map(({ Key }) => Key).filter((key) => key.includes('/data/'));
+      };
+      await expect.poll(collected, { timeout: 30_000, interval: 500 }).toEqual([]);
     });
   });
 });

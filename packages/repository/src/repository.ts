@@ -23,6 +23,9 @@ import { hex, SUPERBLOCK } from './format/names.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
+import { checkLocks, type LockReport } from './lock/lock-check.ts';
+import { extendLocks, type ExtensionReport } from './lock/lock-extension.ts';
+import type { LockPolicy } from './lock/lock-policy.ts';
 import { DiskReader } from './read/disk-reader.ts';
 import { MapReader } from './read/map-reader.ts';
 import { PageReader } from './read/page-reader.ts';
@@ -307,6 +310,22 @@ export class Repository {
   /** Second half: deletes what is on the list and still dead, once the sessions that may not know it are over. Repeat it until then. */
   sweep(input: { readonly graceMs?: number } = {}, options: { signal?: AbortSignal } = {}): Promise<SweepReport> {
     return sweep(this.core, input, options);
+  }
+
+  /**
+   * Holds what is in use for another generation, centrally: once in each, with credentials that may extend locks. May be repeated.
+   * Errors: `repository.store-unsupported` where nothing can be locked, `repository.store-denied`, those of the store.
+   */
+  extendLocks(policy: LockPolicy, context: VerbContext): Promise<ExtensionReport> {
+    return extendLocks(this.core, policy, context);
+  }
+
+  /** Asks the store whether everything the points `inPolicy` chooses need is held for the whole retention. Changes nothing. */
+  checkLocks(
+    input: { readonly policy: LockPolicy; readonly inPolicy: (point: PointSummary) => boolean },
+    context: VerbContext,
+  ): Promise<LockReport> {
+    return checkLocks(this.core, input, context);
   }
 
   /** Ends what reads run in. Sessions and disks of this repository must not be used afterwards. */

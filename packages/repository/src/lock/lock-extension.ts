@@ -1,14 +1,20 @@
 /**
- * The central extension of locks. It runs once a generation, with rights that no writer has, and *before* the points it serves: every
- * object a writer may refer to until the next run is held long enough when this one ends.
+ * The central extension of locks: once a generation, with rights that no writer has. What valid points need, and everything that is no
+ * pack and no point, is held to the end of this generation's locks; so a point that refers to any of it until the next run is held
+ * for the whole retention from its commit on. Packs that no point needs keep the lock of their put, and are collected when it ends.
  *
- * So it extends what lies in the store and is not given up, whether a point needs it today or not: points, packs, keys, superblock.
- * What the caller names as given up (condemned packs, pruned points) keeps the lock it has, and can be deleted when that ends.
+ * Where it cannot be known what the points need (one is damaged, or somebody put garbage among them), everything is extended: an
+ * extension that refused would let all locks run out.
+ *
+ * Not guaranteed: the whole retention for a new point that refers, through the index, to a pack no point has needed for a
+ * generation; the next run extends it, and the check reports it until then.
  */
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
+import { markLive, type Mark } from '../collect/mark.ts';
 import type { Core } from '../core.ts';
+import { packOfObject, pointObject } from '../format/names.ts';
 import type { ObjectLocks } from '../store/object-store.ts';
 import { inLanes } from './lanes.ts';
 import { isLocked, lockEndMs, type LockPolicy } from './lock-policy.ts';
@@ -27,20 +33,17 @@ export interface ExtensionReport {
 }
 
 /** May be repeated and run twice at once. Errors: `repository.store-unsupported`, `repository.store-denied`, those of the store. */
-export async function extendLocks(
-  core: Core,
-  input: { readonly policy: LockPolicy; readonly isGivenUp: (name: string) => boolean },
-  context: VerbContext,
-): Promise<ExtensionReport> {
+export async function extendLocks(core: Core, policy: LockPolicy, context: VerbContext): Promise<ExtensionReport> {
   const locks = locksOf(core);
   const { signal } = context;
-  const untilMs = lockEndMs(input.policy, core.clock.nowMs());
+  const untilMs = lockEndMs(policy, core.clock.nowMs());
+  const isGivenUp = await findGivenUp(core, signal);
   let held = 0;
   let extended = 0;
   let givenUp = 0;
   await inLanes(LANES, core.store.list('', { signal }), async ({ name }) => {
     if (!isLocked(name)) return;
-    if (input.isGivenUp(name)) {
+    if (isGivenUp(name)) {
       givenUp++;
       return;
     }
@@ -54,6 +57,28 @@ export async function extendLocks(
   core.log.info('locks were extended', { held, extended, givenUp, untilMs });
   return { held, extended, givenUp, untilMs };
 }
+
+/** Says of an object's name whether no valid point needs it any more. */
+async function findGivenUp(core: Core, signal: AbortSignal): Promise<(name: string) => boolean> {
+  let mark: Mark;
+  try {
+    mark = await markLive(core, { expected: noPoints() }, { signal });
+  } catch (error) {
+    if (!hasCode(error, 'repository.collection-refused', 'repository.clocks-disagree')) throw error;
+    core.log.error('what the points need cannot be told; the locks of all objects are extended', {
+      why: error.message,
+    });
+    return () => false;
+  }
+  const gone = new Set([...mark.pruned, ...mark.void].map((key) => pointObject(key.machineId, key.pointId)));
+  return (name) => {
+    const pack = packOfObject(name);
+    return pack ? !mark.live.has(pack) : gone.has(name);
+  };
+}
+
+/** Which points there should be is the collector's question. */
+async function* noPoints(): AsyncIterable<never> {}
 
 export function locksOf(core: Core): ObjectLocks {
   const { locks, description } = core.store;

@@ -63,12 +63,12 @@ describe('locks of a repository', () => {
     expect(first).toMatchObject({ sound: true, points: 1, problems: [] });
     expect(first.objects).toBe([...memory.objects.keys()].filter((name) => !name.startsWith('control/')).length);
 
-    expect(await extendLocks(core, { policy, isGivenUp: none }, context)).toMatchObject({ extended: 0 });
+    expect(await extendLocks(core, policy, context)).toMatchObject({ extended: 0 });
     clock.ms += policy.generationMs;
     expect((await checkLocks(core, { policy, inPolicy: all }, context)).sound).toBe(true);
-    const run = await extendLocks(core, { policy, isGivenUp: none }, context);
+    const run = await extendLocks(core, policy, context);
     expect([run.extended, run.held]).toEqual([first.objects, first.objects]);
-    expect((await extendLocks(core, { policy, isGivenUp: none }, context)).extended).toBe(0);
+    expect((await extendLocks(core, policy, context)).extended).toBe(0);
     await repository.close();
   });
 
@@ -96,18 +96,28 @@ describe('locks of a repository', () => {
     await backUp(repository, 2);
     const [, second = ''] = [...memory.objects.keys()].filter((name) => name.startsWith(POINTS)).toSorted();
     clock.ms += 2 * policy.generationMs;
-    const run = await extendLocks(repository.core, { policy, isGivenUp: (name) => name === second }, context);
-    expect(run.givenUp).toBe(1);
+    await repository.buryPoint({ machineId: MACHINE, pointId: pointId(2), by: 'test', reason: 'retention' });
+    const run = await extendLocks(repository.core, policy, context);
+    expect(run.givenUp).toBeGreaterThan(1);
+    expect((await checkLocks(repository.core, { policy, inPolicy: all }, context)).sound).toBe(true);
     await expect(memory.delete(second)).rejects.toMatchObject({ code: 'repository.object-locked' });
     clock.ms += policy.retentionMs;
     await memory.delete(second);
 
-    await extendLocks(repository.core, { policy, isGivenUp: none }, context);
     const [pack = ''] = [...memory.objects.keys()].filter((name) => name.startsWith(PACKS));
     await expect(memory.delete(pack)).rejects.toMatchObject({ code: 'repository.object-locked' });
     memory.objects.delete(pack);
     const report = await checkLocks(repository.core, { policy, inPolicy: all }, context);
     expect(report.sound).toBe(false);
+    await repository.close();
+  });
+
+  test('are all extended where garbage among the points hides what is needed', async () => {
+    const { clock, memory, repository } = await backedUp();
+    const objects = [...memory.objects.keys()].filter((name) => !name.startsWith('control/')).length;
+    await memory.putIfAbsent(`${POINTS}${MACHINE}/${pointId(9)}`, [Buffer.from('garbage')]);
+    clock.ms += policy.generationMs;
+    expect(await extendLocks(repository.core, policy, context)).toMatchObject({ held: objects + 1, givenUp: 0 });
     await repository.close();
   });
 });
