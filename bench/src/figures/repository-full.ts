@@ -5,6 +5,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '@lifeboat/foundation/errors';
+import { PRESETS } from '@lifeboat/repository/write/presets';
 import { findProgram, PEERS, type Peer } from '../repository/peers.ts';
 import { describeImage, type BenchOptions, RepositoryBench } from '../repository/repository-bench.ts';
 import type { InputImage } from '../repository/input-image.ts';
@@ -13,8 +14,6 @@ import { RoundLog } from '../repository/round-log.ts';
 import { type Figure, median, type Verdict } from '../series.ts';
 import type { ToolTime } from '../timed-tool.ts';
 
-/** Level of the preset `small`. */
-const SMALL_LEVEL = 3;
 const OURS = 'Lifeboat, all blocks';
 const ALLOCATED = 'Lifeboat, allocated only';
 const SMALL = 'Lifeboat, preset small';
@@ -56,7 +55,7 @@ export async function repositoryFullFigure(options: BenchOptions): Promise<Figur
       0,
       { ...own, label: OURS, run: () => ourRound(bench, image, {}) },
       { ...own, label: ALLOCATED, run: () => ourRound(bench, image, { allocationPath }) },
-      { ...own, label: SMALL, run: () => ourRound(bench, image, { zstdLevel: SMALL_LEVEL }) },
+      { ...own, label: SMALL, run: () => ourRound(bench, image, PRESETS.small) },
     );
 
     const rounds = new Map<string, Round[]>(sides.map(({ label }) => [label, []]));

@@ -15,7 +15,7 @@ const SIZES_GIB = [1, 10, 100, 1000];
 const POINTS = [1, 100, 10_000];
 /** Data of every disk, in extents of 1 MiB. */
 const DATA_EXTENTS = 256;
-const SEQUENTIAL_BYTES = 256 * MiB;
+const SEQUENTIAL_BYTES = GiB;
 const SCATTERED_WRITES = 200;
 const SCATTERED_BYTES = 64 * KiB;
 /** Chunks compared with the disk although nothing is said to have changed there. */

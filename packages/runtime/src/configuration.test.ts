@@ -17,6 +17,13 @@ function file(text: string): string {
 }
 
 describe('configuration', () => {
+  it('knows how hard to compress, and hands it on', () => {
+    const small = loadConfiguration({ environment: { LIFEBOAT_COMPRESSION: 'small' }, uid: 0 });
+    expect(small.repository.compression).toBe('small');
+    expect(configurationEnvironment(small)).toMatchObject({ LIFEBOAT_COMPRESSION: 'small' });
+    expect(() => loadConfiguration({ environment: { LIFEBOAT_COMPRESSION: 'best' } })).toThrow('fast, small');
+  });
+
   it('has defaults for one machine', () => {
     const root = loadConfiguration({ environment: {}, uid: 0 });
     expect(root.stateRoot).toBe('/var/lib/lifeboat');

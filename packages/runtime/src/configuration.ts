@@ -21,6 +21,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import { isPreset, PRESETS, type Preset } from '@lifeboat/repository/write/presets';
 import { placeEnvironment, repositoryPlace, type RepositoryPlace } from './repository-place.ts';
 
 export type RepositorySecret =
@@ -31,7 +32,12 @@ export interface Configuration {
   /** Live state of operations; QEMU's user must reach it, so it is never inside a home directory or a clone. */
   readonly stateRoot: string;
   readonly cacheRoot: string;
-  readonly repository: { readonly place: RepositoryPlace; readonly secret: RepositorySecret };
+  readonly repository: {
+    readonly place: RepositoryPlace;
+    readonly secret: RepositorySecret;
+    /** `fast` unless given. */
+    readonly compression?: Preset;
+  };
   readonly libvirt: { readonly uri: string; readonly socketPath: string };
   /** Without an address, an embedded server is started. */
   readonly temporal: { readonly address?: string; readonly namespace: string };
@@ -49,6 +55,7 @@ const KEYS = {
   lockDays: 'LIFEBOAT_LOCK_DAYS',
   passphraseFile: 'LIFEBOAT_PASSPHRASE_FILE',
   keyFile: 'LIFEBOAT_KEY_FILE',
+  compression: 'LIFEBOAT_COMPRESSION',
   libvirtUri: 'LIFEBOAT_LIBVIRT_URI',
   libvirtSocket: 'LIFEBOAT_LIBVIRT_SOCKET',
   temporalAddress: 'LIFEBOAT_TEMPORAL_ADDRESS',
@@ -82,6 +89,7 @@ export function loadConfiguration(
       secret: settings.passphraseFile
         ? { kind: 'passphrase-file', path: resolve(settings.passphraseFile) }
         : { kind: 'key-file', path: resolve(settings.keyFile ?? join(stateRoot, 'keys', 'repository.key')) },
+      ...(settings.compression ? { compression: presetOf(settings.compression) } : {}),
     },
     libvirt: {
       uri: settings.libvirtUri ?? 'qemu:///system',
@@ -96,7 +104,7 @@ export function loadConfiguration(
 
 /** The same configuration as environment variables, for the processes of one stack. */
 export function configurationEnvironment(configuration: Configuration): Record<string, string> {
-  const { secret } = configuration.repository;
+  const { secret, compression } = configuration.repository;
   return {
     LIFEBOAT_STATE: configuration.stateRoot,
     LIFEBOAT_CACHE: configuration.cacheRoot,
@@ -104,11 +112,20 @@ export function configurationEnvironment(configuration: Configuration): Record<s
     ...(secret.kind === 'passphrase-file'
       ? { LIFEBOAT_PASSPHRASE_FILE: secret.path }
       : { LIFEBOAT_KEY_FILE: secret.path }),
+    ...(compression ? { LIFEBOAT_COMPRESSION: compression } : {}),
     LIFEBOAT_LIBVIRT_URI: configuration.libvirt.uri,
     LIFEBOAT_LIBVIRT_SOCKET: configuration.libvirt.socketPath,
     ...(configuration.temporal.address ? { LIFEBOAT_TEMPORAL_ADDRESS: configuration.temporal.address } : {}),
     LIFEBOAT_TEMPORAL_NAMESPACE: configuration.temporal.namespace,
   };
+}
+
+function presetOf(name: string): Preset {
+  if (isPreset(name)) return name;
+  throw new LifeboatError(
+    'input.invalid',
+    `compression '${name}' is not known; there are: ${Object.keys(PRESETS).join(', ')}`,
+  );
 }
 
 function defaultStateRoot(environment: Environment, uid: number): string {

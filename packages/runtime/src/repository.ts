@@ -3,6 +3,8 @@ import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import { initRepository, openRepository, type Repository, type RepositoryDeps } from '@lifeboat/repository/repository';
 import type { Secret } from '@lifeboat/repository/seal/secret';
+import { PRESETS } from '@lifeboat/repository/write/presets';
+import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Configuration } from './configuration.ts';
@@ -45,8 +47,9 @@ export async function openOrMakeRepository(configuration: Configuration, deps: {
 }
 
 /** The local index is state that every process of this host shares; losing it costs time. */
-function repositoryDeps({ stateRoot }: Configuration, { log }: { log: Log }): RepositoryDeps {
-  return { log, indexDirectory: join(stateRoot, 'index') };
+function repositoryDeps({ stateRoot, repository }: Configuration, { log }: { log: Log }): RepositoryDeps {
+  const sealer = threadSealer(PRESETS[repository.compression ?? 'fast']);
+  return { log, sealer, indexDirectory: join(stateRoot, 'index') };
 }
 
 async function secretOf(configuration: Configuration): Promise<Secret> {

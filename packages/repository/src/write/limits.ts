@@ -2,7 +2,7 @@ import { MiB } from '@lifeboat/foundation/units';
 
 /**
  * What bounds a writer's memory. With N lanes: N x 2 stripes, (N + 1) pack buffers, one page buffer; for two lanes
- * 2 x 2 x 4 + 3 x 32 + 4 = 116 MiB beside the process itself. Tests make them tiny.
+ * 2 x 2 x 4 + 3 x 36 + 4 = 128 MiB beside the process itself. Tests make them tiny.
  */
 export interface WriterLimits {
   /** Chunks a lane reads and hashes at once. */
@@ -24,7 +24,8 @@ const STRIPE_BYTES = 4 * MiB;
 export function defaultWriterLimits(chunkSizeBytes: number): WriterLimits {
   return {
     stripeChunks: Math.min(64, Math.max(1, Math.floor(STRIPE_BYTES / chunkSizeBytes))),
-    packBytes: 32 * MiB,
+    // Sealed when another stripe of 4 MiB might not fit: packs have 32 MiB at least, but for a session's last ones.
+    packBytes: 36 * MiB,
     spareBuffers: 1,
     waitingLeaves: 512,
     pagePackBytes: 4 * MiB,

@@ -14,7 +14,7 @@ import type { SealingLane, StoreReply, StoreRequest, StripeIds } from './sealing
 import { noTimes, type StageTimes } from './stage-times.ts';
 import { fromWire, type Answers, type Request, type Response, type ThreadData } from './thread-protocol.ts';
 
-/** More threads than this would not stay below 400 MB with packs of 32 MiB (docs/format.md, "Memory of a writer"). */
+/** More threads than this would not stay below 400 MB with pack buffers of 36 MiB (docs/format.md, "Memory of a writer"). */
 const MAX_THREADS = 4;
 /** A thread's own objects are few; bulk data lies outside the heap. A small young generation keeps it resident-small. */
 const THREAD_HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 256 };

@@ -1,0 +1,18 @@
+import { createHash } from 'node:crypto';
+
+import { expect, test } from 'vitest';
+
+import { packNameOf, type PackName } from '../format/names.ts';
+import { PackSizes } from './pack-sizes.ts';
+
+const name = (n: number): PackName => packNameOf(createHash('sha256').update(String(n)).digest());
+
+test('sizes of packs are what was set last, and unknown ones have none, however many there are', () => {
+  const sizes = new PackSizes();
+  for (let n = 0; n < 5000; n++) sizes.set(name(n), n + 1);
+  for (let n = 0; n < 5000; n += 2) sizes.set(name(n), n + 7);
+  sizes.set(name(5000), 0);
+  expect(sizes.count).toBe(5000);
+  for (let n = 0; n < 5000; n++) expect(sizes.get(name(n))).toBe(n % 2 === 0 ? n + 7 : n + 1);
+  for (let n = 5000; n < 6000; n++) expect(sizes.get(name(n))).toBeUndefined();
+});
