@@ -26,7 +26,7 @@ async function parse(...args: string[]): Promise<Ran> {
       return 3;
     };
   const handlers = Object.fromEntries(
-    ['demo', 'up', 'backup', 'points', 'verify', 'restore', 'redeploy'].map((name) => [name, note(name)]),
+    ['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy'].map((name) => [name, note(name)]),
   ) as unknown as Handlers;
   const program = createProgram({
     version: '1.2.3',
@@ -57,6 +57,7 @@ describe('command line', () => {
     expect(calls).toEqual([['backup', 'web 1', { json: true, quiet: false }]]);
     expect(code).toBe(3);
     expect((await parse('points')).calls).toEqual([['points', undefined, GLOBAL]]);
+    expect((await parse('locks', '--extend')).calls).toEqual([['locks', { extend: true }, GLOBAL]]);
     expect((await parse('points', 'web', '--config', 'c.json')).calls).toEqual([
       ['points', 'web', { ...GLOBAL, config: 'c.json' }],
     ]);
@@ -123,7 +124,7 @@ describe('command line', () => {
     await expect(parse(...args)).rejects.toThrow(message);
   });
 
-  it.each(['demo', 'up', 'backup', 'points', 'verify', 'restore', 'redeploy'])(
+  it.each(['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy'])(
     'has help with an example for %s',
     async (name) => {
       const { out } = await parse(name, '--help');

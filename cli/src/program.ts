@@ -64,6 +64,7 @@ export interface Handlers {
   up(global: GlobalOptions): Promise<ExitCode>;
   backup(machine: string, global: GlobalOptions): Promise<ExitCode>;
   points(machine: string | undefined, global: GlobalOptions): Promise<ExitCode>;
+  locks(options: { readonly extend: boolean }, global: GlobalOptions): Promise<ExitCode>;
   verify(machine: string, options: VerifyOptions, global: GlobalOptions): Promise<ExitCode>;
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
   redeploy(machine: string, options: RedeployOptions, global: GlobalOptions): Promise<ExitCode>;
@@ -148,6 +149,16 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     .argument('[machine]', 'name or UUID; all machines when absent', machineArgument)
     .action(async (machine: string | undefined, options: GlobalOptions) =>
       finish(await handlers.points(machine, globals(options))),
+    );
+
+  command(
+    'locks',
+    'Shows whether Object Lock holds what the recovery points need; with --extend, makes the locks longer first.',
+    'lifeboat locks --extend',
+  )
+    .option('--extend', 'once a week, with credentials that may extend locks', false)
+    .action(async (options: GlobalOptions & { extend: boolean }) =>
+      finish(await handlers.locks({ extend: options.extend }, globals(options))),
     );
 
   withBoot(

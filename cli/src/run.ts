@@ -86,6 +86,10 @@ function handlersOn(streams: Streams): Handlers {
       const { pointsCommand } = await import('./commands/points.ts');
       return await within(global, (context) => pointsCommand(context, machine));
     },
+    locks: async (options, global) => {
+      const { locksCommand } = await import('./commands/locks.ts');
+      return await within(global, (context) => locksCommand(context, options));
+    },
     verify: async (machine, options, global) => {
       const { verifyCommand } = await import('./commands/verify.ts');
       return await within(global, (context) => verifyCommand(context, machine, options));

@@ -98,7 +98,8 @@ describe('a repository in a bucket', () => {
 describe('a repository under Object Lock', () => {
   it('locks everything but control objects, from the put on, to the ends of few generations', async () => {
     const data = await server.makeBucket('locked');
-    const configuration = loadConfiguration({ environment: environmentOf({ data, lockDays: '30' }) });
+    const environment = environmentOf({ data, lockDays: '30' });
+    const configuration = loadConfiguration({ environment });
     const repository = await openOrMakeRepository(configuration, deps);
     await backUp(repository, configuration);
     await expectReadable(repository);
@@ -113,6 +114,13 @@ describe('a repository under Object Lock', () => {
     expect(ends.size).toBeLessThanOrEqual(2);
     for (const untilMs of ends) expect(untilMs - Date.now()).toBeGreaterThan(30 * DAY_MS);
     await repository.close();
+
+    const held = await lifeboat(['locks', '--json'], { ...environment, ...credentials });
+    expect([held.code, held.json]).toMatchObject([0, { extension: null, report: { sound: true, points: 1 } }]);
+    const longer = { ...environment, ...credentials, LIFEBOAT_LOCK_DAYS: '60' };
+    expect((await lifeboat(['locks'], longer)).code).toBe(3);
+    const extended = await lifeboat(['locks', '--extend'], longer);
+    expect([extended.code, extended.stdout]).toEqual([0, expect.stringContaining('each is locked')]);
   });
 
   it('works in a bucket with a default retention, with its control objects in another', async () => {

@@ -37,7 +37,7 @@ export async function openConfiguredStore(place: RepositoryPlace, deps: { log: L
 }
 
 /** Undefined where nothing is locked. */
-function lockPolicyOf(place: RepositoryPlace): LockPolicy | undefined {
+export function lockPolicyOf(place: RepositoryPlace): LockPolicy | undefined {
   if (place.kind === 'directory' || place.lockDays === undefined) return undefined;
   return checkLockPolicy({ retentionMs: place.lockDays * DAY_MS, generationMs: LOCK_GENERATION_MS });
 }
