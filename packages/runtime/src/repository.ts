@@ -8,6 +8,7 @@ import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Configuration } from './configuration.ts';
+import { assertNewPlace, rememberPlace } from './known-places.ts';
 import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
 /** Opens the configured repository. Errors: those of `openRepository`, `input.invalid` for a passphrase file that cannot be read. */
@@ -18,16 +19,19 @@ export async function openConfiguredRepository(configuration: Configuration, dep
 
 /**
  * Opens it, and makes it first where its directory is missing or empty, or nothing lies under its prefix of a bucket: what a first
- * backup expects. A place that holds anything else is never touched.
+ * backup expects. A place that holds anything else is never touched, nor one that held a repository and is empty now.
  */
 export async function openOrMakeRepository(configuration: Configuration, deps: { log: Log }): Promise<Repository> {
   const { place, secret } = configuration.repository;
   try {
-    return await openConfiguredRepository(configuration, deps);
+    const found = await openConfiguredRepository(configuration, deps);
+    await rememberPlace(configuration);
+    return found;
   } catch (error) {
     // What went wrong stands where one cannot even look whether the place is empty.
     if (!hasCode(error, 'repository.not-a-repository') || !(await isVacant(place, deps))) throw error;
   }
+  await assertNewPlace(configuration);
   if (secret.kind === 'key-file') await mkdir(dirname(secret.path), { recursive: true, mode: 0o700 });
   await makePlace(place);
   try {
@@ -37,6 +41,7 @@ export async function openOrMakeRepository(configuration: Configuration, deps: {
       secret: await secretOf(configuration),
       deps: repositoryDeps(configuration, deps),
     });
+    await rememberPlace(configuration);
     deps.log.info('made a new repository', { place: nameOfPlace(place) });
     return made;
   } catch (error) {
