@@ -26,7 +26,10 @@ async function parse(...args: string[]): Promise<Ran> {
       return 3;
     };
   const handlers = Object.fromEntries(
-    ['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy'].map((name) => [name, note(name)]),
+    ['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy', 'repo'].map((name) => [
+      name,
+      note(name),
+    ]),
   ) as unknown as Handlers;
   const program = createProgram({
     version: '1.2.3',
@@ -120,8 +123,43 @@ describe('command line', () => {
     [['backup', 'a', 'b'], 'too many arguments'],
     [['backup', 'a', '--fast'], "unknown option '--fast'"],
     [['bakcup', 'a'], 'Did you mean backup'],
+    [['repo', 'init', '--chunk-size', '3MiB'], 'power of two'],
+    [['repo', 'init', '--chunk-size', '1MiB', '--add-tenant', 'b'], 'of the whole repository'],
+    [['repo', 'keys', 'add', '--label', 'x'], 'say one of --key-file'],
+    [['repo', 'keys', 'add', '--label', 'x', '--key-file', 'a', '--kms-key', 'b'], 'say one of --key-file'],
+    [['repo', 'keys', 'remove', 'first'], '16 hexadecimal digits'],
+    [['repo', 'keys', 'shred'], '--confirm'],
+    [['repo', 'copy'], '--to <place>'],
   ])('refuses %j', async (args, message) => {
     await expect(parse(...args)).rejects.toThrow(message);
+  });
+
+  it('takes what is done to the repository', async () => {
+    expect((await parse('repo', 'init', '--chunk-size', '256KiB', '--label', 'me', '--json')).calls).toEqual([
+      ['repo', { kind: 'init', chunkSizeBytes: 262_144, label: 'me' }, { json: true, quiet: false }],
+    ]);
+    const added = await parse('repo', 'keys', 'add', '--label', 'vault', '--kms-key', 'k1');
+    expect(added.calls).toEqual([
+      ['repo', { kind: 'keys-add', label: 'vault', way: { kind: 'kms', keyRef: 'k1' } }, GLOBAL],
+    ]);
+  });
+
+  it.each([
+    'init',
+    'info',
+    'stats',
+    'check',
+    'prune',
+    'copy',
+    'keys list',
+    'keys add',
+    'keys remove',
+    'keys rotate',
+    'keys shred',
+  ])('has help with an example for repo %s', async (name) => {
+    const { out } = await parse('repo', ...name.split(' '), '--help');
+    expect(out).toContain(`Example:\n  lifeboat repo ${name}`);
+    expect(out).toContain('Exit codes:');
   });
 
   it.each(['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy'])(

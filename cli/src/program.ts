@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
 import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
+import { addRepoCommands, type RepoAction } from './repo-program.ts';
 import {
   diskOption,
   levelOption,
@@ -68,6 +69,7 @@ export interface Handlers {
   verify(machine: string, options: VerifyOptions, global: GlobalOptions): Promise<ExitCode>;
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
   redeploy(machine: string, options: RedeployOptions, global: GlobalOptions): Promise<ExitCode>;
+  repo(action: RepoAction, global: GlobalOptions): Promise<ExitCode>;
 }
 
 /** A login prompt on the serial console, or the marker of the demo's guest. */
@@ -97,8 +99,8 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     .showSuggestionAfterError()
     .addHelpText('after', `\nExample:\n  lifeboat backup web-1 && lifeboat verify web-1\n\n${EXIT_CODE_HELP}`);
 
-  const command = (name: string, description: string, example: string): Command =>
-    program
+  const commandOf = (parent: Command, name: string, description: string, example: string): Command =>
+    parent
       .command(name)
       .description(description)
       .option('--config <file>', 'configuration file (also LIFEBOAT_CONFIG)')
@@ -107,6 +109,8 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
       .exitOverride()
       .configureOutput(output)
       .addHelpText('after', `\nExample:\n  ${example}\n\n${EXIT_CODE_HELP}`);
+  const command = (name: string, description: string, example: string): Command =>
+    commandOf(program, name, description, example);
 
   command(
     'demo',
@@ -211,6 +215,12 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
       .option('--no-boot', 'define it without a boot test; nothing is proven then'),
   ).action(async (machine: string, options: RedeployOptions & GlobalOptions) =>
     finish(await handlers.redeploy(machine, options, globals(options))),
+  );
+
+  addRepoCommands(
+    program,
+    (parent, name, description, example) => commandOf(parent, name, description, `lifeboat ${example}`),
+    async (action, options) => finish(await handlers.repo(action, globals(options))),
   );
 
   return program;

@@ -98,6 +98,10 @@ function handlersOn(streams: Streams): Handlers {
       const { restoreCommand } = await import('./commands/restore.ts');
       return await within(global, (context) => restoreCommand(context, machine, options));
     },
+    repo: async (action, global) => {
+      const { repoCommand } = await import('./commands/repo.ts');
+      return await within(global, (context) => repoCommand(context, action));
+    },
     redeploy: async (machine, options, global) => {
       const { redeployCommand } = await import('./commands/redeploy.ts');
       return await within(global, (context) => redeployCommand(context, machine, options));

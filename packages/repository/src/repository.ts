@@ -241,7 +241,7 @@ export class Repository {
     return WriterSession.begin(this.core, input, {
       sealer,
       limits,
-      indexDirectory: indexDirectory && join(indexDirectory, this.repositoryId),
+      indexDirectory: indexDirectory && join(indexDirectory, `${this.repositoryId}-${this.tenantId}`),
     });
   }
 

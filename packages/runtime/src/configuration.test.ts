@@ -88,6 +88,9 @@ describe('configuration', () => {
       LIFEBOAT_STATE: '/b',
       LIFEBOAT_PASSPHRASE_FILE: '/p',
       LIFEBOAT_TEMPORAL_ADDRESS: '127.0.0.1:7',
+      LIFEBOAT_KMS_COMMAND: '/usr/bin/vault',
+      LIFEBOAT_KMS_KEY: 'k1',
+      LIFEBOAT_TENANT: 'other',
     };
     const loaded = loadConfiguration({ environment });
     expect(loadConfiguration({ environment: configurationEnvironment(loaded) })).toEqual(loaded);

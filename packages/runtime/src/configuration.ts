@@ -12,6 +12,9 @@
  *   LIFEBOAT_LOCK_DAYS         days that Object Lock holds what is written (default: no lock)
  *   LIFEBOAT_PASSPHRASE_FILE   file with the passphrase   (default: none; a key file is used)
  *   LIFEBOAT_KEY_FILE          key file, mode 0600        (default: <state>/keys/repository.key)
+ *   LIFEBOAT_KMS_COMMAND       program that asks a key service (default: none), see kms-command.ts
+ *   LIFEBOAT_KMS_KEY           the service's key for a new repository
+ *   LIFEBOAT_TENANT            name or id                 (default: the tenant that the secret opens)
  *   LIFEBOAT_LIBVIRT_URI       hypervisor                 (default: qemu:///system)
  *   LIFEBOAT_LIBVIRT_SOCKET    libvirt's socket           (default: /run/libvirt/libvirt-sock)
  *   LIFEBOAT_TEMPORAL_ADDRESS  host:port of a cluster     (default: an embedded server)
@@ -26,7 +29,13 @@ import { placeEnvironment, repositoryPlace, type RepositoryPlace } from './repos
 
 export type RepositorySecret =
   | { readonly kind: 'key-file'; readonly path: string }
-  | { readonly kind: 'passphrase-file'; readonly path: string };
+  | { readonly kind: 'passphrase-file'; readonly path: string }
+  | { readonly kind: 'kms' };
+
+export interface KmsSettings {
+  readonly command: string;
+  readonly keyRef?: string;
+}
 
 export interface Configuration {
   /** Live state of operations; QEMU's user must reach it, so it is never inside a home directory or a clone. */
@@ -37,6 +46,8 @@ export interface Configuration {
     readonly secret: RepositorySecret;
     /** `fast` unless given. */
     readonly compression?: Preset;
+    readonly kms?: KmsSettings;
+    readonly tenant?: string;
   };
   readonly libvirt: { readonly uri: string; readonly socketPath: string };
   /** Without an address, an embedded server is started. */
@@ -56,6 +67,9 @@ const KEYS = {
   passphraseFile: 'LIFEBOAT_PASSPHRASE_FILE',
   keyFile: 'LIFEBOAT_KEY_FILE',
   compression: 'LIFEBOAT_COMPRESSION',
+  kmsCommand: 'LIFEBOAT_KMS_COMMAND',
+  kmsKey: 'LIFEBOAT_KMS_KEY',
+  tenant: 'LIFEBOAT_TENANT',
   libvirtUri: 'LIFEBOAT_LIBVIRT_URI',
   libvirtSocket: 'LIFEBOAT_LIBVIRT_SOCKET',
   temporalAddress: 'LIFEBOAT_TEMPORAL_ADDRESS',
@@ -86,9 +100,11 @@ export function loadConfiguration(
     ),
     repository: {
       place: repositoryPlace(settings, environment, join(stateRoot, 'repository')),
-      secret: settings.passphraseFile
-        ? { kind: 'passphrase-file', path: resolve(settings.passphraseFile) }
-        : { kind: 'key-file', path: resolve(settings.keyFile ?? join(stateRoot, 'keys', 'repository.key')) },
+      secret: secretOf(settings, stateRoot),
+      ...(settings.kmsCommand
+        ? { kms: { command: resolve(settings.kmsCommand), ...(settings.kmsKey ? { keyRef: settings.kmsKey } : {}) } }
+        : {}),
+      ...(settings.tenant ? { tenant: settings.tenant } : {}),
       ...(settings.compression ? { compression: presetOf(settings.compression) } : {}),
     },
     libvirt: {
@@ -102,16 +118,25 @@ export function loadConfiguration(
   };
 }
 
+/** What is said outright goes before the key service; the key file of the state directory is what is left. */
+function secretOf(settings: Settings, stateRoot: string): RepositorySecret {
+  if (settings.passphraseFile) return { kind: 'passphrase-file', path: resolve(settings.passphraseFile) };
+  if (settings.kmsCommand && !settings.keyFile) return { kind: 'kms' };
+  return { kind: 'key-file', path: resolve(settings.keyFile ?? join(stateRoot, 'keys', 'repository.key')) };
+}
+
 /** The same configuration as environment variables, for the processes of one stack. */
 export function configurationEnvironment(configuration: Configuration): Record<string, string> {
-  const { secret, compression } = configuration.repository;
+  const { secret, kms, tenant, compression } = configuration.repository;
   return {
     LIFEBOAT_STATE: configuration.stateRoot,
     LIFEBOAT_CACHE: configuration.cacheRoot,
     ...placeEnvironment(configuration.repository.place),
-    ...(secret.kind === 'passphrase-file'
-      ? { LIFEBOAT_PASSPHRASE_FILE: secret.path }
-      : { LIFEBOAT_KEY_FILE: secret.path }),
+    ...(secret.kind === 'passphrase-file' ? { LIFEBOAT_PASSPHRASE_FILE: secret.path } : {}),
+    ...(secret.kind === 'key-file' ? { LIFEBOAT_KEY_FILE: secret.path } : {}),
+    ...(kms ? { LIFEBOAT_KMS_COMMAND: kms.command } : {}),
+    ...(kms?.keyRef === undefined ? {} : { LIFEBOAT_KMS_KEY: kms.keyRef }),
+    ...(tenant === undefined ? {} : { LIFEBOAT_TENANT: tenant }),
     ...(compression ? { LIFEBOAT_COMPRESSION: compression } : {}),
     LIFEBOAT_LIBVIRT_URI: configuration.libvirt.uri,
     LIFEBOAT_LIBVIRT_SOCKET: configuration.libvirt.socketPath,

@@ -5,16 +5,27 @@ import { initRepository, openRepository, type Repository, type RepositoryDeps } 
 import type { Secret } from '@lifeboat/repository/seal/secret';
 import { PRESETS } from '@lifeboat/repository/write/presets';
 import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
+import type { Sealer } from '@lifeboat/repository/write/sealer';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Configuration } from './configuration.ts';
+import type { Configuration, KmsSettings } from './configuration.ts';
+import { CommandKms } from './kms-command.ts';
 import { assertNewPlace, rememberPlace } from './known-places.ts';
 import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
 /** Opens the configured repository. Errors: those of `openRepository`, `input.invalid` for a passphrase file that cannot be read. */
-export async function openConfiguredRepository(configuration: Configuration, deps: { log: Log }): Promise<Repository> {
+export async function openConfiguredRepository(
+  configuration: Configuration,
+  deps: { readonly log: Log; readonly sealer?: Sealer },
+): Promise<Repository> {
   const store = await openConfiguredStore(configuration.repository.place, deps);
-  return openRepository({ store, secret: await secretOf(configuration), deps: repositoryDeps(configuration, deps) });
+  const { tenant } = configuration.repository;
+  return openRepository({
+    store,
+    secret: await secretOf(configuration),
+    ...(tenant === undefined ? {} : { tenant }),
+    deps: { ...repositoryDeps(configuration, deps), ...(deps.sealer ? { sealer: deps.sealer } : {}) },
+  });
 }
 
 /**
@@ -52,20 +63,30 @@ export async function openOrMakeRepository(configuration: Configuration, deps: {
 }
 
 /** The local index is state that every process of this host shares; losing it costs time. */
-function repositoryDeps({ stateRoot, repository }: Configuration, { log }: { log: Log }): RepositoryDeps {
+export function repositoryDeps({ stateRoot, repository }: Configuration, { log }: { log: Log }): RepositoryDeps {
   const sealer = threadSealer(PRESETS[repository.compression ?? 'fast']);
   return { log, sealer, indexDirectory: join(stateRoot, 'index') };
 }
 
-async function secretOf(configuration: Configuration): Promise<Secret> {
-  const { secret } = configuration.repository;
+export async function secretOf(configuration: Configuration): Promise<Secret> {
+  const { secret, kms } = configuration.repository;
+  if (secret.kind === 'kms') return kmsSecret(kms, kms?.keyRef);
   if (secret.kind === 'key-file') return { keyFile: secret.path };
+  return passphraseOf(secret.path);
+}
+
+export function kmsSecret(kms: KmsSettings | undefined, keyRef: string | undefined): Secret {
+  if (!kms) throw new LifeboatError('input.invalid', 'no program asks a key service: set LIFEBOAT_KMS_COMMAND');
+  return { kms: new CommandKms(kms.command), ...(keyRef === undefined ? {} : { keyRef }) };
+}
+
+export async function passphraseOf(path: string): Promise<Secret> {
   try {
-    const text = await readFile(secret.path, 'utf8');
+    const text = await readFile(path, 'utf8');
     // An editor ends the last line; a passphrase does not.
     return { passphrase: text.replace(/\r?\n$/, '') };
   } catch (cause) {
-    throw new LifeboatError('input.invalid', `passphrase file ${secret.path} cannot be read: ${messageOf(cause)}`, {
+    throw new LifeboatError('input.invalid', `passphrase file ${path} cannot be read: ${messageOf(cause)}`, {
       cause,
     });
   }

@@ -51,6 +51,13 @@ export const repositoryErrors = {
     impact: 'Nothing was read and nothing was changed.',
     next: 'Check the way to the key service, then repeat the command; another way in works meanwhile.',
   },
+  'repository.not-shreddable': {
+    retry: 'permanent',
+    cause:
+      'The tenant can be opened by something that no key service can destroy, or the key service did not destroy its key.',
+    impact: 'What the message names still opens the data.',
+    next: 'Remove the ways in that the message names (lifeboat repo keys remove), then repeat; keys on paper must be burnt by hand.',
+  },
   'repository.tenant-missing': {
     retry: 'permanent',
     cause: 'The repository has no tenant of this name or id.',

@@ -1,0 +1,210 @@
+import { formatBytes } from '@lifeboat/foundation/units';
+import { parseMachineId } from '@lifeboat/foundation/ids';
+import {
+  addWay,
+  copyConfigured,
+  infoOf,
+  initConfigured,
+  shredTenant,
+  statsOf,
+  withRepository,
+} from '@lifeboat/runtime/repository-admin';
+import type { CommandContext } from '../context.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import type { RepoAction } from '../repo-program.ts';
+import { formatInstant } from '../text/instant.ts';
+import { fields, table } from '../text/table.ts';
+import { printable } from '../text/width.ts';
+import { badLine, goodLine } from './findings.ts';
+
+type Info = Awaited<ReturnType<typeof infoOf>>;
+type Keys = Info['tenants'][number];
+type Change = Awaited<ReturnType<typeof addWay>>;
+
+/** Short acts on the repository in this process: no Temporal, no hypervisor. */
+export async function repoCommand(context: CommandContext, action: RepoAction): Promise<ExitCode> {
+  const { configuration, output, signal } = context;
+  switch (action.kind) {
+    case 'init': {
+      const info = await initConfigured(configuration, action);
+      output.result(info, infoLines(info));
+      return EXIT.done;
+    }
+    case 'info': {
+      const info = await infoOf(configuration);
+      output.result(info, infoLines(info));
+      return EXIT.done;
+    }
+    case 'stats': {
+      const stats = await statsOf(configuration, { signal });
+      output.result(stats, [
+        ...fields([
+          ['points', `${stats.points}${stats.damagedPoints > 0 ? ` (${stats.damagedPoints} damaged)` : ''}`],
+          ['packs', `${stats.packs.count}, ${formatBytes(stats.packs.bytes)}`],
+          ['index', `${stats.indexSegments.count} segments, ${formatBytes(stats.indexSegments.bytes)}`],
+        ]),
+        ...table(
+          [{ title: 'Machine' }, { title: 'Points', align: 'right' }, { title: 'Disks' }, { title: 'Newest' }],
+          stats.machines.map((machine) => [
+            machine.machineId,
+            String(machine.points),
+            formatBytes(machine.diskBytes),
+            formatInstant(machine.newestMs),
+          ]),
+        ),
+      ]);
+      return stats.damagedPoints > 0 ? EXIT.negative : EXIT.done;
+    }
+    case 'check':
+      return check(context, action);
+    case 'prune':
+      return prune(context, action);
+    case 'copy':
+      return copy(context, action);
+    case 'keys-list': {
+      const info = await withRepository(configuration, (repository) => repository.keys.info({ signal }));
+      output.result(info, keysLines(info));
+      return EXIT.done;
+    }
+    case 'keys-add':
+      return changed(context, await addWay(configuration, action));
+    case 'keys-remove':
+      return changed(
+        context,
+        await withRepository(configuration, (repository) => repository.keys.remove(action.slot, { signal })),
+      );
+    case 'keys-rotate':
+      return changed(context, await withRepository(configuration, (repository) => repository.keys.rotate({ signal })));
+    default: {
+      const result = await shredTenant(configuration, action.confirm);
+      const keys = result.destroyedKeys.join(', ');
+      output.result(result, [
+        goodLine(output.style, `tenant ${result.tenantId} cannot be read any more; destroyed: ${keys}`),
+      ]);
+      return EXIT.done;
+    }
+  }
+}
+
+async function check(context: CommandContext, action: Extract<RepoAction, { kind: 'check' }>): Promise<ExitCode> {
+  const { configuration, output, stages, display, signal } = context;
+  const { level, machine } = action;
+  const results = await withRepository(configuration, async (repository) => {
+    const found = [];
+    const machineId = machine === undefined ? undefined : parseMachineId(machine);
+    for (const point of await repository.points(machineId, { signal })) {
+      const name = point.state === 'damaged' ? point.object : `${point.machineId} ${point.pointId}`;
+      if (point.state === 'damaged') {
+        found.push({ point: name, sound: false, reason: point.error.message, objects: [], disks: [] });
+        continue;
+      }
+      stages.begin(name, `Check ${name}`);
+      const whole = await repository.readPoint(point.machineId, point.pointId, { signal });
+      const report = await repository.checkPoint(whole, level, {
+        signal,
+        progress: (progress) => stages.update(name, progress),
+      });
+      stages.end(name, report.sound ? 'done' : 'failed');
+      const [first] = [...report.disks, ...report.objects];
+      found.push({
+        point: name,
+        sound: report.sound,
+        objects: report.objects,
+        disks: report.disks,
+        ...(first ? { reason: first.reason } : {}),
+      });
+    }
+    return found;
+  });
+  display.close();
+  output.result(
+    { level, points: results },
+    results.map(({ point, sound, reason, disks }) =>
+      sound
+        ? goodLine(output.style, `${point}: whole (${level})`)
+        : badLine(output.style, `${point}: damaged in ${disks.length} places of its disks: ${reason ?? ''}`),
+    ),
+  );
+  return results.every(({ sound }) => sound) ? EXIT.done : EXIT.negative;
+}
+
+async function prune(context: CommandContext, action: Extract<RepoAction, { kind: 'prune' }>): Promise<ExitCode> {
+  const { configuration, output, signal } = context;
+  const { condemned, swept } = await withRepository(configuration, async (repository) => ({
+    condemned: await repository.condemn({ dryRun: action.dryRun }, { signal }),
+    swept: action.dryRun ? undefined : await repository.sweep({}, { signal }),
+  }));
+  output.result({ condemned, ...(swept ? { swept } : {}) }, [
+    `dead: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; needed: ${condemned.livePacks} packs of ${condemned.points} points`,
+    ...(swept
+      ? [
+          `deleted: ${swept.deletedPacks} packs, ${swept.deletedPoints} pruned points`,
+          ...(swept.state === 'waiting'
+            ? [`waiting for ${swept.waitingFor.length} open sessions; repeat the command when they are over`]
+            : []),
+          ...(swept.lockedPacks > 0 ? [`locked by the store for now: ${swept.lockedPacks} packs`] : []),
+        ]
+      : []),
+  ]);
+  return EXIT.done;
+}
+
+async function copy(context: CommandContext, action: Extract<RepoAction, { kind: 'copy' }>): Promise<ExitCode> {
+  const { configuration, output, stages, display, signal } = context;
+  const { machine, ...target } = action;
+  stages.begin('copy', 'Copy recovery points');
+  const points = await copyConfigured(
+    configuration,
+    { target, ...(machine === undefined ? {} : { machine }) },
+    { signal, progress: (progress) => stages.update('copy', progress) },
+  );
+  const bad = points.filter(({ outcome }) => outcome === 'damaged');
+  stages.end('copy', bad.length === 0 ? 'done' : 'failed');
+  display.close();
+  const many = (outcome: string): number => points.filter((point) => point.outcome === outcome).length;
+  output.result({ points }, [
+    goodLine(output.style, `${many('copied')} points copied and read back, ${many('there')} were there already`),
+    ...bad.map(({ machineId, pointId, reason }) => badLine(output.style, `${machineId} ${pointId}: ${reason ?? ''}`)),
+  ]);
+  return bad.length === 0 ? EXIT.done : EXIT.negative;
+}
+
+function changed({ output }: CommandContext, { info, kept }: Change): ExitCode {
+  output.result({ ...info, kept }, [
+    ...keysLines(info),
+    ...kept.map((object) =>
+      output.style.warn(printable(`the store did not delete ${object}: removed secrets still open it`)),
+    ),
+  ]);
+  return EXIT.done;
+}
+
+function infoLines(info: Info): string[] {
+  return [
+    ...fields([
+      ['repository', info.repositoryId],
+      ['place', printable(info.place)],
+      ['made', formatInstant(info.createdMs)],
+      ['chunks', formatBytes(info.chunkSizeBytes)],
+    ]),
+    ...info.tenants.flatMap((tenant) => ['', ...keysLines(tenant)]),
+  ];
+}
+
+function keysLines(keys: Keys): string[] {
+  return [
+    `tenant ${printable(keys.tenantName)} ${keys.tenantId}, epoch ${keys.epoch}`,
+    ...table(
+      [{ title: 'Slot' }, { title: 'Kind' }, { title: 'Label' }, { title: 'Since' }],
+      keys.slots.map((slot) => [
+        slot.slotId,
+        printable(slot.keyRef === undefined ? slot.kind : `${slot.kind} (${slot.provider}: ${slot.keyRef})`),
+        printable(slot.label),
+        formatInstant(slot.createdMs),
+      ]),
+    ),
+    keys.shred.possible
+      ? 'shreddable: destroying its keys in the key service makes it unreadable for good'
+      : printable(`not shreddable: ${keys.shred.obstacles.join('; ')}`),
+  ];
+}

@@ -1,0 +1,188 @@
+/** `lifeboat repo …` as it is typed. */
+import { CommanderError, InvalidArgumentError, type Command } from 'commander';
+import { levelOption, machineArgument, pathOption, type CheckLevel } from './options.ts';
+import type { GlobalOptions } from './program.ts';
+
+export type NewWayOption =
+  | { readonly kind: 'key-file'; readonly path: string }
+  | { readonly kind: 'passphrase-file'; readonly path: string }
+  | { readonly kind: 'kms'; readonly keyRef: string };
+
+export type RepoAction =
+  | { readonly kind: 'init'; readonly chunkSizeBytes?: number; readonly label?: string; readonly addTenant?: string }
+  | { readonly kind: 'info' }
+  | { readonly kind: 'stats' }
+  | { readonly kind: 'check'; readonly machine?: string; readonly level: CheckLevel }
+  | { readonly kind: 'prune'; readonly dryRun: boolean }
+  | {
+      readonly kind: 'copy';
+      readonly machine?: string;
+      readonly to: string;
+      readonly keyFile?: string;
+      readonly passphraseFile?: string;
+    }
+  | { readonly kind: 'keys-list' }
+  | { readonly kind: 'keys-add'; readonly way: NewWayOption; readonly label: string }
+  | { readonly kind: 'keys-remove'; readonly slot: string }
+  | { readonly kind: 'keys-rotate' }
+  | { readonly kind: 'keys-shred'; readonly confirm: string };
+
+type Define = (parent: Command, name: string, description: string, example: string) => Command;
+
+const UNITS = { KiB: 1024, MiB: 1024 * 1024 } as const;
+
+/** `define` gives a command its global options and help; `act` runs what was typed. */
+export function addRepoCommands(
+  program: Command,
+  define: Define,
+  act: (action: RepoAction, options: GlobalOptions) => Promise<void>,
+): void {
+  const repo = program
+    .command('repo')
+    .description('Makes, shows, checks and copies the repository, and manages its keys.');
+
+  define(
+    repo,
+    'init',
+    'Makes a new repository at the configured place, or a tenant in one.',
+    'repo init --chunk-size 1MiB',
+  )
+    .option('--chunk-size <size>', 'such as 256KiB or 1MiB; fixed for good (default: 1MiB)', chunkSizeOption)
+    .option('--label <text>', 'what the first way in is called', labelOption)
+    .option('--add-tenant <name>', 'a tenant with keys of its own, in the repository that is there', labelOption)
+    .action(async (options: GlobalOptions & { chunkSize?: number; label?: string; addTenant?: string }) => {
+      const { chunkSize, label, addTenant } = options;
+      if (chunkSize !== undefined && addTenant !== undefined)
+        throw usage('--chunk-size is of the whole repository; a tenant has none of its own.');
+      await act(
+        {
+          kind: 'init',
+          ...(chunkSize === undefined ? {} : { chunkSizeBytes: chunkSize }),
+          ...(label === undefined ? {} : { label }),
+          ...(addTenant === undefined ? {} : { addTenant }),
+        },
+        options,
+      );
+    });
+  define(
+    repo,
+    'info',
+    'Shows what the repository is, its tenants and the ways in. Needs no key.',
+    'repo info --json',
+  ).action((options: GlobalOptions) => act({ kind: 'info' }, options));
+  define(repo, 'stats', 'Counts points, packs and bytes.', 'repo stats').action((options: GlobalOptions) =>
+    act({ kind: 'stats' }, options),
+  );
+  define(repo, 'check', 'Checks every recovery point, or those of one machine.', 'repo check --level ciphertext')
+    .argument('[machine]', 'id of a machine; all when absent', machineArgument)
+    .option('--level <level>', 'present, ciphertext, content', levelOption, 'ciphertext')
+    .action((machine: string | undefined, options: GlobalOptions & { level: CheckLevel }) =>
+      act({ kind: 'check', level: options.level, ...(machine === undefined ? {} : { machine }) }, options),
+    );
+  define(
+    repo,
+    'prune',
+    'Collects packs that no recovery point needs; repeat it until nothing waits.',
+    'repo prune --dry-run',
+  )
+    .option('--dry-run', 'only say what would be collected', false)
+    .action((options: GlobalOptions & { dryRun: boolean }) => act({ kind: 'prune', dryRun: options.dryRun }, options));
+  define(
+    repo,
+    'copy',
+    'Copies recovery points into another repository, and reads them back there. Goes on where it was broken off.',
+    'repo copy --to /mnt/usb/repository --key-file /root/usb.key',
+  )
+    .argument('[machine]', 'id of a machine; all when absent', machineArgument)
+    .requiredOption('--to <place>', 'directory or s3://bucket/prefix of a repository')
+    .option('--key-file <path>', 'key file of that repository (default: the same secret)', pathOption)
+    .option('--passphrase-file <path>', 'file with its passphrase', pathOption)
+    .action(
+      (
+        machine: string | undefined,
+        options: GlobalOptions & { to: string; keyFile?: string; passphraseFile?: string },
+      ) => {
+        const { to, keyFile, passphraseFile } = options;
+        if (keyFile !== undefined && passphraseFile !== undefined)
+          throw usage('--key-file and --passphrase-file exclude each other; choose one.');
+        return act(
+          {
+            kind: 'copy',
+            to,
+            ...(machine === undefined ? {} : { machine }),
+            ...(keyFile === undefined ? {} : { keyFile }),
+            ...(passphraseFile === undefined ? {} : { passphraseFile }),
+          },
+          options,
+        );
+      },
+    );
+
+  const keys = repo.command('keys').description('The ways into the tenant that the configured secret opens.');
+  define(keys, 'list', 'Lists the ways in.', 'repo keys list').action((options: GlobalOptions) =>
+    act({ kind: 'keys-list' }, options),
+  );
+  define(keys, 'add', 'Adds a way in.', 'repo keys add --passphrase-file /root/second --label operations')
+    .requiredOption('--label <text>', 'whose way in it is', labelOption)
+    .option('--key-file <path>', 'key file; made when it does not exist', pathOption)
+    .option('--passphrase-file <path>', 'file with the passphrase', pathOption)
+    .option('--kms-key <name>', 'key of the key service that LIFEBOAT_KMS_COMMAND asks')
+    .action((options: GlobalOptions & { label: string; keyFile?: string; passphraseFile?: string; kmsKey?: string }) =>
+      act({ kind: 'keys-add', label: options.label, way: wayOf(options) }, options),
+    );
+  define(
+    keys,
+    'remove',
+    'Removes a way in. "rotate" then shuts it out of new data.',
+    'repo keys remove 9f86d081884c7d65',
+  )
+    .argument('<slot>', 'id, as "list" shows it', slotArgument)
+    .action((slot: string, options: GlobalOptions) => act({ kind: 'keys-remove', slot }, options));
+  define(keys, 'rotate', 'Begins a new epoch: new data is sealed to a new key.', 'repo keys rotate').action(
+    (options: GlobalOptions) => act({ kind: 'keys-rotate' }, options),
+  );
+  define(
+    keys,
+    'shred',
+    'Destroys the key service’s keys of the tenant: its data can never be read again.',
+    'repo keys shred --confirm 00112233445566778899aabbccddeeff',
+  )
+    .requiredOption('--confirm <tenant id>', 'the id of the tenant, to be sure')
+    .action((options: GlobalOptions & { confirm: string }) =>
+      act({ kind: 'keys-shred', confirm: options.confirm }, options),
+    );
+}
+
+function wayOf(raw: { keyFile?: string; passphraseFile?: string; kmsKey?: string }): NewWayOption {
+  const ways: NewWayOption[] = [
+    ...(raw.keyFile === undefined ? [] : [{ kind: 'key-file' as const, path: raw.keyFile }]),
+    ...(raw.passphraseFile === undefined ? [] : [{ kind: 'passphrase-file' as const, path: raw.passphraseFile }]),
+    ...(raw.kmsKey === undefined ? [] : [{ kind: 'kms' as const, keyRef: raw.kmsKey }]),
+  ];
+  const [way, ...more] = ways;
+  if (!way || more.length > 0) throw usage('say one of --key-file, --passphrase-file, --kms-key.');
+  return way;
+}
+
+function chunkSizeOption(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d{1,4})(KiB|MiB)$/.exec(text) ?? [];
+  const bytes = Number(digits) * (UNITS[unit as keyof typeof UNITS] ?? 0);
+  if (bytes < 64 * UNITS.KiB || bytes > 4 * UNITS.MiB || (bytes & (bytes - 1)) !== 0)
+    throw new InvalidArgumentError('a power of two from 64KiB to 4MiB is needed.');
+  return bytes;
+}
+
+function labelOption(text: string): string {
+  if (!/^[\p{L}\p{N}][\p{L}\p{N} ._@-]{0,59}$/u.test(text))
+    throw new InvalidArgumentError('use letters, digits, spaces and ". _ @ -", at most 60.');
+  return text;
+}
+
+function slotArgument(text: string): string {
+  if (!/^[0-9a-f]{16}$/.test(text)) throw new InvalidArgumentError('a slot has 16 hexadecimal digits.');
+  return text;
+}
+
+function usage(message: string): CommanderError {
+  return new CommanderError(2, 'lifeboat.usage', `error: ${message}`);
+}

@@ -1,0 +1,201 @@
+/**
+ * Copies points into another repository, which has other keys and the same chunk size.
+ *
+ * 1. Points go oldest first, machine by machine; one that the target has, readable, is passed over.
+ * 2. Of a disk only what differs from the point before is read: the two maps of the source say where.
+ * 3. Everything read is compared with its id (the read path), sealed anew under the target's keys, and opened again before it
+ *    is stored (the write path).
+ * 4. The point is committed under its own name; then the target is read back in full and checked against its ids.
+ *
+ * Killed anywhere, it goes on: committed points are passed over, and the session of the one in work is resumed from its directory.
+ * Not guaranteed: the same pack names, or the same creation time in the point's header, which is that of the copy.
+ */
+import { join } from 'node:path';
+
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import type { MachineId, PointId } from '@lifeboat/foundation/ids';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+
+import type { CheckReport } from '../check/point-check.ts';
+import { samePlace, type Place } from '../format/blob-ref.ts';
+import type { DiskRoot } from '../format/point.ts';
+import { MapReader } from '../read/map-reader.ts';
+import type { Point } from '../read/point-reader.ts';
+import type { Repository } from '../repository.ts';
+import type { ByteRange } from '../store/object-store.ts';
+import { lendDevice } from './point-source.ts';
+
+export interface CopyRequest {
+  readonly source: Repository;
+  /** Opened with lanes in this thread (`inlineSealer`). */
+  readonly target: Repository;
+  /** Sessions of copies in work live below it, across attempts. */
+  readonly directory: string;
+  readonly machineId?: MachineId | undefined;
+}
+
+export interface CopiedPoint {
+  readonly machineId: string;
+  readonly pointId: string;
+  /** 'damaged': the source could not be read, or the copy did not check; nothing hides it. */
+  readonly outcome: 'copied' | 'there' | 'damaged';
+  readonly readBytes: number;
+  readonly storedBytes: number;
+  readonly reason?: string;
+}
+
+/** What makes one point impossible to copy and leaves the others alone. */
+const POINT_DAMAGE = [
+  'repository.point-damaged',
+  'repository.chunk-damaged',
+  'repository.map-damaged',
+  'repository.object-damaged',
+] as const;
+
+/**
+ * Errors: `input.invalid` for another chunk size or the same repository, `repository.point-exists` where the target has another
+ * point of that name, those of both stores, and the signal's reason.
+ */
+export async function copyPoints(request: CopyRequest, context: VerbContext): Promise<CopiedPoint[]> {
+  const { source, target, machineId } = request;
+  if (source.chunkSizeBytes !== target.chunkSizeBytes) {
+    throw new LifeboatError(
+      'input.invalid',
+      `the repositories have chunks of ${source.chunkSizeBytes} and ${target.chunkSizeBytes} bytes; they must be equal`,
+    );
+  }
+  if (source.tenantId === target.tenantId) {
+    throw new LifeboatError('input.invalid', 'source and target are the same tenant of the same repository');
+  }
+  const { signal } = context;
+  const there = new Set(
+    (await target.points(machineId, { signal })).map(({ machineId: m, pointId }) => `${m} ${pointId}`),
+  );
+  const outcomes: CopiedPoint[] = [];
+  const before = new Map<MachineId, { source: Point; target: Point }>();
+  for (const summary of await source.points(machineId, { signal })) {
+    signal.throwIfAborted();
+    if (summary.state === 'damaged') {
+      outcomes.push(failed(summary.object, '', summary.error.message));
+      continue;
+    }
+    const id = { machineId: summary.machineId, pointId: summary.pointId };
+    try {
+      const point = await source.readPoint(id.machineId, id.pointId, { signal });
+      if (there.has(`${id.machineId} ${id.pointId}`)) {
+        before.set(id.machineId, {
+          source: point,
+          target: await target.readPoint(id.machineId, id.pointId, { signal }),
+        });
+        outcomes.push({ ...id, outcome: 'there', readBytes: 0, storedBytes: 0 });
+        continue;
+      }
+      const copied = await copyPoint(request, { point, before: before.get(id.machineId) }, context);
+      const check = await target.checkPoint(copied.point, 'content', context);
+      if (check.sound) before.set(id.machineId, { source: point, target: copied.point });
+      outcomes.push({ ...id, outcome: check.sound ? 'copied' : 'damaged', ...copied.bytes, ...reasonOf(check) });
+    } catch (error) {
+      if (!hasCode(error, ...POINT_DAMAGE)) throw error;
+      outcomes.push(failed(id.machineId, id.pointId, error.message));
+    }
+  }
+  return outcomes;
+}
+
+async function copyPoint(
+  request: CopyRequest,
+  what: { point: Point; before: { source: Point; target: Point } | undefined },
+  context: VerbContext,
+): Promise<{ point: Point; bytes: { readBytes: number; storedBytes: number } }> {
+  const { source, target } = request;
+  const { point, before } = what;
+  const { machineId, pointId, machine, capture, files } = point;
+  const directory = join(request.directory, target.tenantId, machineId, pointId);
+  const session = await target.beginSession({ machineId, directory, signal: context.signal });
+  const bytes = { readBytes: 0, storedBytes: 0 };
+  try {
+    const disks = [];
+    for (const { name, root, info } of point.disks) {
+      const device = source.openDisk(point, name);
+      const { source: spec, takeBack } = lendDevice(device);
+      try {
+        const earlier = before && commonDisk(before, name, root);
+        const changed = earlier ? await differences(source, { from: earlier.source, to: root }, context) : 'all';
+        const allocation = await device.extents({ offsetBytes: 0, lengthBytes: root.sizeBytes }, context);
+        const written = await session.writeDisk(
+          { name, sizeBytes: root.sizeBytes, source: spec, parent: earlier?.target, changed, allocation },
+          context,
+        );
+        bytes.readBytes += written.stats.readBytes;
+        bytes.storedBytes += written.stats.storedBytes + written.stats.metadataBytes;
+        disks.push({ name, root: written.root, info });
+      } finally {
+        takeBack();
+        await device.close();
+      }
+    }
+    const options = { signal: context.signal };
+    return { point: await session.commit({ pointId, machine, capture, disks, files }, options), bytes };
+  } catch (error) {
+    await session.detach();
+    throw error;
+  }
+}
+
+/** The disk in the point before, in both repositories, if it had the same size. */
+function commonDisk(
+  before: { source: Point; target: Point },
+  name: string,
+  root: DiskRoot,
+): { source: DiskRoot; target: DiskRoot } | undefined {
+  const of = (point: Point): DiskRoot | undefined => point.disks.find((disk) => disk.name === name)?.root;
+  const source = of(before.source);
+  const target = of(before.target);
+  return source && target && source.sizeBytes === root.sizeBytes && target.sizeBytes === root.sizeBytes
+    ? { source, target }
+    : undefined;
+}
+
+/** Runs of chunks whose place is another in the two maps. Throws `repository.map-damaged`. */
+async function differences(
+  source: Repository,
+  maps: { from: DiskRoot; to: DiskRoot },
+  context: VerbContext,
+): Promise<ByteRange[]> {
+  const { pages, superblock } = source.core;
+  const [from, to] = [maps.from, maps.to].map(
+    (root) => new MapReader({ root, pages, geometry: superblock, what: 'a disk that is copied' }),
+  ) as [MapReader, MapReader];
+  const ranges: ByteRange[] = [];
+  const add = (firstChunk: number, count: number): void => {
+    const offsetBytes = firstChunk * superblock.chunkSizeBytes;
+    const lengthBytes = Math.min(count * superblock.chunkSizeBytes, maps.to.sizeBytes - offsetBytes);
+    const last = ranges.at(-1);
+    if (last && last.offsetBytes + last.lengthBytes === offsetBytes) {
+      ranges[ranges.length - 1] = { ...last, lengthBytes: last.lengthBytes + lengthBytes };
+    } else ranges.push({ offsetBytes, lengthBytes });
+  };
+  for await (const run of to.runs(0, to.chunkCount, context)) {
+    if (run.places instanceof Error) throw run.places;
+    for await (const old of from.runs(run.firstChunk, run.count, context)) {
+      if (old.places instanceof Error) throw old.places;
+      const at = (places: readonly Place[] | 'hole' | 'zero', chunk: number, first: number): Place =>
+        typeof places === 'string' ? places : (places[chunk - first] ?? 'hole');
+      if (typeof run.places === 'string' && run.places === old.places) continue;
+      for (let chunk = old.firstChunk; chunk < old.firstChunk + old.count; chunk++) {
+        const now = at(run.places, chunk, run.firstChunk);
+        if (!samePlace(now, at(old.places, chunk, old.firstChunk))) add(chunk, 1);
+      }
+    }
+  }
+  return ranges;
+}
+
+function reasonOf(check: CheckReport): { reason?: string } {
+  const [first] = [...check.disks, ...check.objects];
+  return check.sound ? {} : { reason: `the copy does not check: ${first?.reason ?? 'unknown'}` };
+}
+
+function failed(machineId: string, pointId: PointId | '', reason: string): CopiedPoint {
+  return { machineId, pointId, outcome: 'damaged', readBytes: 0, storedBytes: 0, reason };
+}

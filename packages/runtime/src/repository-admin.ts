@@ -1,0 +1,186 @@
+/** What `lifeboat repo` does: short acts on the configured repository, without workflows. */
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { parseMachineId } from '@lifeboat/foundation/ids';
+import { silentLog } from '@lifeboat/foundation/log';
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import { copyPoints, type CopiedPoint } from '@lifeboat/repository/copy/copy-points';
+import { addTenant, initRepository, readSuperblock, type Repository } from '@lifeboat/repository/repository';
+import { describeTenants, type KeyChange, type KeysInfo } from '@lifeboat/repository/seal/repository-keys';
+import type { Secret } from '@lifeboat/repository/seal/secret';
+import { repositoryStats } from '@lifeboat/repository/stats';
+import { inlineSealer } from '@lifeboat/repository/write/inline-sealer';
+import { configurationEnvironment, loadConfiguration, type Configuration } from './configuration.ts';
+import { kmsSecret, openConfiguredRepository, passphraseOf, repositoryDeps, secretOf } from './repository.ts';
+import { makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
+
+const deps = { log: silentLog };
+/** Lanes of a copy: both sides are network and disks as a rule, and two keep either busy. */
+const COPY_LANES = 2;
+
+export type NewWay =
+  | { readonly kind: 'key-file'; readonly path: string }
+  | { readonly kind: 'passphrase-file'; readonly path: string }
+  | { readonly kind: 'kms'; readonly keyRef: string };
+
+export interface RepositoryInfo {
+  readonly place: string;
+  readonly repositoryId: string;
+  readonly createdMs: number;
+  readonly chunkSizeBytes: number;
+  readonly tenants: readonly KeysInfo[];
+}
+
+/** Makes the repository, or with `addTenant` a tenant in the one that is there. Errors: those of `initRepository`, `addTenant`. */
+export async function initConfigured(
+  configuration: Configuration,
+  options: { readonly chunkSizeBytes?: number; readonly label?: string; readonly addTenant?: string },
+): Promise<RepositoryInfo> {
+  const { place, secret: kind } = configuration.repository;
+  if (kind.kind === 'key-file') await mkdir(dirname(kind.path), { recursive: true, mode: 0o700 });
+  if (options.addTenant === undefined) await makePlace(place);
+  const store = await openConfiguredStore(place, deps);
+  const secret = await secretOf(configuration);
+  const common = {
+    store,
+    secret,
+    deps: repositoryDeps(configuration, deps),
+    ...(options.label ? { label: options.label } : {}),
+  };
+  const { chunkSizeBytes, addTenant: tenantName } = options;
+  const made =
+    tenantName === undefined
+      ? await initRepository({ ...common, ...(chunkSizeBytes === undefined ? {} : { chunkSizeBytes }) })
+      : await addTenant({ ...common, tenantName });
+  await made.close();
+  return infoOf(configuration);
+}
+
+/** Needs no key; what it says of the keys is checked only by who opens them. */
+export async function infoOf(configuration: Configuration): Promise<RepositoryInfo> {
+  const { place } = configuration.repository;
+  const store = await openConfiguredStore(place, deps);
+  const { superblock } = await readSuperblock(store);
+  return {
+    place: nameOfPlace(place),
+    repositoryId: Buffer.from(superblock.repositoryId).toString('hex'),
+    createdMs: superblock.createdMs,
+    chunkSizeBytes: superblock.chunkSizeBytes,
+    tenants: await describeTenants(store),
+  };
+}
+
+export async function withRepository<T>(
+  configuration: Configuration,
+  body: (repository: Repository) => Promise<T>,
+): Promise<T> {
+  const repository = await openConfiguredRepository(configuration, deps);
+  try {
+    return await body(repository);
+  } finally {
+    await repository.close();
+  }
+}
+
+export function statsOf(
+  configuration: Configuration,
+  options: { signal: AbortSignal },
+): ReturnType<typeof repositoryStats> {
+  return withRepository(configuration, (repository) => repositoryStats(repository.core, options));
+}
+
+export async function addWay(
+  configuration: Configuration,
+  input: { readonly way: NewWay; readonly label: string },
+): Promise<KeyChange> {
+  const { way, label } = input;
+  let secret: Secret;
+  if (way.kind === 'key-file') secret = { keyFile: way.path };
+  else if (way.kind === 'passphrase-file') secret = await passphraseOf(way.path);
+  else secret = kmsSecret(configuration.repository.kms, way.keyRef);
+  return withRepository(configuration, (repository) => repository.keys.add({ secret, label }));
+}
+
+/**
+ * Destroys the key service's keys of the tenant, and proves that it does not open any more. `confirm` is the tenant's id.
+ * Errors: `repository.not-shreddable`, `input.invalid`, those of the key service.
+ */
+export async function shredTenant(
+  configuration: Configuration,
+  confirm: string,
+): Promise<{ readonly tenantId: string; readonly destroyedKeys: readonly string[] }> {
+  const info = await withRepository(configuration, (repository) => repository.keys.info());
+  if (confirm !== info.tenantId) {
+    throw new LifeboatError('input.invalid', `confirm with the tenant's id, ${info.tenantId}, not '${confirm}'`);
+  }
+  if (!info.shred.possible) {
+    throw new LifeboatError(
+      'repository.not-shreddable',
+      `tenant ${info.tenantName} stays readable: ${info.shred.obstacles.join('; ')}`,
+    );
+  }
+  const secret = kmsSecret(configuration.repository.kms, undefined);
+  if (!('kms' in secret))
+    throw new LifeboatError('internal.bug', 'a key service was asked for and something else came');
+  const destroyedKeys = [...new Set(info.slots.map(({ keyRef }) => keyRef).filter((keyRef) => keyRef !== undefined))];
+  for (const keyRef of destroyedKeys) await secret.kms.destroy(keyRef);
+  let opened: Repository | undefined;
+  try {
+    opened = await openConfiguredRepository(configuration, deps);
+  } catch (error) {
+    if (error instanceof LifeboatError && error.code === 'repository.kms-refused')
+      return { tenantId: info.tenantId, destroyedKeys };
+    throw error;
+  }
+  await opened.close();
+  throw new LifeboatError(
+    'repository.not-shreddable',
+    `the key service said that ${destroyedKeys.join(', ')} were destroyed, but tenant ${info.tenantName} still opens`,
+  );
+}
+
+export interface CopyTarget {
+  /** Directory or s3://bucket/prefix. */
+  readonly to: string;
+  readonly keyFile?: string;
+  readonly passphraseFile?: string;
+}
+
+/** Copies points into the other repository, which must be there. It may be repeated, also after a kill. */
+export async function copyConfigured(
+  configuration: Configuration,
+  input: { readonly target: CopyTarget; readonly machine?: string },
+  context: VerbContext,
+): Promise<CopiedPoint[]> {
+  const { target, machine } = input;
+  const environment: Record<string, string> = {
+    ...configurationEnvironment(configuration),
+    LIFEBOAT_REPOSITORY: target.to,
+  };
+  for (const name of ['LIFEBOAT_CONTROL', 'LIFEBOAT_LOCK_DAYS', 'LIFEBOAT_TENANT']) delete environment[name];
+  if (target.keyFile !== undefined || target.passphraseFile !== undefined) {
+    for (const name of ['LIFEBOAT_KEY_FILE', 'LIFEBOAT_PASSPHRASE_FILE']) delete environment[name];
+  }
+  if (target.keyFile !== undefined) environment['LIFEBOAT_KEY_FILE'] = target.keyFile;
+  if (target.passphraseFile !== undefined) environment['LIFEBOAT_PASSPHRASE_FILE'] = target.passphraseFile;
+  const other = await openConfiguredRepository(loadConfiguration({ environment }), {
+    ...deps,
+    sealer: inlineSealer({ laneCount: COPY_LANES }),
+  });
+  try {
+    return await withRepository(configuration, (source) =>
+      copyPoints(
+        {
+          source,
+          target: other,
+          directory: join(configuration.stateRoot, 'copy'),
+          ...(machine === undefined ? {} : { machineId: parseMachineId(machine) }),
+        },
+        context,
+      ),
+    );
+  } finally {
+    await other.close();
+  }
+}
