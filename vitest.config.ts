@@ -24,6 +24,16 @@ export default defineConfig({
       },
       {
         test: {
+          // The processor's work alone: two files at a time on two cores.
+          name: 'simulation',
+          include: ['test/simulation/**/*.test.ts'],
+          pool: 'forks',
+          maxWorkers: 2,
+          testTimeout: 2_400_000,
+        },
+      },
+      {
+        test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
           pool: 'forks',

@@ -3,6 +3,7 @@
  *
  *   static       types, lint, format, boundaries, dead code, shell scripts; side by side
  *   unit         vitest, project unit
+ *   simulation   vitest, project simulation: the repository in worlds that seeds decide
  *   integration  vitest, projects integration and alone (one file at a time), on a guest that is built first; then a look
  *                for what was left behind
  *
@@ -18,18 +19,24 @@ import { runVitest } from './test-run/vitest.ts';
 
 const USAGE = `Usage: npm test [-- PART [PATTERN...]]
 
-  PART     static, unit or integration (default: all three)
-  PATTERN  part of a test file's path, for unit and integration
+  PART     static, unit, simulation or integration (default: all of them)
+  PATTERN  part of a test file's path, for all but static
 
 Example: npm test -- integration redeploy`;
 
 const UNIT_LIMIT_MS = 15 * 60_000;
+const SIMULATION_LIMIT_MS = 45 * 60_000;
 const INTEGRATION_LIMIT_MS = 45 * 60_000;
 const GUEST_LIMIT_MS = 35 * 60_000;
 
 async function unit(tally: Tally, patterns: readonly string[]): Promise<void> {
   const tests = await runVitest(tally, { project: 'unit', patterns, limitMs: UNIT_LIMIT_MS });
   if (tests === 0 && patterns.length > 0) tally.fail('unit tests', `no test ran for ${patterns.join(' ')}`);
+}
+
+async function simulation(tally: Tally, patterns: readonly string[]): Promise<void> {
+  const tests = await runVitest(tally, { project: 'simulation', patterns, limitMs: SIMULATION_LIMIT_MS });
+  if (tests === 0 && patterns.length > 0) tally.fail('simulation', `no test ran for ${patterns.join(' ')}`);
 }
 
 async function integration(tally: Tally, patterns: readonly string[]): Promise<void> {
@@ -56,9 +63,10 @@ async function integration(tally: Tally, patterns: readonly string[]): Promise<v
   if (leaks.length === 0) tally.pass('nothing left behind');
 }
 
+const PARTS = ['static', 'unit', 'simulation', 'integration'];
 const [part, ...patterns] = process.argv.slice(2);
-const parts = part === undefined ? ['static', 'unit', 'integration'] : [part];
-if (!['static', 'unit', 'integration'].includes(parts[0] as string)) {
+const parts = part === undefined ? PARTS : [part];
+if (!PARTS.includes(parts[0] as string)) {
   console.error(USAGE);
   process.exit(part === '--help' ? 0 : 2);
 }
@@ -75,6 +83,7 @@ for (const [name, code] of [
 const tally = new Tally((line) => console.log(line));
 if (parts.includes('static')) await staticChecks(tally);
 if (parts.includes('unit')) await unit(tally, patterns);
+if (parts.includes('simulation')) await simulation(tally, patterns);
 if (parts.includes('integration')) await integration(tally, patterns);
 tally.finish();
 process.exitCode = tally.green ? 0 : 1;

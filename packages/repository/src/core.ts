@@ -8,6 +8,7 @@ import type { BlobReader } from './read/blob-reader.ts';
 import type { PageReader } from './read/page-reader.ts';
 import type { Relocations } from './read/relocations.ts';
 import type { Keyring } from './seal/keyring.ts';
+import type { Compression } from './seal/codec.ts';
 import type { ObjectStore } from './store/object-store.ts';
 
 /** An open repository, as its rooms see it. */
@@ -21,6 +22,8 @@ export interface Core {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** zstd at a level, for pages and points; chunks are compressed by the sealer. */
+  readonly zstd: (level: number) => Compression;
   /** All of them hold; only a simulation takes one away. */
   readonly rules: SafetyRules;
 }

@@ -34,6 +34,7 @@ import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
 import { listTenants, readNewestSet, removeOlderSets, unlock, type Unlocked } from './seal/key-store.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
+import { zstd } from './seal/codec.ts';
 import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
 import { RepositoryKeys, writeFirstKeySet } from './seal/repository-keys.ts';
 import type { ObjectStore } from './store/object-store.ts';
@@ -212,6 +213,7 @@ export class Repository {
       clock: deps.clock ?? systemClock,
       random: deps.random ?? systemRandom,
       log,
+      zstd,
       rules: SAFETY_RULES,
     };
     const { clock, random } = this.core;

@@ -9,7 +9,6 @@ import { MAX_POINT_BODY_BYTES, MAX_POINT_BYTES } from '../format/limits.ts';
 import { hex, pointObject, POINTS, pointsPrefix } from '../format/names.ts';
 import { decodePointBody, decodePointObject, type PointBody, type PointHeader } from '../format/point.ts';
 import { open } from '../seal/aead.ts';
-import { zstd } from '../seal/codec.ts';
 import { pointSeal, signedBytes } from '../seal/point-seal.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
@@ -207,7 +206,7 @@ function byTime(a: PointSummary, b: PointSummary): number {
 
 function openBody(core: Core, header: PointHeader, sealedBody: Uint8Array, what: string): PointBody | undefined {
   const packed = open(pointSeal(core.keyring.machineKey(header.machineId as MachineId), header), sealedBody);
-  const plain = packed && zstd(1).decompress(packed, MAX_POINT_BODY_BYTES);
+  const plain = packed && core.zstd(1).decompress(packed, MAX_POINT_BODY_BYTES);
   return plain && decodePointBody(plain, what);
 }
 

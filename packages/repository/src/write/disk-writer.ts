@@ -28,7 +28,6 @@ import { rootLevel } from '../format/map-page.ts';
 import type { ChunkId, PackName } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
 import { MapReader } from '../read/map-reader.ts';
-import { zstd } from '../seal/codec.ts';
 import type { ByteRange } from '../store/object-store.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { leafTasks, type AwaitedChunk, type LeafTask } from './leaf-plan.ts';
@@ -481,7 +480,7 @@ export class DiskWriter {
   #pageWriter(kind: 'map' | 'set'): PageWriter {
     return new PageWriter({
       owner: this.#session.pageOwner(kind),
-      compression: zstd(1),
+      compression: this.#core.zstd(1),
       packBytes: this.#limits.pagePackBytes,
       upload: async (pack, bytes) => {
         await this.#session.storePagePack(pack, bytes, this.#signal);

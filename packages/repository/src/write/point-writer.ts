@@ -14,7 +14,6 @@ import {
   type PointLink,
 } from '../format/point.ts';
 import { seal } from '../seal/aead.ts';
-import { zstd } from '../seal/codec.ts';
 import { pointSeal, signedBytes } from '../seal/point-seal.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
@@ -29,7 +28,7 @@ export async function encodePoint(core: Core, input: PointInput, options: StoreO
   const { machineId, pointId, sessionId } = input;
   const previous = await newestPoint(core, machineId, options);
   const opening = { tenantId: core.keyring.tenantId, machineId, pointId, salt: core.random.bytes(32) };
-  const packed = zstd(3).compress(encodePointBody(input));
+  const packed = core.zstd(3).compress(encodePointBody(input));
   const sealedBody = seal(pointSeal(core.keyring.machineKey(machineId), opening), packed);
   const header = encodePointHeader({
     ...opening,

@@ -63,6 +63,12 @@ export interface StoredPack {
   readonly blobs: readonly BlobRef[];
 }
 
+/** The files as a session uses them, so that a simulation can keep them in memory across its crashes. */
+export type SessionStorage = Pick<
+  SessionFiles,
+  'readKey' | 'writeKey' | 'openJournal' | 'append' | 'readIntent' | 'writeIntent' | 'claimCommit' | 'close' | 'remove'
+>;
+
 export class SessionFiles {
   readonly #directory: string;
   readonly #tenantId: Uint8Array;

@@ -55,7 +55,7 @@ import { isUsable, listPacks, loadIndex, syncIndex } from './known-packs.ts';
 import type { WriterLimits } from './limits.ts';
 import type { FinishedPack, PackOwner } from './pack-builder.ts';
 import { encodePoint, putPoint } from './point-writer.ts';
-import { SessionFiles, type StoredPack } from './session-files.ts';
+import { SessionFiles, type SessionStorage, type StoredPack } from './session-files.ts';
 import type { Sealer } from './sealer.ts';
 import { PackSizes } from './pack-sizes.ts';
 import type { SourceSpec } from './source.ts';
@@ -92,7 +92,7 @@ export class WriterSession {
   readonly sessionId: SessionId;
   readonly machineId: MachineId;
   readonly #core: Core;
-  readonly #files: SessionFiles;
+  readonly #files: SessionStorage;
   readonly #limits: WriterLimits;
   readonly #sealer: Sealer;
   readonly #key: SessionKey;
@@ -119,11 +119,11 @@ export class WriterSession {
   static async begin(
     core: Core,
     input: BeginSession,
-    deps: { sealer: Sealer; limits: WriterLimits; indexDirectory?: string | undefined },
+    deps: { sealer: Sealer; limits: WriterLimits; indexDirectory?: string | undefined; files?: SessionStorage },
   ): Promise<WriterSession> {
     const { machineId, directory, signal } = input;
     const options = { signal };
-    const files = new SessionFiles({ directory, tenantId: core.keyring.tenantId, machineId });
+    const files = deps.files ?? new SessionFiles({ directory, tenantId: core.keyring.tenantId, machineId });
     try {
       let stored = await files.readKey();
       if (stored && (await core.store.head(fenceObject(stored.sessionId), options))) {
@@ -138,7 +138,7 @@ export class WriterSession {
         stored = { sessionId: newSessionId(core), key: core.keyring.newSessionKey(core.random) };
         await files.writeKey(stored);
       }
-      const session = new WriterSession({ core, files, ...deps, ...stored, machineId });
+      const session = new WriterSession({ core, ...deps, files, ...stored, machineId });
       const before = await readCondemnLists(core, options);
       await session.#record('open', { before }, options);
       // A list published between the two knows nothing of this session: it must know of the list.
@@ -153,7 +153,7 @@ export class WriterSession {
 
   private constructor(input: {
     core: Core;
-    files: SessionFiles;
+    files: SessionStorage;
     limits: WriterLimits;
     sealer: Sealer;
     sessionId: SessionId;

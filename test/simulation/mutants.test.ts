@@ -1,0 +1,17 @@
+/** Without any one of the rules the same schedules lose data: so each rule is needed, and the simulation would notice. */
+import { expect, test } from 'vitest';
+
+import { SAFETY_RULES, type SafetyRules } from '@lifeboat/repository/collect/rules';
+
+import { SCHEDULES_PER_FILE } from './counts.ts';
+import { runSchedule } from './schedule.ts';
+
+test.each(Object.keys(SAFETY_RULES) as (keyof SafetyRules)[])('without %s a point is lost', async (rule) => {
+  for (let seed = 1; seed <= SCHEDULES_PER_FILE; seed++) {
+    const fault = await runSchedule(seed, [rule]);
+    if (fault?.kind !== 'lost') continue;
+    console.log(`${rule}: seed ${seed}: ${fault.what}`);
+    return;
+  }
+  expect.fail(`none of ${SCHEDULES_PER_FILE} schedules noticed that ${rule} was missing`);
+});

@@ -1,0 +1,355 @@
+/**
+ * One schedule: writers, pruners, collectors and readers at work in one world, and what must be true of it.
+ *
+ * - A point somebody was told is committed, or that a reader lists, gives back what was backed up; until it is pruned.
+ * - When everybody is done, collections remove every pack, point, session record and index segment nobody needs.
+ */
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { parseMachineId, parsePointId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
+import { condemn } from '@lifeboat/repository/collect/condemn';
+import { markLive } from '@lifeboat/repository/collect/mark';
+import { SAFETY_RULES, type SafetyRules } from '@lifeboat/repository/collect/rules';
+import { sweep } from '@lifeboat/repository/collect/sweep';
+import { buryPoint } from '@lifeboat/repository/collect/tombstones';
+import { decodeCondemnHead, decodeCondemnPart } from '@lifeboat/repository/format/condemn-list';
+import {
+  CONDEMN_LISTS,
+  condemnPartObject,
+  hex,
+  INDEX,
+  packOfObject,
+  PACKS,
+  pointObject,
+  sessionClosedObject,
+  SESSIONS,
+} from '@lifeboat/repository/format/names';
+import { decodePointObject } from '@lifeboat/repository/format/point';
+import { BlobDamage } from '@lifeboat/repository/read/blob-reader';
+import { listPoints, readPoint } from '@lifeboat/repository/read/point-reader';
+import { noise } from '@lifeboat/repository/testing/disks';
+import { WriterSession } from '@lifeboat/repository/write/session';
+import type { SessionId } from '@lifeboat/foundation/ids';
+
+import { memorySession, OperationDirectory } from './memory-session.ts';
+import { CHUNK_BYTES, LIMITS, openDisk, openSimulated, simulatedSealer } from './simulated-core.ts';
+import { Process, World } from './world.ts';
+
+const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
+/** Few different chunks, so that contents come back and meet what was condemned. */
+const ALPHABET = [Buffer.alloc(CHUNK_BYTES), ...Array.from({ length: 3 }, (_, i) => noise(i + 1))];
+const DISK_CHUNKS = 2;
+const MAX_STEPS = 12_000;
+const MAX_ATTEMPTS = 4;
+const HOUR_MS = 3_600_000;
+
+export interface Fault {
+  /** 'lost': a point that must be whole is not. 'left': something nobody needs stays for ever. 'broke': the code threw what it must not. */
+  readonly kind: 'lost' | 'left' | 'broke';
+  readonly what: string;
+}
+
+/** What went wrong, or undefined. `without`: rules that do not hold in this world. */
+export async function runSchedule(
+  seed: number,
+  without: readonly (keyof SafetyRules)[] = [],
+): Promise<Fault | undefined> {
+  const rules = { ...SAFETY_RULES, ...Object.fromEntries(without.map((rule) => [rule, false])) };
+  const schedule = new Schedule(seed, rules);
+  try {
+    return await schedule.run();
+  } catch (error) {
+    return { kind: 'broke', what: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  }
+}
+
+interface Backup {
+  readonly machineId: MachineId;
+  readonly pointId: PointId;
+  readonly directory: OperationDirectory;
+  readonly withParent: boolean;
+  attempts: number;
+}
+
+class Schedule {
+  readonly #world: World;
+  readonly #rules: SafetyRules;
+  readonly #contents = new Map<PointId, Buffer>();
+  readonly #succeeded = new Map<PointId, MachineId>();
+  readonly #buried = new Set<PointId>();
+  #lost: string | undefined;
+  #points = 0;
+  #processes = 0;
+
+  constructor(seed: number, rules: SafetyRules) {
+    this.#world = new World(seed);
+    this.#rules = rules;
+  }
+
+  async run(): Promise<Fault | undefined> {
+    const world = this.#world;
+    for (const machineId of MACHINES.slice(0, 1 + world.below(2))) this.#machine(machineId, 1 + world.below(3));
+    for (let i = 0; i < 1 + world.below(2); i++) this.#pruner();
+    for (let i = 0; i < 1 + world.below(2); i++) this.#collector(1 + world.below(3));
+    if (world.random() < 0.3) this.#reader();
+    if (world.odds.hidePoint > 0) this.#hider();
+    await world.run(MAX_STEPS);
+    world.immediate = true;
+    this.#lost ??= await this.#checkPoints('after everything');
+    const left = this.#lost === undefined ? await this.#checkGarbage() : undefined;
+    this.#lost ??= await this.#checkPoints('after the last collection');
+    if (this.#lost !== undefined) return { kind: 'lost', what: this.#lost };
+    return left === undefined ? undefined : { kind: 'left', what: left };
+  }
+
+  /** Backups of one machine, most of them one after the other. */
+  #machine(machineId: MachineId, backups: number): void {
+    const next = (left: number): void => {
+      if (left === 0) return;
+      const backup: Backup = {
+        machineId,
+        pointId: this.#newPointId(),
+        directory: new OperationDirectory(),
+        withParent: this.#world.random() < 0.6,
+        attempts: 0,
+      };
+      this.#contents.set(backup.pointId, this.#newContent());
+      const then = (): void => next(left - 1);
+      this.#attempt(backup, then);
+      // The worker was held to be dead, and is not.
+      if (this.#world.random() < 0.15) this.#attempt(backup, () => undefined);
+    };
+    next(backups);
+  }
+
+  #attempt(backup: Backup, then: () => void): void {
+    if (backup.attempts++ >= MAX_ATTEMPTS) return then();
+    const process = this.#process('writer', () => this.#attempt(backup, then));
+    this.#world.start(process, async () => {
+      for (let i = this.#world.below(6); i > 0; i--) await this.#world.pause(process);
+      try {
+        await this.#backUp(backup, process);
+      } catch (error) {
+        if (isBug(error)) throw error;
+        return this.#attempt(backup, then);
+      }
+      then();
+    });
+  }
+
+  async #backUp(backup: Backup, process: Process): Promise<void> {
+    const { machineId, pointId, directory } = backup;
+    const core = openSimulated(this.#world, process, this.#rules);
+    const content = this.#contents.get(pointId) ?? Buffer.alloc(0);
+    const parent = backup.withParent ? await this.#parent(core, machineId) : undefined;
+    // Long preparations (a snapshot that does not come) between the choice of the parent and the session.
+    if (parent && this.#world.random() < 0.3)
+      for (let i = this.#world.below(250); i > 0; i--) await this.#world.pause(process);
+    const session = await WriterSession.begin(
+      core,
+      { machineId, directory: '' },
+      { sealer: simulatedSealer, limits: LIMITS, files: memorySession(directory) },
+    );
+    const request = {
+      name: 'vda',
+      sizeBytes: content.length,
+      source: { module: '', options: content.toString('hex') },
+      changed: parent ? changedRanges(parent.content, content) : ('all' as const),
+      ...(parent ? { parent: parent.root } : {}),
+    };
+    const { root } = await session.writeDisk(request, { signal: new AbortController().signal });
+    if (this.#world.random() < 0.05) return session.abandon();
+    // Other disks, a guest that thaws slowly: the session is open for a while.
+    if (this.#world.random() < 0.3) for (let i = this.#world.below(200); i > 0; i--) await this.#world.pause(process);
+    await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    this.#succeeded.set(pointId, machineId);
+  }
+
+  /** The newest point, as whoever backs up finds it before the session begins; it may be pruned at any time after that. */
+  async #parent(core: Parameters<typeof listPoints>[0], machineId: MachineId) {
+    const points = await listPoints(core, machineId);
+    const newest = points.findLast(({ state }) => state === 'readable');
+    if (!newest?.pointId) return undefined;
+    const point = await readPoint(core, { machineId, pointId: newest.pointId });
+    const root = point.disks[0]?.root;
+    const content = this.#contents.get(newest.pointId);
+    return root && content ? { root, content } : undefined;
+  }
+
+  #pruner(): void {
+    const process = this.#process('pruner', () => this.#pruner());
+    const core = openSimulated(this.#world, process, this.#rules);
+    this.#world.start(process, async () => {
+      for (let round = 0; round < 3; round++) {
+        for (let i = this.#world.below(80); i > 0; i--) await this.#world.pause(process);
+        for (const { pointId, machineId } of await listPoints(core)) {
+          if (!pointId || !machineId || this.#world.random() < 0.4) continue;
+          this.#buried.add(pointId);
+          await buryPoint(core, { machineId, pointId, by: 'simulation', reason: 'chance' });
+        }
+      }
+    });
+  }
+
+  #collector(rounds: number): void {
+    const process = this.#process('collector', () => this.#collector(rounds));
+    const core = openSimulated(this.#world, process, this.#rules);
+    const graceMs = this.#world.pick([0, 0, HOUR_MS, 24 * HOUR_MS]) ?? 0;
+    this.#world.start(process, async () => {
+      for (let round = 0; round < rounds; round++) {
+        for (let i = this.#world.below(100); i > 0; i--) await this.#world.pause(process);
+        for (let tries = 0; tries < 4; tries++) {
+          try {
+            await condemn(core);
+            const { state } = await sweep(core, { graceMs });
+            if (state === 'swept' || state === 'idle') break;
+          } catch (error) {
+            if (isBug(error)) throw error;
+          }
+          for (let i = this.#world.below(40); i > 0; i--) await this.#world.pause(process);
+        }
+      }
+    });
+  }
+
+  /** Reads points while all this goes on. A point may be pruned meanwhile, and then be gone; never be wrong. */
+  #reader(): void {
+    const process = this.#process('reader');
+    const core = openSimulated(this.#world, process, this.#rules);
+    this.#world.start(process, async () => {
+      for (let round = 0; round < 3; round++) {
+        for (let i = this.#world.below(60); i > 0; i--) await this.#world.pause(process);
+        const point = this.#world.pick((await listPoints(core)).filter(({ state }) => state === 'readable'));
+        if (!point?.pointId || !point.machineId) continue;
+        const target = Buffer.alloc(DISK_CHUNKS * CHUNK_BYTES);
+        try {
+          const opened = await readPoint(core, { machineId: point.machineId, pointId: point.pointId });
+          await openDisk(core, opened, 'vda').read(0, target);
+        } catch (error) {
+          if (isBug(error)) throw error;
+          continue;
+        }
+        if (!target.equals(this.#contents.get(point.pointId) ?? Buffer.alloc(0)))
+          this.#lost ??= `${point.pointId} was read and is not what was backed up`;
+      }
+    });
+  }
+
+  /** For a while the store leaves out, without a word, a point it listed before (a replica that lags, a folder not mounted). */
+  #hider(): void {
+    const process = this.#process('hider');
+    this.#world.start(process, async () => {
+      for (let round = 0; round < 6; round++) {
+        for (let i = this.#world.below(60); i > 0; i--) await this.#world.pause(process);
+        const known = this.#world.pick(this.#listedPoints());
+        if (known) this.#world.hidden.add(known);
+      }
+    });
+  }
+
+  /** Points the newest condemn list knows, and whose sessions are over: what the rule promises to miss. */
+  #listedPoints(): string[] {
+    const { objects } = this.#world;
+    const newest = [...objects.keys()]
+      .filter((name) => name.startsWith(CONDEMN_LISTS))
+      .toSorted()
+      .at(-1);
+    const headObject = newest === undefined ? undefined : objects.get(newest);
+    if (!newest || !headObject) return [];
+    const head = decodeCondemnHead(headObject, newest);
+    const names: string[] = [];
+    for (let sequence = 0; sequence < head.pointParts; sequence++) {
+      const part = condemnPartObject({ listId: hex(head.listId), kind: 'points', sequence });
+      const object = objects.get(part);
+      if (!object) continue;
+      for (const { machineId, pointId } of decodeCondemnPart(object, part).points) {
+        const name = pointObject(parseMachineId(machineId), parsePointId(pointId));
+        const point = objects.get(name);
+        if (!point) continue;
+        const { sessionId } = decodePointObject(point, name).header;
+        if (objects.has(sessionClosedObject(sessionId as SessionId))) names.push(name);
+      }
+    }
+    return names;
+  }
+
+  async #checkPoints(when: string): Promise<string | undefined> {
+    const core = openSimulated(this.#world, new Process('checker', 0), this.#rules);
+    const listed = new Set<PointId>();
+    for (const point of await listPoints(core)) {
+      if (point.state === 'damaged') return `${when}, ${point.object} is damaged: ${point.error.message}`;
+      const { machineId, pointId } = point;
+      listed.add(pointId);
+      const target = Buffer.alloc(DISK_CHUNKS * CHUNK_BYTES, 0xee);
+      try {
+        const opened = await readPoint(core, { machineId, pointId });
+        await openDisk(core, opened, 'vda').read(0, target);
+      } catch (error) {
+        return `${when}, ${pointId} is listed and cannot be read: ${String(error)}`;
+      }
+      if (!target.equals(this.#contents.get(pointId) ?? Buffer.alloc(0)))
+        return `${when}, ${pointId} is not what was backed up`;
+    }
+    for (const pointId of this.#succeeded.keys()) {
+      if (!listed.has(pointId) && !this.#buried.has(pointId))
+        return `${when}, ${pointId} was committed and is not listed`;
+    }
+    return undefined;
+  }
+
+  /** Healthy collections, long after, must leave nothing but what points need. */
+  async #checkGarbage(): Promise<string | undefined> {
+    this.#world.nowMs += 90 * 24 * HOUR_MS;
+    const core = openSimulated(this.#world, new Process('last collector', 0), this.#rules);
+    let published = false;
+    for (let round = 0; round < 3; round++) {
+      const { state: condemned } = await condemn(core);
+      if (condemned === 'nothing') break;
+      published ||= condemned === 'published';
+      const { state } = await sweep(core, { graceMs: 0 });
+      if (state !== 'swept') return `the last collection ends with ${state}`;
+    }
+    const { live, pruned, void: never } = await markLive(core, { expected: nobody() });
+    if (pruned.length + never.length > 0) return 'points that were pruned, or never were any, are still there';
+    const names = [...this.#world.objects.keys()];
+    for (const name of names) {
+      const pack = name.startsWith(PACKS) ? packOfObject(name) : undefined;
+      if (pack && !live.has(pack)) return `${name} is needed by nobody and still there`;
+      // A list that was open before went without looking for sessions that know it.
+      if (published && name.startsWith(SESSIONS)) return `${name} is still there`;
+    }
+    const stray = published && live.size === 0 ? names.find((name) => name.startsWith(INDEX)) : undefined;
+    return stray === undefined ? undefined : `${stray} is still there`;
+  }
+
+  #process(name: string, onKill?: () => void): Process {
+    return new Process(`${name} ${this.#processes++}`, this.#world.skew(), onKill);
+  }
+
+  #newPointId(): PointId {
+    const n = this.#points++;
+    return parsePointId(`p20260101T00${String(n).padStart(4, '0')}Z-${n.toString(16).padStart(8, '0')}`);
+  }
+
+  #newContent(): Buffer {
+    return Buffer.concat(Array.from({ length: DISK_CHUNKS }, () => this.#world.pick(ALPHABET) ?? Buffer.alloc(0)));
+  }
+}
+
+/** Errors of a store that does not answer end an attempt; whatever else is thrown is a mistake of the code. */
+function isBug(error: unknown): boolean {
+  return !(error instanceof BlobDamage) && (!(error instanceof LifeboatError) || error.code === 'internal.bug');
+}
+
+function changedRanges(before: Buffer, after: Buffer): { offsetBytes: number; lengthBytes: number }[] {
+  const ranges = [];
+  for (let offsetBytes = 0; offsetBytes < after.length; offsetBytes += CHUNK_BYTES) {
+    const end = offsetBytes + CHUNK_BYTES;
+    if (!before.subarray(offsetBytes, end).equals(after.subarray(offsetBytes, end)))
+      ranges.push({ offsetBytes, lengthBytes: CHUNK_BYTES });
+  }
+  return ranges;
+}
+
+async function* nobody(): AsyncIterable<never> {
+  // No point is expected.
+}
