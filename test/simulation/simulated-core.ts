@@ -7,7 +7,7 @@ import { silentLog } from '@lifeboat/foundation/log';
 import type { Random } from '@lifeboat/foundation/random';
 import type { SafetyRules } from '@lifeboat/repository/collect/rules';
 import type { Core } from '@lifeboat/repository/core';
-import type { KeyBundle } from '@lifeboat/repository/format/key-slot';
+import type { KeyBundle } from '@lifeboat/repository/format/key-set';
 import { sha256 } from '@lifeboat/repository/format/frame';
 import type { ChunkId } from '@lifeboat/repository/format/names';
 import type { PackHeader } from '@lifeboat/repository/format/pack';
@@ -143,11 +143,11 @@ class SimulatedLane implements SealingLane {
   readonly #config: LaneConfig;
   readonly #disk: Buffer;
   readonly #hashed: { readonly ids: readonly (ChunkId | undefined)[]; readonly plain: readonly Uint8Array[] }[] = [];
-  #pack: { readonly builder: PackBuilder; readonly buffer: SharedArrayBuffer } | undefined;
+  #pack: { readonly builder: PackBuilder; readonly buffer: ArrayBuffer } | undefined;
 
   constructor(config: LaneConfig) {
     this.#config = config;
-    this.#disk = Buffer.from(String(config.source.options), 'hex');
+    this.#disk = Buffer.from(JSON.stringify(config.source.options).slice(1, -1), 'hex');
   }
 
   hash(chunks: readonly number[]): Promise<readonly (ChunkId | undefined)[]> {
@@ -188,7 +188,7 @@ class SimulatedLane implements SealingLane {
     return Promise.resolve({ buffer: current.buffer, pack: current.builder.finish() });
   }
 
-  close(): Promise<void> {
-    return Promise.resolve();
+  close(): ReturnType<SealingLane['close']> {
+    return Promise.resolve({ hash: 0, compress: 0, seal: 0, prove: 0, wait: 0 });
   }
 }

@@ -133,6 +133,7 @@ describe('a collection', () => {
     expect(await repository.points()).toEqual([]);
     await expect(repository.readPoint(MACHINE, pointId(2))).rejects.toMatchObject({ code: 'repository.point-missing' });
     await collect(repository);
+    await collect(repository);
     expect(namesUnder(store, POINTS)).toEqual([]);
     expect(namesUnder(store, PACKS)).toEqual([]);
   });

@@ -61,7 +61,8 @@ export async function markLive(
   for (const name of names) {
     const key = keyOf(name);
     const mayBePruned = input.prunedBefore?.has(`${key.machineId}/${key.pointId}`) ?? true;
-    if (mayBePruned && (await validity.isBuried(key, options))) {
+    const buried = await validity.isBuried(key, options);
+    if (buried && mayBePruned) {
       mark.pruned.push(key);
       continue;
     }
@@ -72,7 +73,7 @@ export async function markLive(
       continue;
     }
     mark.points.push(key);
-    await markPoint(core, point, { live: mark.live, pages }, options);
+    await markPoint(core, point, { live: mark.live, pages, mayBeGone: buried }, options);
   }
   const relocations = await listRelocations(core, options);
   try {
@@ -109,12 +110,14 @@ async function open(core: Core, name: string, key: PointKey, options: StoreOptio
 async function markPoint(
   core: Core,
   point: Point,
-  into: { live: PackNames; pages: PageNames },
+  into: { live: PackNames; pages: PageNames; mayBeGone: boolean },
   options: StoreOptions,
 ): Promise<void> {
   for (const { name, root } of point.disks) {
     if (typeof root.map !== 'string') into.live.add(root.map.pack);
     for await (const need of readPackSet(core.pages, root.packs, { ...options, seen: (ref) => into.pages.seen(ref) })) {
+      // Pruned, collected, and brought back by a late repetition of its commit: nobody can build on it any more.
+      if (need instanceof Error && into.mayBeGone && hasCode(need.cause, 'repository.object-missing')) continue;
       if (need instanceof Error) {
         throw refused(`the pack set of disk ${name} of point ${point.pointId} cannot be read: ${need.message}`, need);
       }

@@ -23,6 +23,7 @@ import { condemnedPacks, listedPoints, readCondemnLists } from './condemn-lists.
 import { listAll } from './listing.ts';
 import { markLive, type Mark } from './mark.ts';
 import { settleSession } from './session-end.ts';
+import { buryPoint } from './tombstones.ts';
 import { tidyUp } from './tidy.ts';
 
 export interface SweepReport {
@@ -84,9 +85,13 @@ export async function sweep(
       for (const name of mark?.relocations.get(pack) ?? []) await remove(core, name, options);
     } else counts.lockedPacks++;
   }
-  for (const { machineId, pointId } of [...(mark?.pruned ?? []), ...(mark?.void ?? [])]) {
+  for (const { machineId, pointId } of mark?.pruned ?? []) {
     if (await remove(core, pointObject(machineId, pointId), options)) counts.deletedPoints++;
   }
+  // Their names are used up, like those of pruned points: a collector that wakes up late must not meet a new point under one.
+  // The objects go with the next list.
+  for (const point of mark?.void ?? [])
+    await buryPoint(core, { ...point, by: 'collection', reason: 'its session was ended without it' }, options);
   const report = { ...NOTHING, ...counts, listNumber: list.number, fencedSessions };
   if (counts.lockedPacks > 0) return { state: 'locked', ...report };
   const swept = encodeCondemnSwept({

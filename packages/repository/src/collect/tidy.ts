@@ -18,6 +18,7 @@ import {
   CONDEMN_PARTS,
   CONDEMN_SWEPT,
   CONDEMNED,
+  condemnSweptObject,
   hex,
   INDEX,
   OUTCOMES,
@@ -30,7 +31,7 @@ import { openSegment } from '../write/known-packs.ts';
 import { listAll } from './listing.ts';
 import { PackNames } from './pack-names.ts';
 
-/** May be repeated. `list` is open: nobody can publish another, so parts that are not its own will never belong to one. */
+/** May be repeated. While `list` is open nobody can publish another, so parts that are not its own will never belong to one. */
 export async function tidyUp(core: Core, list: CondemnHead, options: StoreOptions = {}): Promise<void> {
   const stale = [
     ...(await closedSessions(core, options)),
@@ -75,6 +76,8 @@ async function deadSegments(core: Core, options: StoreOptions): Promise<string[]
 
 async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {
   const names = await listAll(core, CONDEMNED, options);
+  // Asked after the listing: the parts of a next list are written only when this one is marked as swept.
+  if (await core.store.head(condemnSweptObject(list.number), options)) return [];
   const own = `${CONDEMN_PARTS}${hex(list.listId)}/`;
   const under = (prefix: string): string[] => names.filter((name) => name.startsWith(prefix));
   const older = (name: string): boolean => Number(name.slice(name.lastIndexOf('/') + 1)) < list.number;
