@@ -1,5 +1,6 @@
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 
+import { hasCode } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 
 import { INDEX, PACKS, POINTS, RELOCATIONS, SESSIONS, pointObject, type PackName } from '../format/names.ts';
@@ -9,9 +10,11 @@ import { MemoryStore } from '../store/memory-store.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { noisyDisk, readDisk } from '../testing/disks.ts';
 import { movePack } from '../testing/move-pack.ts';
-import { initTiny, MACHINE, pointId, Scratch } from '../testing/tiny.ts';
-import type { WriterSession } from '../write/session.ts';
+import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_LIMITS } from '../testing/tiny.ts';
+import { inlineSealer } from '../write/inline-sealer.ts';
+import { WriterSession } from '../write/session.ts';
 import { condemn } from './condemn.ts';
+import { SAFETY_RULES, type SafetyRules } from './rules.ts';
 import { settleSession } from './session-end.ts';
 import { sweep } from './sweep.ts';
 import { buryPoint } from './tombstones.ts';
@@ -267,6 +270,63 @@ describe('a session', () => {
     });
     expect(await repository.points(parseMachineId('machine-1'))).toHaveLength(1);
   });
+});
+
+/** Rules whose absence random schedules meet too rarely: the story is told here, with the rule and without. */
+describe('without the rule', () => {
+  const commit = (session: WriterSession, n: number, root: DiskRoot) =>
+    session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+
+  async function begin(repository: Repository, rules: Partial<SafetyRules>): Promise<WriterSession> {
+    const core = { ...repository.core, rules: { ...SAFETY_RULES, ...rules } };
+    const session = await WriterSession.begin(
+      core,
+      { machineId: MACHINE, directory: scratch.directory() },
+      { sealer: inlineSealer(), limits: TINY_LIMITS },
+    );
+    sessions.push(session);
+    return session;
+  }
+
+  test('that a parent is looked for once the session is open, a point is built on what was collected', async () => {
+    const repository = await initTiny(new MemoryStore());
+    const content = noisyDisk(20);
+    const parent = await backUp(repository, 1, content);
+    await bury(repository, 1);
+    await collect(repository);
+    const source = fileSource(scratch.file(content));
+    const request = { name: 'vda', sizeBytes: content.length, source, changed: [], parent };
+    const careful = await begin(repository, {});
+    await expect(careful.writeDisk(request, { signal })).rejects.toMatchObject({ code: 'repository.parent-gone' });
+    const careless = await begin(repository, { checkParent: false });
+    await commit(careless, 2, (await careless.writeDisk(request, { signal })).root);
+    await expect(readDisk(repository, MACHINE, pointId(2))).rejects.toMatchObject({ code: 'repository.map-damaged' });
+  });
+
+  test.each([true, false])(
+    'that a point must be pruned in both marks (%s), what was built on it is lost',
+    async (rule) => {
+      const repository = await initTiny(new MemoryStore());
+      const content = noisyDisk(20);
+      await backUp(repository, 1, content);
+      await bury(repository, 1);
+      // Refers to packs of the first point, and is open before the list that names them.
+      const { session: early, root } = await write(repository, content);
+      await repository.condemn();
+      await commit(early, 2, root);
+      // Knows the list, so nobody waits for it; takes everything over from the second point, which is then pruned.
+      const { session: late, root: taken } = await write(repository, content, { parent: root });
+      await bury(repository, 2);
+      const core = { ...repository.core, rules: { ...SAFETY_RULES, prunedInBothMarks: rule } };
+      expect((await sweep(core)).state).toBe('swept');
+      await commit(late, 3, taken);
+      const outcome = await readDisk(await openTiny(repository.core.store), MACHINE, pointId(3)).then(
+        (read) => (read.equals(content) ? 'whole' : 'wrong'),
+        (error: unknown) => (hasCode(error, 'repository.map-damaged') ? 'lost' : String(error)),
+      );
+      expect(outcome).toBe(rule ? 'whole' : 'lost');
+    },
+  );
 });
 
 describe('a tombstone', () => {
