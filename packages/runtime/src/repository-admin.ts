@@ -12,8 +12,9 @@ import type { Secret } from '@lifeboat/repository/seal/secret';
 import { repositoryStats } from '@lifeboat/repository/stats';
 import { inlineSealer } from '@lifeboat/repository/write/inline-sealer';
 import { configurationEnvironment, loadConfiguration, type Configuration } from './configuration.ts';
+import { assertNewPlace, rememberPlace } from './known-places.ts';
 import { kmsSecret, openConfiguredRepository, passphraseOf, repositoryDeps, secretOf } from './repository.ts';
-import { makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
+import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
 const deps = { log: silentLog };
 /** Lanes of a copy: both sides are network and disks as a rule, and two keep either busy. */
@@ -39,7 +40,10 @@ export async function initConfigured(
 ): Promise<RepositoryInfo> {
   const { place, secret: kind } = configuration.repository;
   if (kind.kind === 'key-file') await mkdir(dirname(kind.path), { recursive: true, mode: 0o700 });
-  if (options.addTenant === undefined) await makePlace(place);
+  if (options.addTenant === undefined) {
+    if (await isVacant(place, deps)) await assertNewPlace(configuration);
+    await makePlace(place);
+  }
   const store = await openConfiguredStore(place, deps);
   const secret = await secretOf(configuration);
   const common = {
@@ -54,6 +58,7 @@ export async function initConfigured(
       ? await initRepository({ ...common, ...(chunkSizeBytes === undefined ? {} : { chunkSizeBytes }) })
       : await addTenant({ ...common, tenantName });
   await made.close();
+  await rememberPlace(configuration);
   return infoOf(configuration);
 }
 
