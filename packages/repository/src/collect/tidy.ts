@@ -14,9 +14,7 @@ import type { Core } from '../core.ts';
 import type { CondemnHead } from '../format/condemn-list.ts';
 import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
 import {
-  CONDEMN_LISTS,
   CONDEMN_PARTS,
-  CONDEMN_SWEPT,
   CONDEMNED,
   condemnSweptObject,
   hex,
@@ -79,12 +77,6 @@ async function olderLists(core: Core, list: CondemnHead, options: StoreOptions):
   // Asked after the listing: the parts of a next list are written only when this one is marked as swept.
   if (await core.store.head(condemnSweptObject(list.number), options)) return [];
   const own = `${CONDEMN_PARTS}${hex(list.listId)}/`;
-  const under = (prefix: string): string[] => names.filter((name) => name.startsWith(prefix));
-  const older = (name: string): boolean => Number(name.slice(name.lastIndexOf('/') + 1)) < list.number;
-  // Heads before their marks: a list without its mark would look as if it were still to be swept.
-  return [
-    ...under(CONDEMN_PARTS).filter((name) => !name.startsWith(own)),
-    ...under(CONDEMN_LISTS).filter(older),
-    ...under(CONDEMN_SWEPT).filter(older),
-  ];
+  // Heads and marks stay, 200 bytes a collection: a number that were free again could be published by a collector that was frozen.
+  return names.filter((name) => name.startsWith(CONDEMN_PARTS) && !name.startsWith(own));
 }
