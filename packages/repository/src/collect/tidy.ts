@@ -3,7 +3,7 @@
  *
  * - records of sessions that are closed or have an outcome (fences and outcomes stay: a late PUT has no deadline)
  * - index segments whose packs are all gone
- * - lists before the one that is being swept, and parts of lists that were never published
+ * - parts of lists before the one that is being swept, and of lists that were never published
  *
  * The list itself stays until the next one is swept: its points are what the next collection compares with, and its id is the
  * generation writers seal under.
