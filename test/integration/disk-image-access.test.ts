@@ -230,7 +230,15 @@ describe('kill -9 in the middle', () => {
         await new Promise((resolve) => setTimeout(resolve, delayMs));
         await victim.kill();
         const round = (epoch: number) =>
-          reap({ stateRoot: root, hostId, reapables: [], liveOps: new Set(), epoch, now: Date.now() });
+          reap({
+            stateRoot: root,
+            hostId,
+            reapables: [],
+            liveOps: new Set(),
+            epoch,
+            now: Date.now(),
+            undo: async () => {},
+          });
         // A child that dies with its parent may hold what it inherited for a moment longer.
         let epoch = 0;
         await eventually('everything is removed', async () =>

@@ -32,7 +32,8 @@ async function abandoned(state: StateRoot, opId: OpId, epoch = 0): Promise<strin
 
 function round(state: StateRoot, options: Partial<ReapOptions> = {}): Promise<ReapEntry[]> {
   const { path: stateRoot, hostId } = state;
-  return reap({ stateRoot, hostId, reapables: [], liveOps: new Set(), epoch: 1, now: 1_700_000_000_000, ...options });
+  const defaults = { reapables: [], liveOps: new Set<OpId>(), epoch: 1, now: 1_700_000_000_000, undo: async () => {} };
+  return reap({ stateRoot, hostId, ...defaults, ...options });
 }
 
 /** Domains in memory. */
@@ -157,6 +158,26 @@ describe('failures', () => {
     const report = await round(state, { reapables: [silent] });
     expect(outcomes(report)).toEqual(['list tagged items failed', 'operation dead kept']);
     expect(report[0]?.reason).toBe('libvirtd is away');
+  });
+
+  test('what an operation left half made is taken back first; while that fails, its directory stays', async () => {
+    const state = await freshState();
+    const directory = await abandoned(state, op('dead'));
+    const asked: unknown[] = [];
+    let stuck = true;
+    const undo: ReapOptions['undo'] = async (operation) => {
+      asked.push(operation);
+      expect(await readdir(directory)).toContain('intent.json');
+      if (stuck) throw new Error('the disk is away');
+    };
+    const report = await round(state, { undo });
+    expect(report).toMatchObject([{ name: 'dead', outcome: 'failed', reason: 'the disk is away' }]);
+    expect(await readdir(join(directory, 'facts'))).toEqual(['fact.json']);
+    stuck = false;
+    expect(outcomes(await round(state, { undo }))).toEqual(['operation dead removed']);
+    const dead = { opId: 'dead', directory, intent: { opId: 'dead' } };
+    expect(asked).toEqual([dead, dead]);
+    expect(await readdir(join(state.path, 'ops'))).toEqual([]);
   });
 
   test('a directory that cannot be understood is kept and reported', async () => {

@@ -10,7 +10,8 @@
  *           older than one this host has seen: an old list does not name what began since.
  *
  * Order, per operation: tagged items (a guest first, then what it runs from), exports, children, mounts and loop
- * devices, the directory. An item that fails keeps the directory, so that the next round still knows of it.
+ * devices, what the operation left half made outside its directory (`undo`), the directory. An item that fails keeps the
+ * directory, so that the next round still knows of it: the journal of a half-made edit lies in there.
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,6 +28,7 @@ import {
   opsDirectory,
   readIntent,
   removeOperationDirectory,
+  type IntentRecord,
 } from './operation-directory.ts';
 import type { Reapable, ReapableItem } from './reapable.ts';
 
@@ -43,6 +45,19 @@ export interface ReapOptions {
   readonly epoch: number;
   /** Unix ms; noted beside the epoch. */
   readonly now: number;
+  /**
+   * Takes back what the operation left half made outside its directory, before the directory goes; under its lock, and
+   * with nothing of it running any more. Idempotent. If it rejects, the directory stays for the next round.
+   */
+  readonly undo: (operation: DeadOperation) => Promise<void>;
+}
+
+/** An operation that nobody runs and nobody will. */
+export interface DeadOperation {
+  readonly opId: OpId;
+  readonly directory: string;
+  /** As it was declared. */
+  readonly intent: unknown;
 }
 
 export interface ReapEntry {
@@ -151,11 +166,13 @@ async function reapOperation(
   if (lock === 'no directory') return void (await removeItems(items, report));
   if (lock === 'held') return keep('an attempt at it runs');
   try {
-    const reason = await whyKept(directory, opId, options.epoch);
+    const { reason, intent } = await judge(directory, opId, options.epoch);
     if (reason !== undefined) return keep(reason);
     const removed = (await removeItems(items, report)) && (await removeLeftovers(directory, opId, report));
     if (!complete) return keep('not everything that may use it could be listed');
     if (!removed) return keep('something of it could not be removed');
+    // Without an intent it made nothing.
+    if (intent) await options.undo({ opId, directory, intent: intent.intent });
     await removeOperationDirectory(directory);
     report.push({
       kind: 'operation',
@@ -178,14 +195,21 @@ async function lockIfThere(directory: string) {
   }
 }
 
-async function whyKept(directory: string, opId: OpId, epoch: number): Promise<string | undefined> {
+/** Why the directory is kept, if it is. */
+async function judge(
+  directory: string,
+  opId: OpId,
+  epoch: number,
+): Promise<{ readonly reason?: string; readonly intent?: IntentRecord }> {
   try {
     const intent = await readIntent(directory, opId);
-    if (intent === undefined) return (await isBarren(directory)) ? undefined : 'it has no intent, but other contents';
-    if (intent.epoch >= epoch) return `handed out in epoch ${intent.epoch}, the live set is of epoch ${epoch}`;
-    return undefined;
+    if (intent === undefined)
+      return (await isBarren(directory)) ? {} : { reason: 'it has no intent, but other contents' };
+    if (intent.epoch >= epoch)
+      return { reason: `handed out in epoch ${intent.epoch}, the live set is of epoch ${epoch}` };
+    return { intent };
   } catch (error) {
-    if (hasCode(error, 'host.record-damaged')) return error.message;
+    if (hasCode(error, 'host.record-damaged')) return { reason: error.message };
     throw error;
   }
 }

@@ -9,6 +9,7 @@ import { systemRandom } from '@lifeboat/foundation/random';
 import { reapableJobs } from '@lifeboat/engine/capture/reapable-jobs';
 import type { EngineDeps } from '@lifeboat/engine/deps';
 import { createEngine } from '@lifeboat/engine/engine';
+import { takeBack } from '@lifeboat/engine/take-back';
 import type { Engine } from '@lifeboat/engine/verbs';
 import { freeBytes } from '@lifeboat/host/disk-space';
 import type { Reapable } from '@lifeboat/host/reapable';
@@ -77,7 +78,7 @@ export async function openHostRuntime(
     engine: createEngine(deps),
     hypervisor,
     hostCare: {
-      async reap({ liveOps, epoch }) {
+      async reap({ liveOps, epoch }, { signal }) {
         const entries = await reap({
           stateRoot: state.path,
           hostId: state.hostId,
@@ -85,6 +86,7 @@ export async function openHostRuntime(
           liveOps: new Set(liveOps.map(parseOpId)),
           epoch,
           now: systemClock.nowMs(),
+          undo: (operation) => takeBack(operation, signal),
         });
         for (const { kind, name, outcome, reason } of entries) {
           if (outcome !== 'kept') log.info(`reaper: ${kind} ${name} ${outcome}`, { reason });

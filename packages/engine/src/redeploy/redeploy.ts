@@ -60,7 +60,7 @@ export async function applyRedeploy(
  * Takes back an edit that was begun and not finished: the disks hold what they held before. What was finished stays, and so
  * does its journal. Idempotent.
  */
-export async function undoRedeploy(operation: Operation): Promise<void> {
+export async function undoRedeploy(operation: Pick<Operation, 'directory' | 'signal' | 'recall'>): Promise<void> {
   const directory = join(operation.directory, 'journal');
   const done = (await operation.recall('done')) as RedeploySummary | undefined;
   if (done) return moveOnce(directory, done.journalPath);
