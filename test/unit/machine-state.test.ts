@@ -92,6 +92,37 @@ describe('recovery numbers', () => {
     expect(status.points.map(({ proof }) => proof)).toEqual([[], [], ['stored']]);
   });
 
+  test('damage stays until a check at least as deep finds none', () => {
+    const state = idle();
+    const found = (proof: Parameters<typeof point>[1], damagedAt?: Parameters<typeof point>[1]) =>
+      state.finished(
+        {
+          requestId: 'x',
+          outcome: 'completed',
+          point: { ...point(1, proof), ...(damagedAt && { damaged: true, damagedAt }) },
+        },
+        0,
+      );
+    const damagedAt = () => state.status().points[0]?.damagedAt;
+    found([], ['content']);
+    found(['stored']);
+    expect(state.status()).toMatchObject({ points: [{ pointId: 'p1', proof: ['stored'], damaged: true }] });
+    expect(state.status().newestInstantMs).toBeUndefined();
+    // Of packs the repository's list knows nothing.
+    state.refreshed([{ pointId: 'p1', instantMs: 1 }]);
+    found(['stored', 'ciphertext']);
+    expect(damagedAt()).toEqual(['content']);
+    // Found again by a shallower check, it must be proven gone at both.
+    found([], ['stored']);
+    found(['stored']);
+    expect(damagedAt()).toEqual(['content']);
+    const continued = new MachineState({ machineId: 'm', state: state.snapshot() });
+    expect(continued.status().points[0]?.damagedAt).toEqual(['content']);
+    found(['stored', 'content', 'booted']);
+    expect(state.status().points).toEqual([point(1, ['stored', 'content', 'booted'])]);
+    expect(state.status().newestProvenInstantMs).toBe(1);
+  });
+
   test('evidence stays with a point when the repository is read again; what is gone there is gone', () => {
     const state = idle();
     state.finished({ requestId: 'x', outcome: 'completed', point: point(1, ['content']) }, 0);

@@ -134,9 +134,13 @@ export class MachineState {
       return;
     }
     this.#pointsInDoubt = false;
-    const proofs = new Map(this.#points.map(({ pointId, proof }) => [pointId, proof]));
+    const before = new Map(this.#points.map((point) => [point.pointId, point]));
     this.#points = [];
-    for (const point of points) this.#learn({ ...point, proof: proofs.get(point.pointId) ?? ['stored'] });
+    for (const point of points) {
+      const { proof = ['stored'], damagedAt = [] } = before.get(point.pointId) ?? {};
+      // The list tells of damaged point objects only: what a check found elsewhere is as it was.
+      this.#learn({ ...point, proof, ...(damagedAt.length > 0 ? { damaged: true, damagedAt } : {}) });
+    }
   }
 
   status(): MachineStatus {
@@ -194,9 +198,19 @@ export class MachineState {
     // Evidence adds up, unless damage was found: then only what is known from now on counts.
     const earlier = point.damaged ? [] : (known?.proof ?? []);
     const proof = [...new Set<ProofLevel>([...earlier, ...point.proof])];
+    // A shallower look that finds nothing says nothing about what a deeper one found.
+    const found = new Set<ProofLevel>([...(known?.damagedAt ?? []), ...(point.damagedAt ?? [])]);
+    const damagedAt = [...found].filter((level) => point.damaged || !point.proof.includes(level));
+    const { pointId } = point;
     this.#points = [
-      ...this.#points.filter(({ pointId }) => pointId !== point.pointId),
-      { ...point, instantMs: known?.instantMs ?? point.instantMs, proof },
+      ...this.#points.filter((other) => other.pointId !== pointId),
+      {
+        pointId,
+        instantMs: known?.instantMs ?? point.instantMs,
+        proof,
+        ...(point.damaged || damagedAt.length > 0 ? { damaged: true as const } : {}),
+        ...(damagedAt.length > 0 ? { damagedAt } : {}),
+      },
     ]
       .sort((a, b) => b.instantMs - a.instantMs)
       .slice(0, MACHINE_POINT_LIMIT);

@@ -50,7 +50,7 @@ export async function VerifyPoint(input: VerifyPointInput): Promise<VerifyPointR
         pointId: check.pointId,
         instantMs: pointInstantMs(check.pointId),
         proof,
-        ...(verdict === 'damaged' ? { damaged: true } : {}),
+        ...(verdict === 'damaged' ? { damaged: true, damagedAt: PROOF_OF_CHECK[check.level].slice(-1) } : {}),
       },
       ...(boot?.finding === 'ready' ? { provenRtoMs: boot.elapsedMs } : {}),
     }),

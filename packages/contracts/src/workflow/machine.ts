@@ -54,6 +54,8 @@ export interface KnownPoint {
   readonly proof: readonly ProofLevel[];
   /** A check found it damaged: it counts for no recovery number, and earlier evidence is void. */
   readonly damaged?: true;
+  /** Levels at which checks found the damage. It stays until a check that proves the same level finds none. */
+  readonly damagedAt?: readonly ProofLevel[];
 }
 
 export interface OperationFinished {
