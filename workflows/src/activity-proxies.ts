@@ -1,16 +1,18 @@
 import { proxyActivities } from '@temporalio/workflow';
 import type { CentralActivities, HostActivities } from '@lifeboat/contracts/workflow/activities';
 import { agentTaskQueue, CENTRAL_TASK_QUEUE } from '@lifeboat/contracts/workflow/names';
-import { once, patient, quick } from './retry-classes.ts';
+import { once, patient, quick, unhurried } from './retry-classes.ts';
 
 type LongVerb = 'captureMachine' | 'checkPoint' | 'bootTest' | 'restoreDisks' | 'applyRedeploy' | 'compareFiles';
-type ShortVerb = 'planRedeploy' | 'defineMachine' | 'abandonOperation';
+type MiddlingVerb = 'planRedeploy' | 'abandonOperation';
+type ShortVerb = 'defineMachine';
 type Care = 'reap' | 'listPoints';
 
 /** The verbs of one host, each in its retry class. */
 export function hostVerbs(hostId: string): HostActivities {
   const taskQueue = agentTaskQueue(hostId);
   const long = proxyActivities<Pick<HostActivities, LongVerb>>({ taskQueue, ...patient });
+  const middling = proxyActivities<Pick<HostActivities, MiddlingVerb>>({ taskQueue, ...unhurried });
   const short = proxyActivities<Pick<HostActivities, ShortVerb>>({ taskQueue, ...quick });
   const care = proxyActivities<Pick<HostActivities, Care>>({ taskQueue, ...once });
   return {
@@ -20,9 +22,9 @@ export function hostVerbs(hostId: string): HostActivities {
     restoreDisks: long.restoreDisks,
     applyRedeploy: long.applyRedeploy,
     compareFiles: long.compareFiles,
-    planRedeploy: short.planRedeploy,
+    planRedeploy: middling.planRedeploy,
     defineMachine: short.defineMachine,
-    abandonOperation: short.abandonOperation,
+    abandonOperation: middling.abandonOperation,
     reap: care.reap,
     listPoints: care.listPoints,
   };

@@ -1,5 +1,5 @@
 /**
- * The three ways an activity is retried. A permanent error (see the catalogue) ends the retries of each at once; the limits
+ * The ways an activity is retried. A permanent error (see the catalogue) ends the retries of each at once; the limits
  * below are for what may pass: a killed process, a lost network, a busy device.
  *
  * `scheduleToStartTimeout` is always set: work for a host whose agent is gone must fail with a word about it, not wait
@@ -13,7 +13,7 @@ const AGENT_ABSENCE = '10 minutes';
 /** Compensation must not begin while the verb still undoes; the SDK's own default does not wait. */
 const cancellationType = 'WAIT_CANCELLATION_COMPLETED';
 
-/** Seconds of work, no progress to tell: lookups, definitions, compensation. */
+/** Seconds of work, no progress to tell: lookups, definitions. */
 export const quick = {
   scheduleToStartTimeout: AGENT_ABSENCE,
   startToCloseTimeout: '2 minutes',
@@ -21,6 +21,12 @@ export const quick = {
   cancellationType,
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '30 seconds', maximumAttempts: 8 },
 } as const satisfies ActivityOptions;
+
+/**
+ * Minutes of work, no progress to tell: looking into a guest, and compensation, which waits for what still runs and may
+ * have an edit of gigabytes to take back. An attempt that is cut off begins again from the start.
+ */
+export const unhurried = { ...quick, startToCloseTimeout: '10 minutes' } as const satisfies ActivityOptions;
 
 /** Minutes to a day of work that resumes: captures, restores, checks, boot tests. */
 export const patient = {
