@@ -177,6 +177,17 @@ describe('a redeploy', () => {
     });
   });
 
+  test('after which files differ that were not edited is not proven, and nothing is defined', async () => {
+    const differing = ['/boot/initrd.img-6.1.0', '/etc/fstab'];
+    const engine = new FakeEngine({
+      compareFiles: async () => ({ comparedFiles: 2, comparedBytes: 2, differing, durationMs: 1 }),
+    });
+    const { result } = await run(engine, redeployRequest('differing'));
+    expect(result).toMatchObject({ verdict: 'differing', boot: { finding: 'ready' }, compare: { differing } });
+    expect(engine.verbs()).not.toContain('defineMachine');
+    expect(engine.verbs()).not.toContain('abandonOperation');
+  });
+
   test('whose guest does not start is no failure: the finding is the result, nothing is defined, disks are kept', async () => {
     const engine = new FakeEngine({ bootTest: async () => bootSummary('initramfs-shell') });
     const { result } = await run(engine, redeployRequest('dark'));
@@ -196,7 +207,7 @@ describe('a verification', () => {
   test('boots the very point that was checked, and the machine remembers the proof', async () => {
     const engine = new FakeEngine({ listPoints: async () => [captureSummary(1)] });
     const { result } = await run(engine, request('proven'));
-    expect(result).toMatchObject({ verdict: 'proven', proof: ['stored', 'ciphertext', 'content', 'booted'] });
+    expect(result).toMatchObject({ verdict: 'proven', proof: ['stored', 'content', 'booted'] });
     expect(engine.callsOf('bootTest')[0]?.['source']).toEqual({ kind: 'point', pointId: testPoint(1).pointId });
     const status = await eventually(
       () => machineStatus(client, 'proven'),
@@ -204,6 +215,21 @@ describe('a verification', () => {
     );
     expect(status).toMatchObject({ newestProvenInstantMs: testPoint(1).instantMs, provenRtoMs: 20_000 });
   });
+
+  test.each([
+    ['present', ['stored']],
+    ['ciphertext', ['stored', 'ciphertext']],
+    ['content', ['stored', 'content']],
+  ] as const)(
+    'of level %s without a boot is sound, not proven, and claims only what was looked at',
+    async (level, proof) => {
+      const machineId = `sound-${level}`;
+      const input = { hostId: HOST_ID, machineId, machine: machineId, level };
+      const { result } = await run(new FakeEngine(), { kind: 'verify', requestId: 'v', input });
+      expect(result).toMatchObject({ verdict: 'sound', proof });
+      expect(await machineStatus(client, machineId)).not.toHaveProperty('newestProvenInstantMs');
+    },
+  );
 
   test('a damaged point is not booted and counts for no recovery number', async () => {
     const damage = [{ disk: 'vda', offsetBytes: 0, lengthBytes: 4096, what: 'chunk does not open' }];

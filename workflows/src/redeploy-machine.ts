@@ -12,7 +12,8 @@ const COMPARE_STAGE = 'compare files';
 
 /**
  * Brings a point back onto other hardware: a restore, the plan, the edits, the proof. The machine is defined last, and
- * only if the boot test found the guest ready; a guest that does not start keeps its disks, for a person to look at.
+ * only if the boot test found the guest ready and no file differs but those that were edited; else its disks are kept, for
+ * a person to look at.
  */
 export async function RedeployMachine(input: RedeployMachineInput): Promise<RedeployMachineResult> {
   const { machine, pointId, target, profile, compare, boot, define } = input;
@@ -79,6 +80,11 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
             ({ comparedFiles, differing }) => [`${comparedFiles} files compared, ${differing.length} differ`],
           )
         : undefined;
+      const edited = new Set(redeploy.editedFiles);
+      const unexplained = (compared?.differing ?? []).filter((path) => !edited.has(path));
+      if (unexplained.length > 0) {
+        stages.mark(COMPARE_STAGE, 'failed', [`${unexplained.length} differ that were not edited`]);
+      }
 
       const bootTest = boot
         ? await bootStage(operation, {
@@ -90,11 +96,11 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         : undefined;
       const ready = !bootTest || bootTest.finding === 'ready';
       const defined =
-        define && ready
+        define && ready && unexplained.length === 0
           ? await defineStage(operation, { ...restored, opId: opIds.define, profile, define })
           : undefined;
       return {
-        verdict: !bootTest ? 'redeployed' : ready ? 'proven' : 'not-booting',
+        verdict: !ready ? 'not-booting' : unexplained.length > 0 ? 'differing' : bootTest ? 'proven' : 'redeployed',
         restore,
         plan,
         redeploy,

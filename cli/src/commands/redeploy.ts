@@ -59,6 +59,9 @@ function redeployLines(style: Style, result: RedeployMachineResult): string[] {
   }
   if (boot) lines.push(...bootLines(style, boot));
   else lines.push(style.warn('It was not started, so nothing is proven.'));
+  if (result.verdict === 'differing') {
+    lines.push(badLine(style, 'Files differ from those of the recovery point though they were not edited.'));
+  }
   if (define) {
     lines.push(
       goodLine(

@@ -28,11 +28,11 @@ export async function verifyCommand(
   });
   display.close();
   const { style } = output;
-  const proven = result.verdict === 'proven';
+  const good = result.verdict === 'proven' || result.verdict === 'sound';
   output.result(result, [
     ...checkLines(style, result.check),
     ...(result.boot ? bootLines(style, result.boot) : []),
     `proof levels: ${result.proof.join(', ') || 'none'}`,
   ]);
-  return proven ? EXIT.done : EXIT.negative;
+  return good ? EXIT.done : EXIT.negative;
 }

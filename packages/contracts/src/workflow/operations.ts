@@ -53,11 +53,12 @@ export interface VerifyPointInput extends OperationTarget {
   readonly boot?: BootPlan;
 }
 
-/** What evidence exists for, in the order of its strength. "Skipped" is not a level. */
+/** What evidence exists for, in the order of its strength; one does not imply those before it. "Skipped" is not a level. */
 export type ProofLevel = 'stored' | 'ciphertext' | 'content' | 'booted' | 'application';
 
 export interface VerifyPointResult {
-  readonly verdict: 'proven' | 'damaged' | 'not-booting';
+  /** `sound`: the check found no damage, and no boot test was asked for; `proven`: it started, too. */
+  readonly verdict: 'proven' | 'sound' | 'damaged' | 'not-booting';
   readonly check: CheckSummary;
   /** Absent when it was not asked for, or when the check found damage. */
   readonly boot?: BootTestSummary;
@@ -99,12 +100,15 @@ export interface RedeployMachineInput extends OperationTarget {
 }
 
 export interface RedeployMachineResult {
-  /** `refused`: the plan names what stands against it; the restored disks were removed. `not-booting`: they were kept. */
-  readonly verdict: 'proven' | 'redeployed' | 'refused' | 'not-booting';
+  /**
+   * `refused`: the plan names what stands against it; the restored disks were removed. `not-booting`, and `differing` (files
+   * differ from the point's that the edit does not name): they were kept for a look, and no machine was defined.
+   */
+  readonly verdict: 'proven' | 'redeployed' | 'refused' | 'differing' | 'not-booting';
   readonly restore: RestoreSummary;
   readonly plan: RedeployPlanSummary;
   readonly redeploy?: RedeploySummary;
-  /** What differs must be what `redeploy.editedFiles` names; whoever asked judges that. */
+  /** What differs must be what `redeploy.editedFiles` names. */
   readonly compare?: CompareFilesSummary;
   readonly boot?: BootTestSummary;
   readonly define?: DefineSummary;
