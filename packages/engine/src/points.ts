@@ -29,17 +29,38 @@ export interface DiskRecord extends CapturedDisk {
 /** `machine` of a point: what the machine was made of. */
 export type MachineRecord = Omit<MachineDescription, 'domainXml'>;
 
-/** The record of a point or of its listing. Errors: `engine.newer-point`. */
+/** The record of a point or of its listing. Errors: `engine.newer-point`, `repository.point-damaged`. */
 export function captureRecordOf(point: { readonly pointId: PointId; readonly capture: unknown }): CaptureRecord {
-  const record = point.capture as CaptureRecord;
-  if (record.version !== 1) {
-    throw new LifeboatError(
+  const record = captureRecordOrWhyNot(point);
+  if (record instanceof LifeboatError) throw record;
+  return record;
+}
+
+/** For lists: one point that cannot be understood must keep nobody from the others. */
+function captureRecordOrWhyNot(point: {
+  readonly pointId: PointId;
+  readonly capture: unknown;
+}): CaptureRecord | LifeboatError {
+  const { pointId } = point;
+  const record = point.capture as Partial<Record<keyof CaptureRecord, unknown>> | null;
+  if (typeof record?.version === 'number' && record.version > 1) {
+    return new LifeboatError(
       'engine.newer-point',
-      `point ${point.pointId} was written by a newer release (capture record ${String(record.version)}, this one reads 1)`,
-      { context: { pointId: point.pointId } },
+      `point ${pointId} was written by a newer release (capture record ${record.version}, this one reads 1)`,
+      { context: { pointId } },
     );
   }
-  return record;
+  const { version, machineName, instantMs, consistency, disks } = record ?? {};
+  const isRecord =
+    version === 1 &&
+    typeof machineName === 'string' &&
+    typeof instantMs === 'number' &&
+    typeof consistency === 'string' &&
+    Array.isArray(disks);
+  if (isRecord) return point.capture as CaptureRecord;
+  return new LifeboatError('repository.point-damaged', `point ${pointId} holds no record of its capture`, {
+    context: { pointId },
+  });
 }
 
 export function machineRecordOf(point: { readonly machine: unknown }): MachineRecord {
@@ -60,17 +81,16 @@ export function captureSummaryOf(point: Point): CaptureSummary {
 export function summarise(listing: PointListing): PointSummary {
   if (listing.state === 'damaged') {
     const { machineId, pointId, object, error } = listing;
-    return {
-      pointId: pointId ?? (object as PointId),
-      machineId: machineId ?? ('?' as MachineId),
-      machineName: '?',
+    return unusable(pointId ?? (object as PointId), machineId ?? ('?' as MachineId), {
       instantMs: pointId ? pointInstantMs(pointId) : 0,
-      consistency: 'inconsistent',
-      disks: [],
-      damage: error.message,
-    };
+      why: error,
+    });
   }
-  const record = captureRecordOf(listing);
+  const record = captureRecordOrWhyNot(listing);
+  if (record instanceof LifeboatError) {
+    const { pointId, machineId } = listing;
+    return unusable(pointId, machineId, { instantMs: pointInstantMs(pointId), why: record });
+  }
   return {
     pointId: listing.pointId,
     machineId: listing.machineId,
@@ -82,19 +102,41 @@ export function summarise(listing: PointListing): PointSummary {
   };
 }
 
-/** Points of a machine given by id or by the name it had at capture; the machine itself may be long gone. Oldest first. */
+function unusable(
+  pointId: PointId,
+  machineId: MachineId,
+  { instantMs, why }: { instantMs: number; why: LifeboatError },
+): PointSummary {
+  const damage = why.message;
+  return { pointId, machineId, machineName: '?', instantMs, consistency: 'inconsistent', disks: [], damage };
+}
+
+/** Undefined for a point that is damaged or that this release does not understand. */
+function knownRecordOf(listing: PointListing): CaptureRecord | undefined {
+  const record = listing.state === 'readable' ? captureRecordOrWhyNot(listing) : undefined;
+  return record instanceof LifeboatError ? undefined : record;
+}
+
+/**
+ * Points of a machine given by id or by the name it had at capture; the machine itself may be long gone. Oldest first. A
+ * point whose record cannot be read says no name: it belongs to the machines of that name by its machine's id.
+ */
 export async function pointsOf(repository: Repository, machine: string): Promise<PointListing[]> {
-  const all = await repository.points();
-  return all.filter(
-    (listing) =>
-      listing.machineId === machine ||
-      (listing.state === 'readable' && captureRecordOf(listing).machineName === machine),
+  const all = (await repository.points()).map((listing) => ({ listing, record: knownRecordOf(listing) }));
+  const ids = new Set(
+    all.filter(({ record }) => record?.machineName === machine).flatMap(({ listing }) => listing.machineId ?? []),
   );
+  return all
+    .filter(
+      ({ listing: { machineId }, record }) =>
+        machineId === machine || (record ? record.machineName === machine : machineId && ids.has(machineId)),
+    )
+    .map(({ listing }) => listing);
 }
 
 /**
  * The named point, or the newest that can be read.
- * Errors: `engine.no-such-point`, `engine.ambiguous-machine`, and the point's own damage.
+ * Errors: `engine.no-such-point`, `engine.ambiguous-machine`, `engine.newer-point`, and the point's own damage.
  */
 export async function findPoint(repository: Repository, machine: string, pointId?: PointId): Promise<Point> {
   const listings = await pointsOf(repository, machine);
@@ -108,7 +150,7 @@ export async function findPoint(repository: Repository, machine: string, pointId
   }
   const wanted = pointId
     ? listings.find((listing) => listing.pointId === pointId)
-    : listings.findLast(({ state }) => state === 'readable');
+    : listings.findLast((listing) => knownRecordOf(listing) !== undefined);
   if (!wanted?.machineId || !wanted.pointId) {
     const have = listings.map((listing) => listing.pointId ?? '?').join(', ') || 'none';
     throw new LifeboatError(
@@ -117,5 +159,7 @@ export async function findPoint(repository: Repository, machine: string, pointId
       { context: { machine, pointId } },
     );
   }
-  return repository.readPoint(wanted.machineId, wanted.pointId);
+  const point = await repository.readPoint(wanted.machineId, wanted.pointId);
+  captureRecordOf(point);
+  return point;
 }
