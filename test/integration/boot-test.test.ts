@@ -182,6 +182,21 @@ describe('a machine that does not start', () => {
   });
 });
 
+test('a process that serves the point and dies is an error that may pass, no finding about the point', async () => {
+  const waits = { do: 'wait', seconds: 15 } as const;
+  const victim = await subject('unserved', { steps: [waits, READ_ALL, ...READY_STEPS], random: true });
+  const opId = host.op('boot');
+  const booting = boot(victim, { opId });
+  const failed = expect(booting).rejects.toMatchObject({ code: 'engine.export-failed' });
+  await expect.poll(() => run('virsh', '-q', 'list', '--name'), { timeout: LIMIT_MS, interval: 200 }).toContain(opId);
+  const [record] = readdirSync(host.path('ops', opId)).filter((name) => /^point-export.*pid/.test(name));
+  const pid = Number(/\d+/.exec(readFileSync(host.path('ops', opId, record ?? ''), 'utf8'))?.[0]);
+  process.kill(pid, 'SIGKILL');
+  await failed;
+  expect(await left()).toEqual([]);
+  expect(await boot(victim, { opId })).toMatchObject({ finding: 'ready' });
+});
+
 describe('a repository with a damaged pack', () => {
   test('the guest gets no wrong byte: its boot is found to fail, and the check names disk and range', async () => {
     const victim = await subject('damaged', { steps: [READ_ALL, ...READY_STEPS], random: true });

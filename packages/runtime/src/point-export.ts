@@ -28,7 +28,18 @@ export function processPointExporter(configuration: Configuration): PointExporte
       const names = await ready();
       const disks = [];
       for (const name of names) disks.push({ name, sizeBytes: await sizeOf(socketPath, name, signal) });
-      return { socketPath, disks, stop: async () => void (await child.stop()) };
+      let told = false;
+      return {
+        socketPath,
+        disks,
+        assertServing: () => {
+          if (child.exit && !told) throw failed('it ended while a guest used it');
+        },
+        stop: async () => {
+          told = true;
+          await child.stop();
+        },
+      };
     } catch (error) {
       await child.stop();
       throw error;

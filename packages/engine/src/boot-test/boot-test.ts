@@ -58,7 +58,7 @@ async function run(
   const point = await findPoint(deps.repository, input.machine, input.source.pointId);
   const record = machineRecordOf(point);
   const hardware = await hardwareFor(record, input.profile);
-  const disks = await overlays(deps, operation, input);
+  const { disks, assertServing } = await overlays(deps, operation, input);
   const evidence = evidenceDirectory(deps, opId);
   await mkdir(evidence, { recursive: true, mode: 0o700 });
 
@@ -76,7 +76,7 @@ async function run(
 
   const consoleLogPath = join(evidence, 'console.log');
   const found = await watchBoot(
-    { guest, clock, ready: input.ready, consoleLogPath, startedMs, timeoutMs: input.timeoutMs },
+    { guest, clock, ready: input.ready, consoleLogPath, startedMs, timeoutMs: input.timeoutMs, assertServing },
     context,
   );
   const elapsedMs = clock.monotonicMs() - startedMs;
@@ -101,9 +101,16 @@ async function run(
 }
 
 /** One overlay per disk, in QEMU's directory: nothing a boot test writes reaches the repository or a restored disk. */
-async function overlays(deps: EngineDeps, operation: Operation, input: BootTestInput): Promise<DiskSource[]> {
+async function overlays(
+  deps: EngineDeps,
+  operation: Operation,
+  input: BootTestInput,
+): Promise<{ readonly disks: readonly DiskSource[]; readonly assertServing: () => void }> {
   const { source } = input;
-  const below = source.kind === 'point' ? await exportedDisks(deps, operation, input) : source.disks.map(fileBacking);
+  const { below, assertServing } =
+    source.kind === 'point'
+      ? await exportedDisks(deps, operation, input)
+      : { below: source.disks.map(fileBacking), assertServing: () => {} };
   const disks: DiskSource[] = [];
   for (const { name, sizeBytes, backing, reference, format } of below) {
     const path = join(operation.qemuDirectory, `${name}.overlay.qcow2`);
@@ -112,7 +119,7 @@ async function overlays(deps: EngineDeps, operation: Operation, input: BootTestI
     await runTool('qemu-img', args, { timeoutMs: TOOL_TIMEOUT_MS, signal: operation.signal });
     disks.push({ name, path, format: 'qcow2', backing });
   }
-  return disks;
+  return { disks, assertServing };
 }
 
 interface Below {
@@ -124,20 +131,25 @@ interface Below {
   readonly format: 'qcow2' | 'raw';
 }
 
-async function exportedDisks(deps: EngineDeps, operation: Operation, input: BootTestInput): Promise<Below[]> {
+async function exportedDisks(
+  deps: EngineDeps,
+  operation: Operation,
+  input: BootTestInput,
+): Promise<{ readonly below: readonly Below[]; readonly assertServing: () => void }> {
   const point = await findPoint(deps.repository, input.machine, input.source.pointId);
   const { machineId, pointId } = point;
   const { directory, qemuDirectory, signal } = operation;
   const served = await deps.exporter({ machineId, pointId, directory, qemuDirectory }, { signal });
   operation.onClose(() => served.stop());
   const { socketPath } = served;
-  return served.disks.map(({ name, sizeBytes }) => ({
+  const below = served.disks.map(({ name, sizeBytes }): Below => ({
     name,
     sizeBytes,
     backing: { socketPath, exportName: name },
     reference: `nbd+unix:///${encodeURIComponent(name)}?socket=${socketPath}`,
     format: 'raw',
   }));
+  return { below, assertServing: () => served.assertServing() };
 }
 
 function fileBacking({

@@ -24,9 +24,18 @@ export interface BootWatch {
   readonly consoleLogPath: string;
   readonly startedMs: number;
   readonly timeoutMs: number;
+  /** Throws when what the guest's disks come from is gone: then nothing was found out about them. */
+  readonly assertServing: () => void;
 }
 
+/** Errors: those of `assertServing`, instead of a finding that is not `ready`. */
 export async function watchBoot(watch: BootWatch, context: VerbContext): Promise<Recognised> {
+  const found = await watchUntilFound(watch, context);
+  if (found.finding !== 'ready') watch.assertServing();
+  return found;
+}
+
+async function watchUntilFound(watch: BootWatch, context: VerbContext): Promise<Recognised> {
   const { guest, clock, ready } = watch;
   const log = await ConsoleLog.open(guest, watch.consoleLogPath);
   try {
