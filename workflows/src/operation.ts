@@ -8,7 +8,8 @@
  *      still holds the operation while it is undone, and the next operation starts after the last trace is gone.
  *
  * Not guaranteed: 3 and 4 when the workflow is terminated instead of cancelled. The host then finds the closed holder,
- * drops its lease, and the reaper removes the rest; the machine finds the closed child.
+ * drops its lease, and the reaper takes back what is half made and removes the rest; the machine finds the closed child.
+ * What was finished stays then: disks that were restored to the end, a machine that was defined.
  */
 import {
   CancellationScope,
