@@ -84,6 +84,7 @@ async function run(
     found.finding === 'ready'
       ? await runProbes(deps, guest, input.probes ?? [], context)
       : { results: [], failure: '' };
+  if (probes.failure) assertServing();
   const screenshotPaths = await screenshot(deps, guest, evidence);
   const usage = await usageOf(deps, guest);
   const host = await hypervisor.describeHost();
