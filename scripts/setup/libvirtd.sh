@@ -6,6 +6,14 @@
 #
 #   each command    shared lock on USERS, held by the process itself: the kernel drops it at any death
 #   watcher         started with libvirtd; waits for the exclusive lock, then stops what was started
+#   tini            parent of libvirtd, and of the guests it hands over; waits for each of them the moment it ends
+#
+# Two things that a machine without systemd and udev lacks, and that cost minutes where they are missing:
+#
+#   - libvirt waits until a process it ended is gone, and a zombie is not. Where process 1 collects its children
+#     every two seconds only (seen in containers and microVMs), every end of a guest takes that long.
+#   - udev gives /dev/kvm to the group that QEMU runs in. Where it belongs to root alone, libvirt's own probe of QEMU finds
+#     KVM, its next look says that QEMU's user may not use it, and so it probes again, at every call.
 #
 # A command that comes while the watcher stops libvirtd waits for its shared lock and starts it again. Not stopped: a
 # libvirtd that somebody else started, and one that has machines running (`lifeboat demo --keep`).
@@ -29,6 +37,14 @@ ensure_libvirtd() {
   libvirt_answers || with_lock libvirtd start_libvirtd
 }
 
+# What Debian's udev rules do; nothing where udev runs, or where somebody decided otherwise.
+hand_kvm_to_qemu() {
+  [ -c /dev/kvm ] && [ ! -e /run/udev/control ] && getent group kvm >/dev/null || return 0
+  [ "$(stat -c '%U:%G %a' /dev/kvm)" = 'root:root 600' ] || return 0
+  # A read-only /dev: it stays slow, and works.
+  chgrp kvm /dev/kvm && chmod 660 /dev/kvm || echo "lifeboat: /dev/kvm stays root's: libvirt will probe QEMU at every call." >&2
+}
+
 start_libvirtd() {
   ! libvirt_answers || return 0
   begin "starting libvirt"
@@ -36,13 +52,15 @@ start_libvirtd() {
     logged libvirtd systemctl start libvirtd || die "systemctl could not start libvirtd: see \`journalctl -u libvirtd\`."
   else
     pgrep -x virtlogd >/dev/null || logged virtlogd virtlogd --daemon 7>&- 9>&- || die "virtlogd did not start: see $CACHE/logs/virtlogd.log."
-    logged libvirtd libvirtd --daemon 7>&- 9>&- || die "libvirtd did not start: see $CACHE/logs/libvirtd.log."
+    hand_kvm_to_qemu
+    mkdir -p "$CACHE/logs"
+    setsid tini -s -- libvirtd </dev/null >"$CACHE/logs/libvirtd.log" 2>&1 7>&- 9>&- &
     setsid sh "$ROOT/scripts/setup/libvirtd-watcher.sh" "$LIBVIRT_USERS" </dev/null >/dev/null 2>&1 7>&- 9>&- &
   fi
   tries=0
   until libvirt_answers; do
     tries=$((tries + 1))
-    [ "$tries" -lt 20 ] || die "libvirtd was started and does not answer at qemu:///system: see \`virsh -c qemu:///system uri\` and its log in /var/log/libvirt."
+    [ "$tries" -lt 20 ] || die "libvirtd was started and does not answer at qemu:///system: see \`virsh -c qemu:///system uri\` and $CACHE/logs/libvirtd.log."
     sleep 0.5
   done
   finish
