@@ -5,6 +5,7 @@
 #   test      all tests
 #   bench     the figures of docs/performance.md
 #   lifeboat  the command line
+#   stage     the command line and all it starts as a directory that needs neither this tree nor npm
 #   setup     the set-up alone, as `test` needs it
 #
 # Plain POSIX sh, because it runs where only npm and an old Node are installed. Each step takes milliseconds when there
@@ -29,7 +30,7 @@ clean_npm_environment() {
   done
 }
 
-[ $# -gt 0 ] || die "usage: sh scripts/launch.sh demo|test|bench|lifeboat|setup [argument...]"
+[ $# -gt 0 ] || die "usage: sh scripts/launch.sh demo|test|bench|lifeboat|stage|setup [argument...]"
 command=$1
 shift
 
@@ -37,8 +38,8 @@ needs_libvirt=
 case $command in
   test | setup) groups='run guest test' ;;
   demo | bench) groups='run guest' ;;
-  lifeboat) groups='run' ;;
-  *) die "'$command' is not a command: demo, test, bench, lifeboat or setup." ;;
+  lifeboat | stage) groups='run' ;;
+  *) die "'$command' is not a command: demo, test, bench, lifeboat, stage or setup." ;;
 esac
 case $command:${1:-} in
   bench:repo-*) ;;
@@ -78,4 +79,5 @@ case $command in
   lifeboat) exec "$NODE" "$ROOT/cli/src/main.ts" "$@" ;;
   test) exec "$NODE" "$ROOT/scripts/test.ts" "$@" ;;
   bench) exec "$NODE" "$ROOT/bench/src/main.ts" "$@" ;;
+  stage) exec "$NODE" "$ROOT/scripts/stage.ts" "$@" ;;
 esac

@@ -21,10 +21,17 @@ export interface Running {
   shows(pattern: RegExp): Promise<void>;
 }
 
+/** How the command is started from source. */
+const SOURCE: readonly [string, ...string[]] = [process.execPath, MAIN];
+
 /** Starts it with nothing of our environment but PATH, HOME and what is given. */
-export function start(args: readonly string[], environment: Readonly<Record<string, string>>): Running {
+export function start(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+  [program, ...before]: readonly [string, ...string[]] = SOURCE,
+): Running {
   const { PATH = '', HOME = '', LIFEBOAT_TEMPORAL, LIFEBOAT_CACHE } = process.env;
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const child = spawn(program, [...before, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH,

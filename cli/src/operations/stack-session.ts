@@ -7,6 +7,9 @@ import type { CommandContext } from '../context.ts';
 import { printable } from '../text/width.ts';
 import { connectTemporal, isPolled } from './temporal-connection.ts';
 
+const WORKER = fileURLToPath(new URL('../../../worker/src/main.ts', import.meta.url));
+const AGENT = fileURLToPath(new URL('../../../agent/src/main.ts', import.meta.url));
+
 const STACK_STAGE = 'stack';
 const STACK_TITLE = 'Find or start Temporal, worker and agent';
 
@@ -52,11 +55,10 @@ export async function startOwnStack(context: StackContext & { readonly hostId: s
 
 function stackOptions(context: StackContext & { readonly hostId: string }): StackOptions {
   const { environment, display, hostId, signal } = context;
-  const entry = (path: string): string => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
   const say = (text: string): void => display.note(printable(text));
   return {
     temporalExecutable: environment['LIFEBOAT_TEMPORAL'] || 'temporal',
-    entries: { worker: entry('worker/src/main.ts'), agent: entry('agent/src/main.ts') },
+    entries: { worker: WORKER, agent: AGENT },
     isReady: (temporal) => isReady(temporal, hostId),
     signal,
     // What matters to a person comes through `say`; the processes keep logs of their own.

@@ -7,7 +7,7 @@ export interface NbdSourceOptions {
   readonly exportName: string;
 }
 
-export const nbdSourceModule = import.meta.url;
+export const nbdSourceModule = new URL('./nbd-source.ts', import.meta.url).href;
 
 /** @public Called by the sealing threads, which find this module by its URL. */
 export async function openSource(options: NbdSourceOptions): Promise<BlockDevice> {

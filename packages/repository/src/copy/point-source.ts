@@ -5,6 +5,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { JsonValue } from '../json.ts';
 import type { SourceSpec } from '../write/source.ts';
 
+const MODULE = new URL('./point-source.ts', import.meta.url).href;
 const lent = new Map<string, BlockDevice>();
 let next = 0;
 
@@ -12,7 +13,7 @@ let next = 0;
 export function lendDevice(device: BlockDevice): { source: SourceSpec; takeBack: () => void } {
   const id = String(next++);
   lent.set(id, device);
-  return { source: { module: import.meta.url, options: id }, takeBack: () => void lent.delete(id) };
+  return { source: { module: MODULE, options: id }, takeBack: () => void lent.delete(id) };
 }
 
 /** @public Lanes import it by its name. */
