@@ -35,6 +35,7 @@ const COMMANDS = {
   lifeboat: 'cli/src/main.ts',
   'lifeboat-agent': 'agent/src/main.ts',
   'lifeboat-worker': 'worker/src/main.ts',
+  'lifeboat-supervisor': 'agent/src/supervisor-main.ts',
 };
 /** The SDK starts it by `require.resolve('./workflow-worker-thread')`, which finds this name beside any bundle. */
 const WORKFLOW_THREAD = 'workflow-worker-thread';

@@ -26,9 +26,11 @@ beforeAll(async () => {
 });
 afterAll(() => host?.close());
 
-function lifeboat(...args: readonly string[]): Promise<Ended> {
+const lifeboat = (...args: readonly string[]): Promise<Ended> => command('lifeboat', ...args);
+
+function command(name: string, ...args: readonly string[]): Promise<Ended> {
   const environment = { LIFEBOAT_STATE: host.root, LIFEBOAT_NODE: process.execPath };
-  return start(args, environment, [join(staged, 'bin/lifeboat')]).ended;
+  return start(args, environment, [join(staged, 'bin', name)]).ended;
 }
 
 it('carries native code for this platform and no path of the tree it came from', () => {
@@ -44,6 +46,8 @@ it('carries native code for this platform and no path of the tree it came from',
 it('shows its help, and a repository without points', async () => {
   const help = await lifeboat('--help');
   expect([help.code, help.stdout]).toEqual([0, expect.stringContaining('Usage: lifeboat')]);
+  const supervisor = await command('lifeboat-supervisor', '--help');
+  expect([supervisor.code, supervisor.stdout]).toEqual([0, expect.stringContaining('Usage: lifeboat-supervisor')]);
   const points = await lifeboat('points', '--json');
   expect([points.code, points.json]).toEqual([0, { points: [] }]);
   const target = await lifeboat('redeploy', web.name, '--target', 'floppy', '--name', 'x');

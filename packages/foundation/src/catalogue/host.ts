@@ -136,19 +136,19 @@ export const hostErrors = {
     cause:
       'The process that should serve a disk does not answer: its program fails, what it reads from is away, or no supervisor runs.',
     impact: 'The guest that was to run from it was not started. Guests that run already are not affected.',
-    next: 'If no supervisor runs, start the host agent. Otherwise read the log of the export in the exports directory of the live state.',
+    next: 'If no supervisor runs, start lifeboat-supervisor. Otherwise read the log of the export in the exports directory of the live state.',
   },
   'host.export-not-stopped': {
     retry: 'transient',
     cause: 'A process that served a disk was to end and has not, mostly because no supervisor runs on this host.',
     impact: 'It goes on serving until a supervisor ends it; nothing new is started for it.',
-    next: 'Start the host agent; its supervisor ends the process.',
+    next: 'Start lifeboat-supervisor, which ends the process.',
   },
   'host.supervisor-running': {
     retry: 'permanent',
     cause: 'A second supervisor was started for the same live state.',
     impact: 'The second one ended at once; the first goes on and nothing was started twice.',
-    next: 'Nothing, if one host agent runs. To replace the supervisor, end the first one; what it runs goes on meanwhile.',
+    next: 'Nothing, if one is enough. To replace the supervisor, end the first one; what it runs goes on meanwhile.',
   },
   'host.stale-epoch': {
     retry: 'permanent',
