@@ -33,6 +33,13 @@ describe('verdict', () => {
     expect(verdictOf({ ...goodReport, steps: failed })).toBe('incomplete');
     expect(headline(badReport)).toMatch(/^Not proven/);
   });
+
+  it('says what was left out, and nothing of it when nothing was', () => {
+    const proven = 'Recovery proven: the machine came back on virtio-scsi.';
+    expect(headline(goodReport)).toBe(`${proven} Left out: The same restore without injection.`);
+    const steps = goodReport.steps.map((step) => ({ ...step, state: 'done' as const }));
+    expect(headline({ ...goodReport, steps })).toBe(proven);
+  });
 });
 
 describe('report as HTML', () => {
@@ -121,7 +128,7 @@ describe('report as HTML', () => {
 describe('report on the terminal', () => {
   it('says verdict, numbers, claims, and how to go on', () => {
     const lines = reportText(goodReport, { style: plain, width: 80, htmlPath: '/r.html' });
-    expect(lines.filter(Boolean)[0]).toBe('Recovery proven: the machine came back on virtio-scsi.');
+    expect(lines.filter(Boolean)[0]).toBe(headline(goodReport));
     expect(lines).toContain('  RTO measured     1 min 11 s  from the order to restore to the machine answering');
     expect(lines).toContain('  ✓ The newest point starts.');
     expect(lines).toContain('Report: /r.html');

@@ -81,7 +81,11 @@ export function verdictOf(report: Report): Verdict {
 /** The verdict as the sentence a person takes away. */
 export function headline(report: Report): string {
   const verdict = verdictOf(report);
-  if (verdict === 'good') return `Recovery proven: the machine came back on ${report.target}.`;
+  if (verdict === 'good') {
+    // What was not put to the test must not be taken for proven.
+    const leftOut = report.steps.filter((step) => step.state === 'skipped').map((step) => ` Left out: ${step.title}.`);
+    return `Recovery proven: the machine came back on ${report.target}.${leftOut.join('')}`;
+  }
   if (verdict === 'incomplete') return 'Not proven: the run did not come to its end.';
   const failed = report.steps.flatMap((step) => step.checks).filter((check) => !check.good);
   return `Not proven: ${failed.length === 1 ? 'one' : failed.length} of the claims did not hold.`;
