@@ -6,12 +6,12 @@
  *   lib/workflows.js   the workflows, bundled for Temporal's sandbox
  *   lib/releases/   Temporal's native core for this platform, where the SDK looks for it
  *   node_modules/   what else cannot be bundled: native code, for this platform
- *   share/          other files that the code reads
+ *   share/          other files that the code reads, and the licences of what was bundled
  *
  * Node strips no types under node_modules, so this is what a package, a tarball or an image holds.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
@@ -39,6 +39,9 @@ const COMMANDS = {
 };
 /** The SDK starts it by `require.resolve('./workflow-worker-thread')`, which finds this name beside any bundle. */
 const WORKFLOW_THREAD = 'workflow-worker-thread';
+
+const NPM_PACKAGE = /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/;
+const NOTICE = /^(?:licen[cs]e|notice|copying)\b/i;
 
 const { values, positionals } = parseArgs({
   options: { entry: { type: 'string', multiple: true, default: [] }, help: { type: 'boolean' } },
@@ -89,11 +92,27 @@ async function bundle(): Promise<void> {
     plugins: [replacedModules(ROOT), located.plugin],
   });
   try {
-    await build.write({ dir: join(directory, 'lib'), entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' });
+    const { output } = await build.write({
+      dir: join(directory, 'lib'),
+      entryFileNames: '[name].js',
+      chunkFileNames: '[name]-[hash].js',
+    });
+    await stageLicences(output.flatMap((part) => (part.type === 'chunk' ? part.moduleIds : [])));
   } finally {
     await build.close();
   }
   for (const [path, name] of located.shared) await cp(path, join(directory, 'share', name), { recursive: true });
+}
+
+/** Of every npm package that a module came from: its licence and notices go where its code goes. */
+async function stageLicences(moduleIds: readonly string[]): Promise<void> {
+  const packages = new Set(moduleIds.flatMap((id) => NPM_PACKAGE.exec(id)?.[0] ?? []));
+  for (const path of packages) {
+    const name = relative(join(ROOT, 'node_modules'), path);
+    for (const file of (await readdir(path)).filter((entry) => NOTICE.test(entry))) {
+      await cp(join(path, file), join(directory, 'share', 'licences', name, file));
+    }
+  }
 }
 
 async function stageWorkflows(): Promise<void> {
