@@ -1,6 +1,6 @@
 /**
- * kill -9 of every process of the stack, in the middle of every kind of work, on the real thing: Temporal's server, worker,
- * agent, libvirt, QEMU. Whatever is killed, operations end as if nothing had been, and nothing stays behind.
+ * kill -9 of every process of the stack, in the middle of every kind of work, on the real thing: Temporal's server, worker and
+ * agent as `npm run stage` makes them, libvirt, QEMU. Whatever is killed, operations end as if nothing had been, and nothing stays behind.
  *
  * Heartbeats carry no details here (observed-agent.ts). What a point must hold was copied from the suspended machine before
  * its capture; what the guest writes later must not be in it. Moments come from a seed: KILL_SEED repeats a run.

@@ -368,6 +368,14 @@ export function processesWith(text: string): { readonly pid: number; readonly co
     .filter(({ command }) => command.includes(text));
 }
 
+/** UNIX sockets that somebody listens on or is connected to. */
+export function socketsBeneath(directory: string): string[] {
+  return readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(directory))
+    .map((line) => `socket ${line.trim().split(' ').at(-1)}`);
+}
+
 function makeDisk(
   path: string,
   { format = 'qcow2', sizeBytes = 64 * MiB, random = [] }: DiskPlan,

@@ -1,6 +1,7 @@
 /**
  * The embedded stack for kill tests: the product's Temporal server, worker and supervision of the three as they are, the
- * agent observed (observed-agent.ts), everything under the state root of a TestHost.
+ * agent observed (observed-agent.ts), everything under the state root of a TestHost. Worker and agent run staged, as they
+ * are shipped.
  */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +19,7 @@ import { jsonLog } from '@lifeboat/foundation/log';
 import { type Child, startChild } from '@lifeboat/host/children';
 import { configurationEnvironment } from '@lifeboat/runtime/configuration';
 import { startStack, type Stack } from '@lifeboat/runtime/stack';
-import { TestHost, type TinyMachine, virsh } from '../test-host.ts';
+import { run, socketsBeneath, TestHost, type TinyMachine, virsh } from '../test-host.ts';
 import { type Held, type Hold, placeHold, readHeld } from './holds.ts';
 import { SeverableProxy } from './severable-proxy.ts';
 
@@ -26,8 +27,8 @@ export type ProcessName = 'worker' | 'agent' | 'temporal';
 type Kind = 'backup' | 'restore' | 'verify';
 type Rest<K extends Kind> = Omit<RequestOf<K>['input'], keyof OperationTarget>;
 
-const WORKER_ENTRY = fileURLToPath(import.meta.resolve('@lifeboat/worker/main'));
-const AGENT_ENTRY = fileURLToPath(new URL('observed-agent.ts', import.meta.url));
+const STAGE = fileURLToPath(new URL('../../../scripts/stage.ts', import.meta.url));
+const OBSERVED_AGENT = fileURLToPath(new URL('observed-agent.ts', import.meta.url));
 const ADDRESS_VARIABLE = 'LIFEBOAT_TEST_AGENT_ADDRESS';
 const RESTART_LIMIT_MS = 60_000;
 const HOLD_LIMIT_MS = 90_000;
@@ -55,6 +56,7 @@ export class KillStack {
   /** What the stack told the person who started it: every death, among other things. */
   readonly said: readonly string[];
   readonly #stack: Stack;
+  readonly #agentEntry: string;
   readonly #giveUp = new AbortController();
   readonly #results: Promise<unknown>[] = [];
   readonly #others: Child[] = [];
@@ -68,11 +70,14 @@ export class KillStack {
     const agentProxy = await SeverableProxy.listen();
     const said: string[] = [];
     let stack: Stack | undefined;
+    const lib = host.path('staged', 'lib');
+    const entries = { worker: join(lib, 'worker-main.js'), agent: join(lib, 'observed-agent.js') };
     process.env[ADDRESS_VARIABLE] = agentProxy.address;
     try {
+      run(process.execPath, STAGE, '--entry', OBSERVED_AGENT, host.path('staged'));
       stack = await startStack(host.configuration, {
         temporalExecutable: process.env['LIFEBOAT_TEMPORAL'] || 'temporal',
-        entries: { worker: WORKER_ENTRY, agent: AGENT_ENTRY },
+        entries,
         isReady: async (temporal) => {
           agentProxy.leadTo(temporal.address);
           const client = await connectTemporal(temporal);
@@ -87,7 +92,7 @@ export class KillStack {
         say: (text) => said.push(text),
       });
       const client = await connectTemporal(stack.temporal);
-      return new KillStack({ host, stack, client, agentProxy, said });
+      return new KillStack({ host, stack, client, agentProxy, said, agentEntry: entries.agent });
     } catch (error) {
       await stack?.release();
       await agentProxy.close();
@@ -102,12 +107,14 @@ export class KillStack {
     client: Client;
     agentProxy: SeverableProxy;
     said: string[];
+    agentEntry: string;
   }) {
     this.host = parts.host;
     this.client = parts.client;
     this.agentProxy = parts.agentProxy;
     this.#stack = parts.stack;
     this.said = parts.said;
+    this.#agentEntry = parts.agentEntry;
   }
 
   pidOf(name: ProcessName): number | undefined {
@@ -134,7 +141,7 @@ export class KillStack {
   /** Another agent for the same host, with a straight way to Temporal. Ends with the stack, or by `stop`. */
   async secondAgent(): Promise<Child> {
     const { address, namespace } = this.#stack.temporal;
-    const agent = await startChild(process.execPath, [AGENT_ENTRY], {
+    const agent = await startChild(process.execPath, [this.#agentEntry], {
       directory: this.host.path('stack'),
       name: 'second-agent',
       env: {
@@ -281,15 +288,11 @@ export class KillStack {
 
   #socketsAndProcesses(): string[] {
     const { root } = this.host;
-    const sockets = readFileSync('/proc/net/unix', 'utf8')
-      .split('\n')
-      .filter((line) => line.includes(root))
-      .map((line) => `socket ${line.trim().split(' ').at(-1)}`);
     const mark = `LIFEBOAT_STATE=${root}`;
     const processes = readdirSync('/proc')
       .filter((pid) => /^\d+$/.test(pid) && environmentOf(pid).includes(mark))
       .map((pid) => `process ${pid} of our environment`);
-    return [...sockets, ...processes];
+    return [...socketsBeneath(root), ...processes];
   }
 
   #isStack(trace: string): boolean {
