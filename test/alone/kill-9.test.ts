@@ -1,6 +1,7 @@
 /**
  * kill -9 of every process of the stack, in the middle of every kind of work, on the real thing: Temporal's server, worker and
- * agent as `npm run stage` makes them, libvirt, QEMU. Whatever is killed, operations end as if nothing had been, and nothing stays behind.
+ * agent as `npm run stage` makes them, libvirt, QEMU. Whatever is killed, operations end as if nothing had been, and nothing
+ * stays behind.
  *
  * Heartbeats carry no details here (observed-agent.ts). What a point must hold was copied from the suspended machine before
  * its capture; what the guest writes later must not be in it. Moments come from a seed: KILL_SEED repeats a run.
@@ -14,7 +15,7 @@ import { seededRandom } from '@lifeboat/repository/testing/disks';
 import type { Hold } from '../support/kill-9/holds.ts';
 import { KillStack, type ProcessName, type Submitted, until } from '../support/kill-9/kill-stack.ts';
 import { difference, type TinyMachine } from '../support/test-host.ts';
-import { TINY_READY } from '../support/tiny-guest.ts';
+import { type Step, TINY_READY } from '../support/tiny-guest.ts';
 
 const seed = Number(process.env['KILL_SEED'] ?? Date.now() % 1_000_000);
 console.log(`KILL_SEED=${seed}`);
@@ -25,7 +26,11 @@ const DATA_BYTES = 96 * MiB;
 const DISK_BYTES = DATA_BYTES + 64 * MiB;
 /** Written between two captures. */
 const CHANGED_BYTES = 32 * MiB;
-const GUEST_WAIT_SECONDS = 3;
+/** What the guest under test reads, a piece after each pause; progress is reported every 2 s. */
+const BOOT_PIECES = 4;
+const BOOT_PIECE_BYTES = 2 * MiB;
+const BOOT_PAUSE_SECONDS = 1.5;
+const BOOT_BYTES = BOOT_PIECES * BOOT_PIECE_BYTES;
 
 const RANDOM_MS = 45_000;
 /** A verb that is not held back reports progress after less than this. */
@@ -45,10 +50,10 @@ beforeAll(async () => {
   const machine = await machineWithData('kept');
   bootable = await stack.host.machine({
     name: 'boots',
-    disks: [{ sizeBytes: 16 * MiB, random: [{ offsetBytes: MiB, lengthBytes: 8 * MiB }] }],
+    disks: [{ sizeBytes: 16 * MiB, random: [{ offsetBytes: MiB, lengthBytes: BOOT_BYTES }] }],
     steps: [
       { do: 'say', text: 'TINY-BOOTS\r\n' },
-      { do: 'wait', seconds: GUEST_WAIT_SECONDS },
+      ...Array.from({ length: BOOT_PIECES }, (_, piece) => bootPiece(MiB + piece * BOOT_PIECE_BYTES)).flat(),
       { do: 'say', text: `${TINY_READY}\r\n` },
     ],
     start: true,
@@ -61,6 +66,13 @@ beforeAll(async () => {
 afterAll(async () => {
   await stack?.close();
 });
+
+function bootPiece(fromBytes: number): Step[] {
+  return [
+    { do: 'read', fromBytes, toBytes: fromBytes + BOOT_PIECE_BYTES },
+    { do: 'wait', seconds: BOOT_PAUSE_SECONDS },
+  ];
+}
 
 async function machineWithData(name: string, bytes = DATA_BYTES): Promise<TinyMachine> {
   const machine = await stack.host.machine({
@@ -111,10 +123,11 @@ function holdRestore(machine: TinyMachine): Hold {
   return hold;
 }
 
-/** The guest under test stands still, whatever it has booted by then. */
+/** The guest under test stands still after a byte of the first three quarters of what it reads. */
 function holdBoot(machine: TinyMachine): Hold {
   const pidFile = '/run/libvirt/qemu/lb-{opId}.pid';
-  const hold = { verb: 'bootTest', machine: machine.id, phase: 'boot', atBytes: 0, pidFile } as const;
+  const atBytes = between(1, BOOT_BYTES * 0.75);
+  const hold = { verb: 'bootTest', machine: machine.id, phase: 'boot', atBytes, pidFile } as const;
   stack.hold(hold);
   return hold;
 }
