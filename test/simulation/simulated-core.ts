@@ -24,6 +24,7 @@ import { Keyring, type SessionKey } from '@lifeboat/repository/seal/keyring';
 import { PackBuilder } from '@lifeboat/repository/write/pack-builder';
 import type { Sealer } from '@lifeboat/repository/write/sealer';
 import type { LaneConfig, SealingLane } from '@lifeboat/repository/write/sealing-lane';
+import { noTimes } from '@lifeboat/repository/write/stage-times';
 
 import { storeOf, type Process, type World } from './world.ts';
 
@@ -189,6 +190,6 @@ class SimulatedLane implements SealingLane {
   }
 
   close(): ReturnType<SealingLane['close']> {
-    return Promise.resolve({ hash: 0, compress: 0, seal: 0, prove: 0, wait: 0 });
+    return Promise.resolve({ times: noTimes(), sourceBytes: 0 });
   }
 }

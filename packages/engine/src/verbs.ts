@@ -52,15 +52,18 @@ export interface CapturedDisk {
   readonly method: CaptureMethod;
   /** Why it was not incremental; empty for an incremental. */
   readonly reason: string;
-  /** Payload asked from the hypervisor's export, audit included. */
+  /** Payload read from the hypervisor's export as the NBD clients counted it, audit included. */
   readonly readBytes: number;
   /** Bytes the dirty bitmap holds; for a full read, the allocated bytes. */
   readonly changedBytes: number;
-  /** Bytes of the whole chunks that `changedBytes` touch: what an honest capture has to read. */
+  /**
+   * Bytes of the whole chunks that `changedBytes` touch, by the maps alone, whatever was read: the most that a capture has to
+   * read, audit aside. Chunks in it that are all hole or zeros are not read.
+   */
   readonly touchedBytes: number;
   /** Sealed bytes of new chunks sent to the store. */
   readonly storedBytes: number;
-  /** Unchanged chunks that were read to audit change tracking, and their bytes (part of `readBytes`). */
+  /** Unchanged chunks that were read to audit change tracking, and the bytes of these chunks. */
   readonly auditedChunks: number;
   readonly auditedBytes: number;
 }

@@ -13,6 +13,8 @@ export interface Extent {
 /** A disk that can be read at any position. Safe for concurrent reads. */
 export interface BlockDevice {
   readonly sizeBytes: number;
+  /** Bytes its reads fetched from below so far, with what alignment added. Where a device counts them. */
+  readonly bytesRead?: number;
   /**
    * Fills `target` from `offsetBytes`; never short. Positions need no alignment.
    * Errors: `device.read-failed`, or the room's own code where it says more (`repository.chunk-damaged`).

@@ -1,6 +1,13 @@
+import { join } from 'node:path';
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import { unchangedAllocated } from './capture-disk.ts';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { silentLog } from '@lifeboat/foundation/log';
+import { systemRandom } from '@lifeboat/foundation/random';
+import { KiB, MiB } from '@lifeboat/foundation/units';
+import { runTool } from '@lifeboat/host/children';
+import { Peers } from '@lifeboat/nbd/testing/peers';
+import type { WriterSession } from '@lifeboat/repository/write/session';
+import { bytesOfChunks, captureDisk, unchangedAllocated } from './capture-disk.ts';
 
 const CHUNK = 8;
 const CHUNKS = 12;
@@ -64,5 +71,71 @@ describe('unchangedAllocated', () => {
         },
       ),
     );
+  });
+});
+
+describe('bytesOfChunks', () => {
+  it('counts each touched chunk once, and the last one as short as it is', () => {
+    fc.assert(
+      fc.property(disk, fc.uniqueArray(fc.nat(CHUNK * CHUNKS)), fc.nat(CHUNK - 1), ({ dirty }, cuts, missing) => {
+        const sizeBytes = CHUNK * CHUNKS - missing;
+        const bytes = dirty.slice(0, sizeBytes);
+        let expected = 0;
+        for (let from = 0; from < sizeBytes; from += CHUNK) {
+          const chunk = bytes.slice(from, from + CHUNK);
+          if (chunk.includes(true)) expected += chunk.length;
+        }
+        const ranges = runs(bytes, new Set(cuts)).filter(({ value }) => value);
+        expect(bytesOfChunks(ranges, { sizeBytes, chunkSizeBytes: CHUNK })).toBe(expected);
+      }),
+    );
+  });
+});
+
+describe('captureDisk', () => {
+  it('says what was touched by the bitmap, and what was read by the source: neither by the other', async () => {
+    const peers = await Peers.create();
+    onTestFinished(() => peers.stop());
+    const path = join(peers.directory, 'disk.qcow2');
+    const tool = (...[name = '', ...args]: string[]) => runTool(name, args, { timeoutMs: 20_000 });
+    await tool('qemu-img', 'create', '-q', '-f', 'qcow2', path, `${8 * MiB + 100 * KiB}`);
+    await tool('qemu-img', 'bitmap', '--add', '-g', '65536', path, 'since');
+    const writes = ['write 1M 4k', 'write 2600k 600k', `write ${8 * MiB} 4k`].flatMap((write) => ['-c', write]);
+    await tool('qemu-io', '-f', 'qcow2', ...writes, path);
+    const { socketPath } = await peers.qemuNbd(['-r', '-f', 'qcow2', '-B', 'since', path], 'vda');
+    const exported = {
+      name: 'vda',
+      sizeBytes: 8 * MiB + 100 * KiB,
+      socketPath,
+      exportName: 'vda',
+      dirtyContext: 'qemu:dirty-bitmap:since',
+      tracked: true,
+      untrackedReason: '',
+    };
+    const root = {
+      sizeBytes: exported.sizeBytes,
+      chunkSizeBytes: MiB,
+      map: 'hole',
+      level: 0,
+      packSet: 'none',
+    } as never;
+    // Its clients read everything, whatever it was asked for; its own count of chunks knows nothing of that.
+    const session = {
+      writeDisk: async () => ({ root, stats: { readBytes: MiB, sourceBytes: exported.sizeBytes, storedBytes: 7 } }),
+      compare: async () => ({ mismatches: [], comparedChunks: 0, readBytes: 0, sourceBytes: 512 }),
+      async *mappedRuns() {},
+    } as unknown as WriterSession;
+    const captured = await captureDisk(
+      { random: systemRandom, log: silentLog, chunkSizeBytes: MiB },
+      { exported, session, parent: { root, doubt: '', sweepFromChunk: 0 } },
+      { signal: new AbortController().signal, progress: () => {} },
+    );
+    expect(captured.disk).toMatchObject({
+      method: 'incremental',
+      changedBytes: 64 * KiB + 640 * KiB + 64 * KiB,
+      touchedBytes: 3 * MiB + 100 * KiB,
+      readBytes: exported.sizeBytes + 512,
+      auditedBytes: 0,
+    });
   });
 });

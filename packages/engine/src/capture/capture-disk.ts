@@ -38,11 +38,14 @@ export async function captureDisk(
   context: VerbContext,
 ): Promise<DiskCapture> {
   const { exported, parent, session } = input;
+  const { chunkSizeBytes } = deps;
   const { name, sizeBytes, socketPath, exportName, dirtyContext } = exported;
   const source: SourceSpec = { module: nbdSourceModule, options: { socketPath, exportName } };
   const { allocation, dirty } = await readMaps(exported, context.signal);
   const incremental = parent !== undefined && parent.doubt === '' && dirty !== undefined;
   const base = { name, sizeBytes, source, allocation, ...(parent ? { parent: parent.root } : {}) };
+
+  const changed = incremental ? dirty : allocation.filter(({ kind }) => kind === 'data');
 
   let written = await session.writeDisk({ ...base, changed: incremental ? dirty : 'all' }, context);
   const captured: CapturedDisk = {
@@ -54,16 +57,15 @@ export async function captureDisk(
       : parent
         ? parent.doubt || 'the export offers no dirty bitmap'
         : 'first recovery point of this disk',
-    readBytes: written.stats.readBytes,
-    changedBytes: incremental ? sum(dirty) : sum(allocation.filter(({ kind }) => kind === 'data')),
-    touchedBytes: written.stats.readBytes,
+    readBytes: written.stats.sourceBytes,
+    changedBytes: sum(changed),
+    touchedBytes: bytesOfChunks(changed, { sizeBytes, chunkSizeBytes }),
     storedBytes: written.stats.storedBytes,
     auditedChunks: 0,
     auditedBytes: 0,
   };
   if (!incremental) return { disk: captured, root: written.root, nextSweepChunk: parent?.sweepFromChunk ?? 0 };
 
-  const { chunkSizeBytes } = deps;
   const mapped: number[] = [];
   for await (const { firstChunk, count } of session.mappedRuns(parent.root, { signal: context.signal })) {
     for (let chunk = firstChunk; chunk < firstChunk + count; chunk++) mapped.push(chunk);
@@ -73,7 +75,7 @@ export async function captureDisk(
   const audit = await session.compare({ parent: parent.root, source, chunkIndexes: sample.chunkIndexes }, context);
   const audited: CapturedDisk = {
     ...captured,
-    readBytes: captured.readBytes + audit.readBytes,
+    readBytes: captured.readBytes + audit.sourceBytes,
     auditedChunks: sample.chunkIndexes.length,
     auditedBytes: audit.readBytes,
   };
@@ -88,7 +90,7 @@ export async function captureDisk(
       ...audited,
       method: 'comparison',
       reason,
-      readBytes: audited.readBytes + written.stats.readBytes,
+      readBytes: audited.readBytes + written.stats.sourceBytes,
       storedBytes: audited.storedBytes + written.stats.storedBytes,
     },
     root: written.root,
@@ -129,6 +131,24 @@ export function unchangedAllocated(
     const end = begin + chunkSizeBytes;
     return covering(data, begin, end) && !touching(dirty, begin, end);
   });
+}
+
+/** Bytes of the whole chunks that any of the ranges touches. Ascending, without overlap. */
+export function bytesOfChunks(
+  ranges: readonly ByteRange[],
+  { sizeBytes, chunkSizeBytes }: { sizeBytes: number; chunkSizeBytes: number },
+): number {
+  let total = 0;
+  let counted = 0;
+  for (const { offsetBytes, lengthBytes } of ranges) {
+    if (lengthBytes === 0) continue;
+    const first = Math.max(counted, Math.floor(offsetBytes / chunkSizeBytes));
+    const end = Math.ceil((offsetBytes + lengthBytes) / chunkSizeBytes);
+    if (end <= first) continue;
+    total += Math.min(end * chunkSizeBytes, sizeBytes) - first * chunkSizeBytes;
+    counted = end;
+  }
+  return total;
 }
 
 function merge(ranges: readonly ByteRange[]): ByteRange[] {

@@ -10,6 +10,16 @@ import type { PackOwner } from './pack-builder.ts';
 import type { Sealer } from './sealer.ts';
 import type { SourceSpec } from './source.ts';
 
+export interface Comparison {
+  /** Ascending. */
+  readonly mismatches: number[];
+  readonly comparedChunks: number;
+  /** Of the chunks compared. */
+  readonly readBytes: number;
+  /** What was read for it as the source counted it. */
+  readonly sourceBytes: number;
+}
+
 export async function compareChunks(input: {
   request: { readonly parent: DiskRoot; readonly source: SourceSpec; readonly chunkIndexes: readonly number[] };
   map: MapReader;
@@ -17,7 +27,7 @@ export async function compareChunks(input: {
   stripeChunks: number;
   owner: PackOwner;
   context: VerbContext;
-}): Promise<{ mismatches: number[]; comparedChunks: number; readBytes: number }> {
+}): Promise<Comparison> {
   const { request, map, sealer, stripeChunks, owner, context } = input;
   const abort = new AbortController();
   const signal = AbortSignal.any([context.signal, abort.signal]);
@@ -32,6 +42,7 @@ export async function compareChunks(input: {
   const totalBytes = asked.reduce((sum, { chunk }) => sum + map.chunkBytes(chunk), 0);
   const mismatches: number[] = [];
   let readBytes = 0;
+  let sourceBytes = 0;
   let next = 0;
   const { sizeBytes, chunkSizeBytes } = request.parent;
   const config = { source: request.source, sizeBytes, chunkSizeBytes, stripeChunks, owner };
@@ -54,11 +65,12 @@ export async function compareChunks(input: {
       abort.abort(error);
       throw error;
     } finally {
-      await lane.close();
+      const report = await lane.close();
+      sourceBytes += report.sourceBytes;
     }
   });
   const outcomes = await Promise.allSettled(lanes);
   if (signal.aborted) throw signal.reason;
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-  return { mismatches: mismatches.toSorted((a, b) => a - b), comparedChunks: asked.length, readBytes };
+  return { mismatches: mismatches.toSorted((a, b) => a - b), comparedChunks: asked.length, readBytes, sourceBytes };
 }

@@ -57,8 +57,10 @@ export interface WriteDiskRequest {
 }
 
 export interface WriteDiskStats {
-  /** Read from the source. */
+  /** Chunks read from the source. */
   readonly readBytes: number;
+  /** The same as the source counted it: what was read beside a chunk, or twice, is in it. */
+  readonly sourceBytes: number;
   /** Of those, chunks that were all zeros. */
   readonly zeroBytes: number;
   /** Not read, because the allocation says there is nothing. */
@@ -122,6 +124,7 @@ export class DiskWriter {
   readonly #uploads = new Set<Promise<void>>();
   readonly #stats = {
     readBytes: 0,
+    sourceBytes: 0,
     zeroBytes: 0,
     skippedBytes: 0,
     takenOverBytes: 0,
@@ -246,7 +249,8 @@ export class DiskWriter {
         this.#abort.abort(error);
         throw error;
       } finally {
-        const times = await lane.close();
+        const { times, sourceBytes } = await lane.close();
+        this.#stats.sourceBytes += sourceBytes;
         for (const stage of STAGES) this.#stats.stageMs[stage] += times[stage];
       }
     });

@@ -49,8 +49,15 @@ export interface SealingLane {
   hash(chunks: readonly number[]): Promise<StripeIds>;
   store(request: StoreRequest): Promise<StoreReply>;
   seal(): Promise<{ buffer: ArrayBuffer; pack: FinishedPack }>;
-  /** Ends the lane and closes its source, also after an error. Says what it spent its time on. */
-  close(): Promise<StageTimes>;
+  /** Ends the lane and closes its source, also after an error. */
+  close(): Promise<LaneReport>;
+}
+
+export interface LaneReport {
+  /** What the lane spent its time on. */
+  readonly times: StageTimes;
+  /** Bytes the source handed over, as it counted them itself; those that were asked of it where it does not count. */
+  readonly sourceBytes: number;
 }
 
 interface Stripe {
@@ -67,6 +74,7 @@ export class LocalLane implements SealingLane {
   readonly #hashed: Stripe[] = [];
   readonly #free: Uint8Array[];
   #pack: { builder: PackBuilder; buffer: ArrayBuffer } | undefined;
+  #askedBytes = 0;
 
   /** Opens the source. Throws what it throws, and `device.read-failed` when it is not of the size it was said to have. */
   static async open(config: LaneConfig, compression: Compression): Promise<LocalLane> {
@@ -141,9 +149,10 @@ export class LocalLane implements SealingLane {
     return Promise.resolve({ buffer: current.buffer, pack: current.builder.finish() });
   }
 
-  async close(): Promise<StageTimes> {
+  async close(): Promise<LaneReport> {
+    const sourceBytes = this.#device.bytesRead ?? this.#askedBytes;
     await this.#device.close();
-    return this.#stages.times;
+    return { times: this.#stages.times, sourceBytes };
   }
 
   /** Neighbours are read in one request; all requests of a stripe are in flight together. */
@@ -158,6 +167,7 @@ export class LocalLane implements SealingLane {
       if (first && last) {
         // Neighbours on the disk are neighbours in the stripe's memory.
         const run = new Uint8Array(first.buffer, first.byteOffset, last.byteOffset + last.length - first.byteOffset);
+        this.#askedBytes += run.length;
         reads.push(this.#device.read((chunks[i] ?? 0) * chunkSizeBytes, run));
       }
       i = end;

@@ -405,7 +405,12 @@ describe('an audit', () => {
       { parent: root, source: fileSource(scratch.file(changed)), chunkIndexes: all },
       { signal },
     );
-    expect(report).toEqual({ mismatches: [0, 3, 7, 34], comparedChunks: 25, readBytes: 25 * TINY_CHUNK - 7 });
+    expect(report).toEqual({
+      mismatches: [0, 3, 7, 34],
+      comparedChunks: 25,
+      readBytes: 25 * TINY_CHUNK - 7,
+      sourceBytes: 25 * TINY_CHUNK - 7,
+    });
     const outside = session.compare(
       { parent: root, source: fileSource(scratch.file(content)), chunkIndexes: [35] },
       { signal },

@@ -46,7 +46,7 @@ import { Slots } from '../read/slots.ts';
 import { deriveKey } from '../seal/derive.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 import { ChunkIndex } from './chunk-index.ts';
-import { compareChunks } from './compare.ts';
+import { compareChunks, type Comparison } from './compare.ts';
 import { DiskWriter, type DiskSession, type WriteDiskRequest, type WriteDiskStats } from './disk-writer.ts';
 import { IndexCache } from './index-cache.ts';
 import { encodeRecord } from './index-run.ts';
@@ -200,7 +200,7 @@ export class WriterSession {
   async compare(
     request: CompareRequest,
     context: { signal: AbortSignal; progress?: ProgressSink },
-  ): Promise<{ mismatches: number[]; comparedChunks: number; readBytes: number }> {
+  ): Promise<Comparison> {
     return this.#exclusively(() =>
       compareChunks({
         request,

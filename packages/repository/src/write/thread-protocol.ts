@@ -3,8 +3,7 @@ import { LifeboatError, type ErrorContext } from '@lifeboat/foundation/errors';
 import type { ErrorCode } from '@lifeboat/foundation/catalogue';
 
 import type { FinishedPack } from './pack-builder.ts';
-import type { StageTimes } from './stage-times.ts';
-import type { LaneConfig, StoreReply, StoreRequest, StripeIds } from './sealing-lane.ts';
+import type { LaneConfig, LaneReport, StoreReply, StoreRequest, StripeIds } from './sealing-lane.ts';
 
 export interface ThreadData {
   readonly config: LaneConfig;
@@ -21,7 +20,7 @@ export interface Answers {
   hash: StripeIds;
   store: StoreReply;
   seal: { buffer: ArrayBuffer; pack: FinishedPack };
-  close: StageTimes;
+  close: LaneReport;
 }
 
 /** `id` 0 announces that the source is open, or why not. */

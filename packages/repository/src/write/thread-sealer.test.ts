@@ -34,7 +34,14 @@ describe('a sealing thread', () => {
     const sealed = await lane.seal();
     expect(sealed.pack.blobs.map(({ id }) => id)).toEqual([ids[0], ids[2]]);
     expect(Buffer.from(sealed.buffer, 0, 12).toString()).toBe('LIFEBOATPACK');
-    await lane.close();
+    expect(await lane.close()).toMatchObject({ sourceBytes: 3 * TINY_CHUNK });
+  });
+
+  test('reports what its source says it read, which may be more than was asked of it', async () => {
+    const module = `data:text/javascript,export const openSource = async () => ({ sizeBytes: ${4 * TINY_CHUNK}, bytesRead: 0, async read(_, target) { this.bytesRead += target.length + 512 }, close: async () => {} })`;
+    const lane = await threadSealer().openLane(config(noisyDisk(4), { source: { module, options: null } }));
+    await lane.hash([0, 1, 3]);
+    expect(await lane.close()).toMatchObject({ sourceBytes: 3 * TINY_CHUNK + 2 * 512 });
   });
 
   test('that dies rejects what is asked of it, and can still be closed', async () => {

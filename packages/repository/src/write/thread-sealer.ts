@@ -10,8 +10,8 @@ import { Worker } from 'node:worker_threads';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 
 import type { Sealer } from './sealer.ts';
-import type { SealingLane, StoreReply, StoreRequest, StripeIds } from './sealing-lane.ts';
-import { noTimes, type StageTimes } from './stage-times.ts';
+import type { LaneReport, SealingLane, StoreReply, StoreRequest, StripeIds } from './sealing-lane.ts';
+import { noTimes } from './stage-times.ts';
 import { fromWire, type Answers, type Request, type Response, type ThreadData } from './thread-protocol.ts';
 
 /** More threads than this would not stay below 400 MB with pack buffers of 36 MiB (docs/format.md, "Memory of a writer"). */
@@ -79,16 +79,16 @@ class ThreadLane implements SealingLane {
     return this.#ask('seal', {});
   }
 
-  async close(): Promise<StageTimes> {
+  async close(): Promise<LaneReport> {
     if (this.#dead) {
       await this.#exited;
-      return noTimes();
+      return { times: noTimes(), sourceBytes: 0 };
     }
     const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_TIMEOUT_MS);
     try {
-      const times = await this.#ask('close', {});
+      const report = await this.#ask('close', {});
       await this.#exited;
-      return times;
+      return report;
     } finally {
       clearTimeout(timer);
       await this.#worker.terminate();
