@@ -368,6 +368,30 @@ describe('change tracking is believed only while nothing speaks against it', () 
     });
   });
 
+  test('the disk may have jumped to an internal snapshot', async () => {
+    const machine = await machineOnAhci('jump.qcow2', { start: false });
+    const file = machine.disks[0]?.path ?? '';
+    const snapshot = (...args: string[]): unknown =>
+      execFileSync('qemu-img', ['snapshot', ...args, file], { stdio: 'pipe' });
+    snapshot('-c', 'before');
+    await hypervisor.start(machine.id);
+    guestWrites(machine.name, 'sata0-0-0', '1M', '64k');
+    const pointId = await point(await hypervisor.findMachine(machine.id));
+    await hypervisor.destroy(machine.id);
+    const epoch = epochOf(await hypervisor.findMachine(machine.id));
+    // QEMU's own protection, which other programs that know qcow2 need not have: no jump while there is a bitmap.
+    expect(() => snapshot('-a', 'before')).toThrow('active dirty bitmaps');
+    const bitmap = (action: string): unknown => execFileSync('qemu-img', ['bitmap', action, file, `lb-${pointId}`]);
+    bitmap('--remove');
+    snapshot('-a', 'before');
+    bitmap('--add');
+    expect(epochOf(await hypervisor.findMachine(machine.id))).toBe(epoch);
+    expect(await hypervisor.trackingFor(machine.id, 'sda', { pointId, epoch })).toMatchObject({
+      usable: false,
+      reason: expect.stringContaining('a jump to one of them would not be seen') as string,
+    });
+  });
+
   test('QEMU was killed: the bitmap is not believed, a full one follows, the broken one goes', async () => {
     const machine = await machineOnAhci();
     const stored = await point(machine);

@@ -16,7 +16,7 @@ export interface Hypervisor {
   // ------------------------------------------------------------ backup
   /**
    * Whether the dirty bitmap since the checkpoint of `parentPointId` can be believed for this disk: the checkpoint is there
-   * and consistent, and `epoch` (as stored with the parent point) is still the disk's.
+   * and consistent, `epoch` (as stored with the parent point) is still the disk's, and the image holds no internal snapshot.
    */
   trackingFor(
     machineId: MachineId,

@@ -53,7 +53,7 @@ import { ownerInXml } from './owner-tag.ts';
 import { destroyIfActive, LibvirtRunningMachine } from './running-machine.ts';
 import { StoppedBackups } from './stopped-backup.ts';
 import { listTagged, removeTagged } from './tagged.ts';
-import { describeEpoch, epochDifference } from './tracking-epoch.ts';
+import { describeEpoch, epochDoubt } from './tracking-epoch.ts';
 
 export interface LibvirtHypervisorOptions {
   readonly socketPath?: string;
@@ -128,7 +128,7 @@ class LibvirtHypervisor implements Hypervisor {
     if (never !== '') return { usable: false, reason: never };
     const image = await inspectImage(found.path, found.format);
     const reason =
-      epochDifference(parent.epoch, describeEpoch(domain.uuid, found.path, image)) ??
+      epochDoubt(parent.epoch, describeEpoch(domain.uuid, found.path, image)) ??
       (await bitmapDoubt(connection, domain, found, parent.pointId));
     return reason === undefined ? { usable: true } : { usable: false, reason };
   }

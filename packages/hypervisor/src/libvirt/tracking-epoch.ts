@@ -3,6 +3,9 @@
  * place, or a jump to an internal snapshot, changes the disk behind its back. So each point stores what the disk was,
  * and the bitmap since that point is believed only while nothing of it changed.
  *
+ * A jump leaves no trace: the snapshot table stays, and so does the place of the active L1 table. QEMU 7.2 refuses it
+ * while the image holds a bitmap, other programs need not. So an image to whose snapshots one could jump is not believed.
+ *
  * Not seen: bytes written into the image by something that is not QEMU. The capture's audit is for that.
  */
 interface Epoch {
@@ -23,14 +26,15 @@ export function describeEpoch(
 }
 
 /** Why the bitmap of `then` says nothing about `now`; undefined when it does. */
-export function epochDifference(then: string, now: string): string | undefined {
-  if (then === now) return undefined;
+export function epochDoubt(then: string, now: string): string | undefined {
   const [before, after] = [readEpoch(then), readEpoch(now)];
   if (!before || !after) return 'the parent point does not say what its disk was';
   if (before.machine !== after.machine) return `the disk was of machine ${before.machine}`;
   if (before.path !== after.path) return `the disk moved from ${before.path} to ${after.path}`;
   if (before.file !== after.file) return `the file ${after.path} was replaced by another one`;
-  return `the internal snapshots of ${after.path} changed`;
+  if (then !== now) return `the internal snapshots of ${after.path} changed`;
+  if (after.snapshots.length === 0) return undefined;
+  return `${after.path} holds internal snapshots, and a jump to one of them would not be seen`;
 }
 
 function readEpoch(text: string): Epoch | undefined {
