@@ -1,13 +1,11 @@
-import { join } from 'node:path';
 import * as fc from 'fast-check';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { silentLog } from '@lifeboat/foundation/log';
 import { systemRandom } from '@lifeboat/foundation/random';
 import { KiB, MiB } from '@lifeboat/foundation/units';
-import { runTool } from '@lifeboat/host/children';
-import { Peers } from '@lifeboat/nbd/testing/peers';
 import type { WriterSession } from '@lifeboat/repository/write/session';
 import { bytesOfChunks, captureDisk, unchangedAllocated } from './capture-disk.ts';
+import { dirtyExport } from './testing/dirty-export.ts';
 
 const CHUNK = 8;
 const CHUNKS = 12;
@@ -94,24 +92,7 @@ describe('bytesOfChunks', () => {
 
 describe('captureDisk', () => {
   it('says what was touched by the bitmap, and what was read by the source: neither by the other', async () => {
-    const peers = await Peers.create();
-    onTestFinished(() => peers.stop());
-    const path = join(peers.directory, 'disk.qcow2');
-    const tool = (...[name = '', ...args]: string[]) => runTool(name, args, { timeoutMs: 20_000 });
-    await tool('qemu-img', 'create', '-q', '-f', 'qcow2', path, `${8 * MiB + 100 * KiB}`);
-    await tool('qemu-img', 'bitmap', '--add', '-g', '65536', path, 'since');
-    const writes = ['write 1M 4k', 'write 2600k 600k', `write ${8 * MiB} 4k`].flatMap((write) => ['-c', write]);
-    await tool('qemu-io', '-f', 'qcow2', ...writes, path);
-    const { socketPath } = await peers.qemuNbd(['-r', '-f', 'qcow2', '-B', 'since', path], 'vda');
-    const exported = {
-      name: 'vda',
-      sizeBytes: 8 * MiB + 100 * KiB,
-      socketPath,
-      exportName: 'vda',
-      dirtyContext: 'qemu:dirty-bitmap:since',
-      tracked: true,
-      untrackedReason: '',
-    };
+    const exported = await dirtyExport();
     const root = {
       sizeBytes: exported.sizeBytes,
       chunkSizeBytes: MiB,

@@ -25,12 +25,14 @@ import { type CaptureRecord, captureSummaryOf, type MachineRecord } from '../poi
 import { beginOperation } from '../operations.ts';
 import type { CaptureInput, CaptureSummary } from '../verbs.ts';
 import { captureDisk, type DiskCapture } from './capture-disk.ts';
-import { type Parent, parentFor } from './parent.ts';
+import { type Parent, parentFor, parentOfJob } from './parent.ts';
 
 /** What an attempt writes down before its job runs, so that the next attempt, or the clean-up, can find it. */
 export interface Begun {
   readonly pointId: string;
   readonly machineId: string;
+  /** The point whose bitmaps the job exports. */
+  readonly parentPointId?: string;
 }
 
 export async function captureMachine(
@@ -92,8 +94,9 @@ async function capture(
   }
   const earlier = await resumeJob(deps, operation, machine);
   // Judged only now: the checkpoint of a lost instant would stand between the machine and the parent's.
-  const parent = await parentFor(deps, machine);
-  const job = earlier ?? (await beginJob(deps, operation, machine, parent));
+  const newest = await parentFor(deps, machine);
+  const parent = earlier ? parentOfJob(newest, earlier.begun.parentPointId) : newest;
+  const job = earlier?.job ?? (await beginJob(deps, operation, machine, parent));
   const session = await repository.beginSession({
     machineId: machine.id,
     directory: join(operation.directory, 'session'),
@@ -152,14 +155,14 @@ async function resumeJob(
   deps: EngineDeps,
   operation: Operation,
   machine: MachineDescription,
-): Promise<BackupJob | undefined> {
+): Promise<{ readonly job: BackupJob; readonly begun: Begun } | undefined> {
   const { hypervisor } = deps;
   const begun = (await operation.recall('begun')) as Begun | undefined;
   const current = await hypervisor.currentBackup(machine.id);
   const directory = operation.qemuDirectory;
   if (current?.directory === directory && begun) {
     deps.log.info('re-attached to the running backup job', { machine: machine.name, pointId: begun.pointId });
-    return hypervisor.attachBackup(machine.id, directory);
+    return { job: await hypervisor.attachBackup(machine.id, directory), begun };
   }
   if (current && current.directory !== directory) {
     throw new LifeboatError(
@@ -180,12 +183,13 @@ async function beginJob(
   parent: Parent | undefined,
 ): Promise<BackupJob> {
   const pointId = newPointId(clock.nowMs(), random);
-  await operation.record('begun', { pointId, machineId: machine.id } satisfies Begun);
+  const parentPointId = parent && { parentPointId: parent.point.pointId };
+  await operation.record('begun', { pointId, machineId: machine.id, ...parentPointId } satisfies Begun);
   return hypervisor.beginBackup(
     {
       machineId: machine.id,
       pointId,
-      ...(parent ? { parentPointId: parent.point.pointId } : {}),
+      ...parentPointId,
       incrementalDisks: machine.disks
         .filter(({ name }) => parent?.disks.get(name)?.doubt === '')
         .map(({ name }) => name),

@@ -44,6 +44,17 @@ export async function parentFor(
   return { point, disks };
 }
 
+/**
+ * For a job that an earlier attempt began: its bitmaps hold what changed since the parent it was begun with. If that was
+ * pruned or damaged meanwhile, they say too little about the one that is the newest now.
+ */
+export function parentOfJob(newest: Parent | undefined, begunWith: string | undefined): Parent | undefined {
+  if (!newest || newest.point.pointId === begunWith) return newest;
+  const begun = begunWith === undefined ? 'without a parent' : `against point ${begunWith}`;
+  const doubt = `the backup job was begun ${begun}, and the newest point is ${newest.point.pointId} now`;
+  return { ...newest, disks: new Map([...newest.disks].map(([name, disk]) => [name, { ...disk, doubt }])) };
+}
+
 async function doubtAbout(
   hypervisor: Hypervisor,
   machine: MachineDescription,

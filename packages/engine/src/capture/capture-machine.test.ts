@@ -1,0 +1,106 @@
+import { systemClock } from '@lifeboat/foundation/clock';
+import { newPointId, parseHostId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
+import { silentLog } from '@lifeboat/foundation/log';
+import { systemRandom } from '@lifeboat/foundation/random';
+import { MiB } from '@lifeboat/foundation/units';
+import { openStateRoot } from '@lifeboat/host/state';
+import { scratchDirectory } from '@lifeboat/host/testing/scratch';
+import type { BackupJob, BeginBackup } from '@lifeboat/hypervisor/port';
+import type { WriteDiskRequest } from '@lifeboat/repository/write/disk-writer';
+import { describe, expect, it } from 'vitest';
+import type { EngineDeps } from '../deps.ts';
+import { captureMachine } from './capture-machine.ts';
+import { dirtyExport } from './testing/dirty-export.ts';
+
+const MACHINE = parseMachineId('11111111-2222-4333-8444-555555555555');
+const context = { signal: new AbortController().signal, progress: () => {} };
+const pointOf = (day: number): PointId => newPointId(Date.UTC(2026, 0, day), systemRandom);
+
+/** A machine with one tracked disk, whose job outlives an attempt; a repository whose sessions fail until `works`. */
+async function world() {
+  const exported = await dirtyExport();
+  const stateRoot = await scratchDirectory();
+  await openStateRoot(stateRoot, systemRandom);
+  const root = { sizeBytes: exported.sizeBytes, chunkSizeBytes: MiB } as never;
+  const requests: WriteDiskRequest[] = [];
+  const state = { points: [] as PointId[], works: false, job: undefined as BackupJob | undefined, directory: '' };
+  const readPoint = async (machineId: string, pointId: PointId) => {
+    const disks = [{ name: 'vda', epoch: 'then', nextSweepChunk: 0 }];
+    const capture = { version: 1, machineName: 'm', instantMs: 0, consistency: 'crash', disks };
+    return { machineId, pointId, capture, disks: [{ name: 'vda', root }] };
+  };
+  const session = {
+    writeDisk: async (request: WriteDiskRequest) => {
+      requests.push(request);
+      if (!state.works) throw new Error('the store is away');
+      return { root, stats: { readBytes: MiB, sourceBytes: MiB, storedBytes: 7 } };
+    },
+    compare: async () => ({ mismatches: [], comparedChunks: 0, readBytes: 0, sourceBytes: 0 }),
+    async *mappedRuns() {},
+    commit: async ({ pointId, capture }: { pointId: PointId; capture: unknown }) => ({
+      machineId: MACHINE,
+      pointId,
+      capture,
+    }),
+    detach: async () => {},
+  };
+  const deps = {
+    hypervisor: {
+      findMachine: async () => ({ id: MACHINE, name: 'm', domainXml: '<domain/>', disks: [exported] }),
+      describeHost: async () => ({ libvirtVersion: '9.0.0', qemuVersion: '7.2.0' }),
+      trackingFor: async () => ({ usable: true }),
+      currentBackup: async () => state.job && { ours: true, directory: state.directory },
+      attachBackup: async () => state.job,
+      beginBackup: async ({ pointId, directory }: BeginBackup) => {
+        state.directory = directory;
+        state.job = { pointId, disks: [exported], consistency: 'crash', consistencyReason: '', instantMs: 0 };
+        return state.job;
+      },
+      endBackup: async () => {},
+      listCheckpoints: async () => [],
+    },
+    repository: {
+      chunkSizeBytes: MiB,
+      points: async () => state.points.map((pointId) => ({ state: 'readable', machineId: MACHINE, pointId })),
+      readPoint,
+      beginSession: async () => session,
+    },
+    stateRoot,
+    hostId: parseHostId('host-1'),
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+  } as unknown as EngineDeps;
+  const capture = () => captureMachine(deps, { opId: parseOpId('op-1'), machine: 'm' }, context);
+  return { state, requests, capture };
+}
+
+describe('an attempt that goes on with the job of another', () => {
+  it('believes the bitmap if the parent is still that of the job', async () => {
+    const { state, requests, capture } = await world();
+    state.points = [pointOf(1), pointOf(2)];
+    await expect(capture()).rejects.toThrow('away');
+    state.works = true;
+    const { disks, parentPointId } = await capture();
+    expect([disks[0]?.method, parentPointId]).toEqual(['incremental', state.points[1]]);
+    expect(requests.map(({ changed }) => changed)).toEqual([requests[0]?.changed, requests[0]?.changed]);
+    expect(requests[0]?.changed).toHaveLength(3);
+  });
+
+  it.each(['pruned', 'made meanwhile'])('compares everything if the parent was %s', async (what) => {
+    const { state, requests, capture } = await world();
+    const [first, second] = [pointOf(1), pointOf(2)];
+    const [before, after] = what === 'pruned' ? [[first, second], [first]] : [[first], [first, second]];
+    state.points = before;
+    await expect(capture()).rejects.toThrow('away');
+    state.works = true;
+    state.points = after;
+    const { disks, parentPointId } = await capture();
+    expect(parentPointId).toBe(after.at(-1));
+    expect(disks[0]).toMatchObject({
+      method: 'comparison',
+      reason: `the backup job was begun against point ${before.at(-1)}, and the newest point is ${after.at(-1)} now`,
+    });
+    expect(requests.at(-1)?.changed).toBe('all');
+  });
+});
