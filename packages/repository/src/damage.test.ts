@@ -12,7 +12,7 @@ import type { Repository } from './repository.ts';
 import { publicPart, signEd25519 } from './seal/curve-keys.ts';
 import { signedBytes } from './seal/point-seal.ts';
 import { MemoryStore } from './store/memory-store.ts';
-import type { ByteRange } from './store/object-store.ts';
+import type { ByteRange, StoreOptions } from './store/object-store.ts';
 import { noise, noisyDisk, readDisk } from './testing/disks.ts';
 import { fileSource } from './testing/file-source.ts';
 import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK } from './testing/tiny.ts';
@@ -303,6 +303,72 @@ describe('a read that fails once', () => {
     await device.read(20 * TINY_CHUNK, target);
     expect(target).toEqual(noise(20));
     expect(await readDisk(repository, MACHINE, pointId(1))).toEqual(contents.get(1));
+  });
+});
+
+describe('a store that fails for now', () => {
+  /** Everything but the keys and the superblock, from when it is down on. */
+  class Failing extends MemoryStore {
+    code: 'repository.store-failed' | 'repository.object-unreadable' | undefined;
+    only = '';
+    attempts: (boolean | undefined)[] = [];
+    #fail(name: string, options?: StoreOptions): void {
+      if (!this.code || !name.startsWith('data/') || !name.includes(this.only)) return;
+      this.attempts.push(options?.fresh);
+      throw new LifeboatError(this.code, `could not read ${name}`);
+    }
+    override async get(name: string, options: StoreOptions & { maxBytes: number }): Promise<Uint8Array> {
+      this.#fail(name, options);
+      return super.get(name, options);
+    }
+    override async getRange(name: string, range: ByteRange & { atMost?: boolean }, options?: StoreOptions) {
+      this.#fail(name, options);
+      return super.getRange(name, range, options);
+    }
+    override async head(name: string, options?: StoreOptions) {
+      this.#fail(name, options);
+      return super.head(name);
+    }
+  }
+  const open = async (): Promise<{ store: Failing; repository: Repository; point: Point }> => {
+    const store = new Failing();
+    for (const [name, object] of pristine) store.objects.set(name, object);
+    const repository = await openTiny(store);
+    const point = await repository.readPoint(MACHINE, pointId(1));
+    return { store, repository, point };
+  };
+
+  test('ends a check and a read with its own error, and is never a finding', async () => {
+    const busy = { code: 'repository.store-failed', retry: 'transient' };
+    for (const level of ['present', 'ciphertext', 'content'] as const) {
+      const { store, repository, point } = await open();
+      expect((await repository.checkPoint(point, level, context)).sound).toBe(true);
+      store.code = 'repository.store-failed';
+      store.only = 'packs/';
+      await expect(repository.checkPoint(point, level, context)).rejects.toMatchObject(busy);
+    }
+    const { store, repository, point } = await open();
+    store.code = 'repository.store-failed';
+    await expect(repository.openDisk(point, 'vda').read(0, Buffer.alloc(TINY_CHUNK))).rejects.toMatchObject(busy);
+    await expect(repository.readPoint(MACHINE, pointId(1))).rejects.toMatchObject(busy);
+    await expect(repository.points()).rejects.toMatchObject(busy);
+  });
+
+  test('is told from an object whose medium is bad, which is read again over a connection of its own', async () => {
+    const [pack = ''] = packsOf('data');
+    for (const level of ['present', 'ciphertext', 'content'] as const) {
+      const { store, repository, point } = await open();
+      store.code = 'repository.object-unreadable';
+      store.only = pack;
+      const report = await repository.checkPoint(point, level, context);
+      expect(report).toMatchObject({ sound: false, objects: [{ object: pack }] });
+      expect(store.attempts.slice(0, 2)).toEqual([undefined, true]);
+    }
+    const { store, repository } = await open();
+    store.code = 'repository.object-unreadable';
+    store.only = `${POINTS}${MACHINE}/${pointId(1)}`;
+    expect((await repository.points()).map(({ state }) => state).toSorted()).toEqual(['damaged', 'readable']);
+    await expect(repository.readPoint(MACHINE, pointId(1))).rejects.toMatchObject({ code: 'repository.point-damaged' });
   });
 });
 

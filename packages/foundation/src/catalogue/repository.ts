@@ -100,6 +100,13 @@ export const repositoryErrors = {
     impact: 'What this object holds cannot be trusted and was not used; other objects are not affected.',
     next: 'Check the storage below the repository, then run a check of the points to learn which disks are hit.',
   },
+  'repository.object-unreadable': {
+    retry: 'permanent',
+    cause:
+      'The disk that holds the repository reports an error for the bytes of one object: bad sectors, or a damaged filesystem.',
+    impact: 'What this object holds could not be read, also not at a second attempt; other objects are not affected.',
+    next: 'Check the disk and the kernel log of the machine that holds the repository; copy the repository while it can be read.',
+  },
   'repository.chunk-damaged': {
     retry: 'permanent',
     cause: 'A part of a disk cannot be read back as it was written: its pack is missing, cut short or changed.',
@@ -230,7 +237,7 @@ export const repositoryErrors = {
   'repository.store-failed': {
     retry: 'transient',
     cause: 'The store returned an input or output error, or kept failing after several attempts.',
-    impact: 'The operation stopped; what was committed before is not affected.',
+    impact: 'The operation stopped; what was committed before is not affected, and nothing is held to be damaged.',
     next: 'Check the disk and the kernel log of the machine that holds the repository, or the log of the S3 service, then start the operation again.',
   },
 } as const satisfies Catalogue;

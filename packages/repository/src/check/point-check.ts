@@ -23,6 +23,7 @@ import { MapReader } from '../read/map-reader.ts';
 import { discard } from '../seal/discard.ts';
 import { readPackSet, type NeededPack } from '../read/pack-set-reader.ts';
 import type { Point } from '../read/point-reader.ts';
+import type { StoreOptions } from '../store/object-store.ts';
 
 export type CheckLevel = 'present' | 'ciphertext' | 'content';
 
@@ -61,7 +62,7 @@ interface PackDamage {
   readonly slots: ReadonlyMap<number, string>;
 }
 
-/** Throws what the store throws when it cannot be asked at all, and the signal's reason. */
+/** Throws what the store throws when it cannot be asked, or not now (never a finding), and the signal's reason. */
 export async function checkPoint(
   core: Core,
   input: { point: Point; level: CheckLevel; context: VerbContext },
@@ -77,7 +78,9 @@ export async function checkPoint(
   for (const [pack, need] of packs) {
     context.signal.throwIfAborted();
     const damage =
-      level === 'ciphertext' ? await checkBytes(core, pack, context.signal) : await checkSize(core, pack, need);
+      level === 'ciphertext'
+        ? await checkBytes(core, pack, context.signal)
+        : await checkSize(core, pack, need, context.signal);
     if (damage) {
       damaged.set(pack, damage);
       for (const reason of damage.whole === undefined ? new Set(damage.slots.values()) : [damage.whole]) {
@@ -138,23 +141,44 @@ async function neededPacks(
   return packs;
 }
 
-async function checkSize(core: Core, pack: PackName, need: NeededPack): Promise<PackDamage | undefined> {
-  const found = await core.store.head(packObject(pack));
-  if (!found) return { whole: 'it is missing', slots: new Map() };
-  if (need.sizeBytes === undefined || found.sizeBytes === need.sizeBytes) return undefined;
-  return { whole: `it has ${found.sizeBytes} bytes instead of ${need.sizeBytes}`, slots: new Map() };
+/** Asked once more before it counts. */
+async function checkSize(
+  core: Core,
+  pack: PackName,
+  need: NeededPack,
+  signal: AbortSignal,
+): Promise<PackDamage | undefined> {
+  const first = await checkSizeOnce(core, pack, need, { signal });
+  return first && checkSizeOnce(core, pack, need, { signal, fresh: true });
 }
 
-/** Needs no key: name, tables and hashes of the sealed blobs. Read once more before it counts. */
+async function checkSizeOnce(
+  core: Core,
+  pack: PackName,
+  need: NeededPack,
+  options: StoreOptions,
+): Promise<PackDamage | undefined> {
+  try {
+    const found = await core.store.head(packObject(pack), options);
+    if (!found) return { whole: 'it is missing', slots: new Map() };
+    if (need.sizeBytes === undefined || found.sizeBytes === need.sizeBytes) return undefined;
+    return { whole: `it has ${found.sizeBytes} bytes instead of ${need.sizeBytes}`, slots: new Map() };
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-unreadable')) throw error;
+    return { whole: error.message, slots: new Map() };
+  }
+}
+
+/** Needs no key: name, tables and hashes of the sealed blobs. Read once more, over another connection, before it counts. */
 async function checkBytes(core: Core, pack: PackName, signal: AbortSignal): Promise<PackDamage | undefined> {
-  const first = await checkBytesOnce(core, pack, signal);
-  return first && checkBytesOnce(core, pack, signal);
+  const first = await checkBytesOnce(core, pack, { signal });
+  return first && checkBytesOnce(core, pack, { signal, fresh: true });
 }
 
-async function checkBytesOnce(core: Core, pack: PackName, signal: AbortSignal): Promise<PackDamage | undefined> {
+async function checkBytesOnce(core: Core, pack: PackName, options: StoreOptions): Promise<PackDamage | undefined> {
   const object = packObject(pack);
   try {
-    const bytes = await core.store.get(object, { maxBytes: MAX_PACK_BYTES, signal });
+    const bytes = await core.store.get(object, { ...options, maxBytes: MAX_PACK_BYTES });
     const layout = parsePack(bytes, object);
     if (layout.name !== pack) return { whole: `its tables hash to ${layout.name}`, slots: new Map() };
     const slots = new Map<number, string>();
@@ -170,7 +194,7 @@ async function checkBytesOnce(core: Core, pack: PackName, signal: AbortSignal): 
       'repository.object-missing',
       'repository.object-damaged',
       'repository.newer-version',
-      'repository.store-failed',
+      'repository.object-unreadable',
     );
     if (!isDamage) throw error;
     return { whole: error.message, slots: new Map() };

@@ -32,13 +32,13 @@ const MAX_PLACES = 32;
 
 /**
  * What makes one blob unreadable: gone, cut short, unreadable sectors, or a pack that claims a version that our own map would
- * not refer to. A store that is not there at all is none of these.
+ * not refer to. A store that does not answer, or fails for now, is none of these: it says nothing of the blob.
  */
 const DAMAGE = [
   'repository.object-missing',
   'repository.object-damaged',
   'repository.newer-version',
-  'repository.store-failed',
+  'repository.object-unreadable',
 ] as const;
 
 /** A blob that cannot be read as it was written, also not at the second attempt. The caller knows what it meant. */
@@ -76,7 +76,7 @@ export class BlobReader {
     this.#opener = deps.opener;
   }
 
-  /** Throws `BlobDamage`, or what the store throws when it cannot be asked at all. */
+  /** Throws `BlobDamage`, or what the store throws when it cannot be asked, or not now. */
   async read(
     ref: BlobRef,
     expected: { kind: PackKind; plain: BlobOpening['plain'] },

@@ -177,7 +177,8 @@ async function readOrReport(
       error,
       'repository.point-damaged',
       'repository.newer-version',
-      'repository.store-failed',
+      'repository.object-damaged',
+      'repository.object-unreadable',
       'input.invalid',
     );
     if (!known) throw error;
@@ -211,6 +212,6 @@ function openBody(core: Core, header: PointHeader, sealedBody: Uint8Array, what:
 }
 
 function asPointDamage(error: unknown, name: string): unknown {
-  if (!hasCode(error, 'repository.object-damaged')) return error;
+  if (!hasCode(error, 'repository.object-damaged', 'repository.object-unreadable')) return error;
   return new LifeboatError('repository.point-damaged', error.message, { context: { object: name }, cause: error });
 }

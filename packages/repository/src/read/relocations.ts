@@ -110,7 +110,7 @@ export class Relocations {
         'repository.object-damaged',
         'repository.object-missing',
         'repository.newer-version',
-        'repository.store-failed',
+        'repository.object-unreadable',
       );
       if (!harmless) throw error;
       this.#log.warn('a relocation cannot be used', { object: name, why: error.message });

@@ -70,7 +70,7 @@ async function readCopies(
       }
       sets.push({ set, object, what });
     } catch (error) {
-      if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing', 'repository.store-failed'))
+      if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing', 'repository.object-unreadable'))
         throw error;
       damage.push(error);
     }

@@ -84,6 +84,28 @@ describe('a directory store', () => {
     }
   });
 
+  test('tells an object on bad sectors from a disk that is going away', async () => {
+    const root = scratch.directory();
+    await new DirectoryStore(root).putIfAbsent('lifeboat.repository', [Buffer.from('one')]);
+    await new DirectoryStore(root).putIfAbsent('data/x', [Buffer.from('x')]);
+    const reads: ((store: DirectoryStore) => Promise<unknown>)[] = [
+      (store) => store.get('data/x', { maxBytes: 1 }),
+      (store) => store.getRange('data/x', { offsetBytes: 0, lengthBytes: 1 }),
+    ];
+    const bad = failing((op, path) => (op === 'read' && path.endsWith('data/x') ? 'EIO' : undefined));
+    for (const read of reads)
+      await expect(read(new DirectoryStore(root, { files: bad }))).rejects.toMatchObject({
+        code: 'repository.object-unreadable',
+        retry: 'permanent',
+      });
+    const away = failing((op) => (op === 'read' ? 'EIO' : undefined));
+    for (const read of reads)
+      await expect(read(new DirectoryStore(root, { files: away }))).rejects.toMatchObject({
+        code: 'repository.store-failed',
+        retry: 'transient',
+      });
+  });
+
   test('whose last fsync of the directory fails does not call the object durable', async () => {
     const root = scratch.directory();
     const store = new DirectoryStore(root, {

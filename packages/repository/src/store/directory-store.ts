@@ -34,6 +34,8 @@ const MAX_OBJECT_BYTES = 2 ** 32 - 1;
 const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EMLINK'];
 /** A disk or a server that went away, as different filesystems say it. */
 const AWAY = ['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESTALE', 'ENOTCONN', 'EHOSTDOWN', 'ETIMEDOUT', 'ESHUTDOWN'];
+/** What the medium, or the filesystem on it, says of bytes it lost; -117 is EUCLEAN, which libuv gives no name. */
+const UNREADABLE = ['EIO', 'EBADMSG', 'Unknown system error -117'];
 /** Bytes per write call, so that an abort is noticed within a pack. */
 const WRITE_STEP_BYTES = 8 * 1024 * 1024;
 
@@ -95,7 +97,7 @@ export class DirectoryStore implements ObjectStore {
 
   async get(name: string, options: StoreOptions & { readonly maxBytes: number }): Promise<Uint8Array> {
     const path = this.#path(name);
-    return this.#reporting('read', path, () =>
+    return this.#reading(name, path, () =>
       this.#withFile(name, path, async (file) => {
         const { size } = await file.stat();
         if (size > options.maxBytes)
@@ -111,7 +113,7 @@ export class DirectoryStore implements ObjectStore {
     options: StoreOptions = {},
   ): Promise<Uint8Array> {
     const path = this.#path(name);
-    return this.#reporting('read', path, () =>
+    return this.#reading(name, path, () =>
       this.#withFile(name, path, async (file) => {
         if (!range.atMost) return this.#readExactly(file, { name, ...range }, options.signal);
         const { size } = await file.stat();
@@ -123,7 +125,7 @@ export class DirectoryStore implements ObjectStore {
 
   async head(name: string): Promise<ObjectInfo | undefined> {
     const path = this.#path(name);
-    return this.#reporting('look up', path, async () => {
+    return this.#reading(name, path, async () => {
       const sizeBytes = await this.#stat(path);
       if (sizeBytes !== undefined) return { name, sizeBytes };
       // A missing file below a missing root is a disk that was unplugged, not an object that was lost.
@@ -362,6 +364,22 @@ export class DirectoryStore implements ObjectStore {
   #short(name: string, why: string): LifeboatError {
     return new LifeboatError('repository.object-damaged', `${name} in ${this.description}: ${why}`, {
       context: { object: name },
+    });
+  }
+
+  /** An error of the medium is one of this object alone only while the rest of the directory can be read. */
+  async #reading<T>(name: string, path: string, action: () => Promise<T>): Promise<T> {
+    return this.#reporting('read', path, async () => {
+      try {
+        return await action();
+      } catch (error) {
+        if (!UNREADABLE.includes(systemCode(error) ?? '')) throw error;
+        await this.#assertSameDisk();
+        throw new LifeboatError('repository.object-unreadable', `could not read ${path}: ${messageOf(error)}`, {
+          context: { object: name, path, systemCode: systemCode(error) },
+          cause: error,
+        });
+      }
     });
   }
 

@@ -11,7 +11,7 @@
  * - Where the store keeps versions, an object is the earliest version of its name: what is put over it, or marks it as deleted,
  *   changes nothing for who reads, lists or puts.
  *
- * Errors: `repository.object-missing`, `.object-damaged` (shorter than asked for), `.object-locked`, `.store-denied`,
+ * Errors: `repository.object-missing`, `.object-damaged` (shorter than asked for), `.object-unreadable` (the medium below it), `.object-locked`, `.store-denied`,
  * `.store-unreachable`, `.store-unsupported`, `.store-failed`, `disk.full`, and the signal's reason.
  */
 export interface ObjectStore {

@@ -71,7 +71,8 @@ async function readSegment(core: Core, name: string, options: StoreOptions): Pro
     const object = await core.store.get(name, { ...options, maxBytes: MAX_INDEX_SEGMENT_BYTES });
     return openSegment(core, object, name);
   } catch (error) {
-    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing', 'repository.object-unreadable'))
+      throw error;
     core.log.warn('an index segment cannot be used; its chunks may be stored again', {
       object: name,
       why: error.message,
