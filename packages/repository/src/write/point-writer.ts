@@ -49,8 +49,9 @@ export async function encodePoint(core: Core, input: PointInput, options: StoreO
 }
 
 /**
- * The commit: one create-only PUT. When the answer is an error or "exists", what is there decides: the same bytes mean that an
- * earlier attempt, or this one with a lost reply, succeeded.
+ * The commit: one create-only PUT. An error is answered by putting again, because bytes that can be read need not be durable (the
+ * fsync may be what failed), and "exists" is only said of what is. Then what is there decides: the same bytes mean that an earlier
+ * attempt, or this one with a lost reply, succeeded.
  * Throws `repository.point-exists` when another point has the name.
  */
 export async function putPoint(
@@ -60,20 +61,17 @@ export async function putPoint(
 ): Promise<void> {
   const { machineId, pointId, object } = input;
   const name = pointObject(machineId, pointId);
+  let outcome: 'created' | 'exists';
   let failure: unknown;
   try {
-    if ((await core.store.putIfAbsent(name, [object], options)) === 'created') return;
+    outcome = await core.store.putIfAbsent(name, [object], options);
   } catch (error) {
     options.signal?.throwIfAborted();
     failure = error;
+    outcome = await core.store.putIfAbsent(name, [object], options);
   }
-  let there: Uint8Array;
-  try {
-    there = await core.store.get(name, { maxBytes: MAX_POINT_BYTES });
-  } catch (error) {
-    if (failure !== undefined && hasCode(error, 'repository.object-missing')) throw failure;
-    throw failure ?? error;
-  }
+  if (outcome === 'created') return;
+  const there = await core.store.get(name, { maxBytes: MAX_POINT_BYTES });
   if (Buffer.compare(there, object) === 0) return;
   throw new LifeboatError('repository.point-exists', `machine ${machineId} has another point named ${pointId}`, {
     context: { machineId, pointId },
@@ -81,13 +79,22 @@ export async function putPoint(
   });
 }
 
-/** Names sort by time. Its hash needs no reading of what it says, so a damaged point does not stop the chain. */
+/**
+ * Names sort by time. Its hash needs no reading of what it says, so a damaged point does not stop the chain; one that is too large to
+ * be one, cannot be read at all, or was collected meanwhile, is passed over.
+ */
 async function newestPoint(core: Core, machineId: MachineId, options: StoreOptions): Promise<PointLink | undefined> {
-  let newest: string | undefined;
-  for await (const { name } of core.store.list(pointsPrefix(machineId), options)) {
-    if (newest === undefined || name > newest) newest = name;
+  const names: string[] = [];
+  for await (const { name } of core.store.list(pointsPrefix(machineId), options)) names.push(name);
+  for (const name of names.toSorted().toReversed()) {
+    try {
+      const object = await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES });
+      return { pointId: name.slice(name.lastIndexOf('/') + 1), hash: sha256(object) };
+    } catch (error) {
+      if (!hasCode(error, 'repository.object-damaged', 'repository.object-unreadable', 'repository.object-missing'))
+        throw error;
+      core.log.warn('an object among the points cannot be the one before', { object: name, why: error.message });
+    }
   }
-  if (newest === undefined) return undefined;
-  const object = await core.store.get(newest, { ...options, maxBytes: MAX_POINT_BYTES });
-  return { pointId: newest.slice(newest.lastIndexOf('/') + 1), hash: sha256(object) };
+  return undefined;
 }

@@ -7,8 +7,11 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 
 import { settleSession } from '../collect/session-end.ts';
+import { MAX_POINT_BYTES } from '../format/limits.ts';
 import { INDEX, PACKS, POINTS } from '../format/names.ts';
 import type { Repository } from '../repository.ts';
+import { DirectoryStore } from '../store/directory-store.ts';
+import { nodeFiles, type Files } from '../store/files.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { fileSource } from '../testing/file-source.ts';
@@ -114,11 +117,13 @@ describe('a commit', () => {
     expect(store.objects.get(`${POINTS}${MACHINE}/${pointId(1)}`)).toBe(before);
   });
 
-  test('whose reply was lost looks what is there, and succeeds', async () => {
+  test('whose reply was lost puts again, looks what is there, and succeeds', async () => {
     const store = new (class extends MemoryStore {
+      lost = 0;
       override async putIfAbsent(name: string, parts: readonly Uint8Array[], options?: StoreOptions) {
         const outcome = await super.putIfAbsent(name, parts, options);
-        if (name.startsWith(POINTS)) throw new LifeboatError('repository.store-failed', 'connection reset');
+        if (name.startsWith(POINTS) && this.lost++ === 0)
+          throw new LifeboatError('repository.store-failed', 'connection reset');
         return outcome;
       }
     })();
@@ -126,6 +131,45 @@ describe('a commit', () => {
     const session = await begin(repository);
     const point = await session.commit(commitInput(1, (await write(session, noisyDisk(9))).root));
     expect((await repository.readPoint(MACHINE, pointId(1))).hash).toBe(point.hash);
+  });
+
+  test.each([
+    ['once is durable when it says so', 1, 'committed'],
+    ['every time is not reported as success', Infinity, 'repository.store-failed'],
+  ])('whose fsync fails %s', async (_, failures, expected) => {
+    const root = scratch.directory();
+    const open: Files['open'] = async (path, flags, mode) => {
+      const file = await nodeFiles.open(path, flags, mode);
+      const sync = file.sync.bind(file);
+      return Object.assign(file, { sync: () => (path === join(root, POINTS, MACHINE) ? syncPoints(sync) : sync()) });
+    };
+    let asked = 0;
+    const syncPoints = (sync: () => Promise<void>): Promise<void> =>
+      ++asked <= failures ? Promise.reject(Object.assign(new Error('bad sector'), { code: 'EIO' })) : sync();
+    const repository = await initTiny(new DirectoryStore(root, { files: { ...nodeFiles, open } }));
+    const session = await begin(repository);
+    const input = commitInput(1, (await write(session, noisyDisk(9))).root);
+    const outcome = await session.commit(input).then(
+      () => 'committed',
+      (error: unknown) => (error instanceof LifeboatError ? error.code : error),
+    );
+    expect({ outcome, asked }).toEqual({ outcome: expected, asked: 2 });
+  });
+
+  test('is not held up by an object among the points that can be none', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const first = await begin(repository);
+    await first.commit(commitInput(1, (await write(first, noisyDisk(9))).root));
+    await store.putIfAbsent(`${POINTS}${MACHINE}/zzz`, [Buffer.alloc(MAX_POINT_BYTES + 1)]);
+    const second = await begin(repository);
+    const point = await second.commit(commitInput(2, (await write(second, noisyDisk(9))).root));
+    expect(point.previous?.pointId).toBe(pointId(1));
+    expect((await repository.points()).map(({ state }) => state).toSorted()).toEqual([
+      'damaged',
+      'readable',
+      'readable',
+    ]);
   });
 
   test('that never arrived fails with the error of the store', async () => {
