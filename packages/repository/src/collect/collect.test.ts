@@ -34,7 +34,7 @@ const namesUnder = (store: MemoryStore, prefix: string): string[] =>
 async function write(
   repository: Repository,
   content: Uint8Array,
-  options: { parent?: DiskRoot; directory?: string } = {},
+  options: { parent?: DiskRoot; directory?: string; changed?: 'all' | [] } = {},
 ) {
   const session = await repository.beginSession({
     machineId: MACHINE,
@@ -42,9 +42,9 @@ async function write(
   });
   sessions.push(session);
   const source = fileSource(scratch.file(content));
-  const parent = options.parent ? { parent: options.parent } : {};
+  const { parent, changed = 'all' } = options;
   const { root } = await session.writeDisk(
-    { name: 'vda', sizeBytes: content.length, source, changed: 'all', ...parent },
+    { name: 'vda', sizeBytes: content.length, source, changed, parent },
     { signal },
   );
   return { session, root };
@@ -315,7 +315,7 @@ describe('without the rule', () => {
       await repository.condemn();
       await commit(early, 2, root);
       // Knows the list, so nobody waits for it; takes everything over from the second point, which is then pruned.
-      const { session: late, root: taken } = await write(repository, content, { parent: root });
+      const { session: late, root: taken } = await write(repository, content, { parent: root, changed: [] });
       await bury(repository, 2);
       const core = { ...repository.core, rules: { ...SAFETY_RULES, prunedInBothMarks: rule } };
       expect((await sweep(core)).state).toBe('swept');

@@ -27,6 +27,7 @@ import type { BlobRef, Place } from '../format/blob-ref.ts';
 import { rootLevel } from '../format/map-page.ts';
 import type { ChunkId, PackName } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
+import { asMapDamage } from '../read/blob-reader.ts';
 import { MapReader } from '../read/map-reader.ts';
 import type { ByteRange } from '../store/object-store.ts';
 import { BufferPool } from './buffer-pool.ts';
@@ -87,6 +88,10 @@ export interface DiskSession {
   readonly machineId: MachineId;
   readonly dataOwner: PackOwner;
   pageOwner(kind: 'map' | 'set'): PackOwner;
+  /** Loads which packs there are, once. */
+  loadListed(signal: AbortSignal): Promise<void>;
+  /** Whether a map may refer to it: its pack was listed, in a size that holds the blob. After `loadListed`. */
+  isUsable(ref: BlobRef): boolean;
   /** Loads what the repository knows, once. */
   loadKnown(signal: AbortSignal): Promise<void>;
   /** Where a chunk is that this session stored lately: answers at once, from memory. */
@@ -96,7 +101,12 @@ export interface DiskSession {
   sizeOf(pack: PackName): number;
   /** Durable in the store and in the journal, and known to `lookup`, when it resolves. */
   storeDataPack(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void>;
-  storePagePack(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void>;
+  /** 'taken': something else lies under its name. `spoilt`: names under which its pages lie, damaged; they are led here. */
+  storePagePack(
+    pack: FinishedPack,
+    bytes: Uint8Array,
+    how: { readonly spoilt: readonly PackName[]; readonly signal: AbortSignal },
+  ): Promise<'stored' | 'taken'>;
 }
 
 /** Bytes a blob needs beside its payload in a pack, at most; and a pack beside its blobs. */
@@ -344,11 +354,14 @@ export class DiskWriter {
     const options = { signal: this.#signal };
     const parent = this.#parent;
     const before: Place[] = [];
-    for (const chunk of chunks) {
-      before.push(parent && chunk < parent.chunkCount ? await parent.place(chunk, options) : 'hole');
+    const unchanged: boolean[] = [];
+    for (const [i, chunk] of chunks.entries()) {
+      const place = parent && chunk < parent.chunkCount ? await parent.place(chunk, options) : 'hole';
+      before.push(place);
+      unchanged.push(isBlob(place, ids[i]) && (await this.#isThere(place)));
     }
-    const differs = ids.some((id, i) => id !== undefined && !isBlob(before[i], id));
-    const stored = differs ? await this.#findStored(ids, before) : [];
+    const differs = ids.some((id, i) => id !== undefined && !unchanged[i]);
+    const stored = differs ? await this.#findStored(ids, unchanged) : [];
     // No await from here on: two lanes must not claim one chunk.
     const wanted: number[] = [];
     const { leafEntries } = this.#core.superblock;
@@ -361,7 +374,7 @@ export class DiskWriter {
       if (id === undefined) {
         this.#stats.zeroBytes += sizeBytes;
         answer = old === 'hole' && parent && chunk < parent.chunkCount ? 'hole' : 'zero';
-      } else if (isBlob(old, id)) {
+      } else if (unchanged[position] && old !== undefined) {
         this.#stats.unchangedChunks++;
         answer = old;
       } else {
@@ -382,11 +395,17 @@ export class DiskWriter {
     return wanted;
   }
 
+  /** What is the same as in the parent is taken from there only while its pack is: it was read, and can be stored again. */
+  async #isThere(place: BlobRef): Promise<boolean> {
+    await this.#session.loadListed(this.#signal);
+    return this.#session.isUsable(place);
+  }
+
   /** Looks up what is not as it was. */
-  async #findStored(ids: StripeIds, before: readonly Place[]): Promise<(BlobRef | undefined)[]> {
+  async #findStored(ids: StripeIds, unchanged: readonly boolean[]): Promise<(BlobRef | undefined)[]> {
     await this.#session.loadKnown(this.#signal);
     return Promise.all(
-      ids.map(async (id, i) => (id === undefined || isBlob(before[i], id) ? undefined : this.#session.find(id))),
+      ids.map(async (id, i) => (id === undefined || unchanged[i] ? undefined : this.#session.find(id))),
     );
   }
 
@@ -469,9 +488,15 @@ export class DiskWriter {
     const changes = this.#deltas.entries();
     // A pack taken over from a parent of another size is new to this set, and its size is in the store only.
     if (changes.length > 0 && this.#parent && !this.#sameSize) await this.#session.loadKnown(this.#signal);
-    const packs = await writer.update(before, changes, options);
-    await setPages.flush();
     const { sizeBytes } = this.#request;
+    let packs: BlobRef | null;
+    try {
+      packs = await writer.update(before, changes, options);
+    } catch (error) {
+      const what = `the pack set of the parent of disk ${this.#request.name}`;
+      throw asMapDamage(error, { what, offsetBytes: 0, lengthBytes: sizeBytes });
+    }
+    await setPages.flush();
     // Copies: the page writer completed its references in place.
     return {
       sizeBytes,
@@ -486,9 +511,10 @@ export class DiskWriter {
       owner: this.#session.pageOwner(kind),
       compression: this.#core.zstd(1),
       packBytes: this.#limits.pagePackBytes,
-      upload: async (pack, bytes) => {
-        await this.#session.storePagePack(pack, bytes, this.#signal);
-        this.#stats.metadataBytes += pack.sizeBytes;
+      upload: async (pack, bytes, spoilt) => {
+        const outcome = await this.#session.storePagePack(pack, bytes, { spoilt, signal: this.#signal });
+        if (outcome === 'stored') this.#stats.metadataBytes += pack.sizeBytes;
+        return outcome;
       },
     });
   }
@@ -513,6 +539,6 @@ interface Stripe {
   readonly chunks: readonly number[];
 }
 
-function isBlob(place: Place | undefined, id: ChunkId): place is BlobRef {
+function isBlob(place: Place | undefined, id: ChunkId | undefined): place is BlobRef {
   return typeof place === 'object' && place.id === id;
 }

@@ -1,7 +1,7 @@
 /**
  * What the repository holds already, as far as a writer may refer to it: packs that the store lists now, and chunks in them that
- * index segments name: in memory, or in a local index on disk where the session has one. Loaded once per session, and only when the parent's map does not answer: an incremental that finds
- * nothing new lists nothing.
+ * index segments name: in memory, or in a local index on disk where the session has one. Loaded once per session: the packs when the
+ * first chunk was read, the chunks when the parent's map does not answer. An incremental that reads nothing lists nothing.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 

@@ -1,12 +1,17 @@
 /**
  * Puts pages into packs of their own. A page refers to pages below it; while those lie in the pack being filled, which has no
  * name yet, they are referred to as "this pack", and every reference handed out gets the name when the pack is sealed.
+ *
+ * The same pages make the same pack, so its name may be taken: by itself, or by what damage made of it. Then the pages are sealed
+ * anew, under another generation.
  */
 import { SELF, type BlobRef } from '../format/blob-ref.ts';
 import { LifeboatError } from '@lifeboat/foundation/errors';
+import type { PackName } from '../format/names.ts';
 
 import type { Compression } from '../seal/codec.ts';
 import { chunkId } from '../seal/blob-seal.ts';
+import { resealed } from './generation.ts';
 import { PackBuilder, type FinishedPack, type PackOwner } from './pack-builder.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -15,8 +20,18 @@ export interface PageWriterDeps {
   readonly owner: PackOwner;
   readonly compression: Compression;
   readonly packBytes: number;
-  /** Stores a sealed pack, durably. */
-  upload(pack: FinishedPack, bytes: Uint8Array): Promise<void>;
+  /**
+   * Stores a sealed pack, durably. 'taken': something else lies under its name. `spoilt`: names under which these pages lie, damaged.
+   */
+  upload(pack: FinishedPack, bytes: Uint8Array, spoilt: readonly PackName[]): Promise<'stored' | 'taken'>;
+}
+
+/** How often pages are sealed anew before the store is not believed any more. */
+const MAX_RESEALS = 8;
+
+interface OpenPage {
+  readonly ref: Mutable<BlobRef>;
+  readonly plain: Uint8Array;
 }
 
 export class PageWriter {
@@ -25,7 +40,7 @@ export class PageWriter {
   /** Sealed packs and how many pages each got. */
   readonly packs: { readonly pack: FinishedPack; readonly pages: number }[] = [];
   #builder: PackBuilder | undefined;
-  #open: Mutable<BlobRef>[] = [];
+  #open: OpenPage[] = [];
 
   constructor(deps: PageWriterDeps) {
     this.#deps = deps;
@@ -51,17 +66,43 @@ export class PageWriter {
     }
     const id = chunkId(this.#deps.owner.chunkIdKey, plain);
     const ref = { id, pack: SELF, ...this.#builder.add(id, plain) };
-    this.#open.push(ref);
+    this.#open.push({ ref, plain });
     return ref;
   }
 
   async flush(): Promise<void> {
     if (!this.#builder) return;
-    const pack = this.#builder.finish();
+    const pack = await this.#store(this.#builder);
     this.#builder = undefined;
-    await this.#deps.upload(pack, this.#buffer.subarray(0, pack.sizeBytes));
     this.packs.push({ pack, pages: this.#open.length });
-    for (const ref of this.#open) ref.pack = pack.name;
+    for (const { ref } of this.#open) ref.pack = pack.name;
     this.#open = [];
+  }
+
+  async #store(first: PackBuilder): Promise<FinishedPack> {
+    const spoilt: PackName[] = [];
+    for (let builder = first; ; builder = this.#sealAnew(spoilt.length)) {
+      const pack = builder.finish();
+      if ((await this.#deps.upload(pack, this.#buffer.subarray(0, pack.sizeBytes), spoilt)) === 'stored') return pack;
+      spoilt.push(pack.name);
+      if (spoilt.length <= MAX_RESEALS) continue;
+      throw new LifeboatError(
+        'repository.object-damaged',
+        `packs that were stored just now are not what was stored: ${spoilt.join(', ')}`,
+      );
+    }
+  }
+
+  /** References keep their slots and offsets: only the name of the pack becomes another. */
+  #sealAnew(reseals: number): PackBuilder {
+    const { owner } = this.#deps;
+    const anew = { ...owner, generation: resealed(owner.generation, reseals) };
+    const builder = new PackBuilder({ ...this.#deps, owner: anew, buffer: this.#buffer });
+    for (const { ref, plain } of this.#open) {
+      const { slot, offsetBytes, lengthBytes } = builder.add(ref.id, plain);
+      if (slot !== ref.slot || offsetBytes !== ref.offsetBytes || lengthBytes !== ref.lengthBytes)
+        throw new LifeboatError('internal.bug', `page ${ref.slot} of a pack that is sealed anew has another place`);
+    }
+    return builder;
   }
 }

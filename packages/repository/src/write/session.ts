@@ -35,6 +35,7 @@ import {
   sessionClosedObject,
   sessionOpenObject,
   type ChunkId,
+  type PackName,
 } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
 import { MAX_INDEX_SEGMENT_ENTRIES, MAX_SESSION_LISTS } from '../format/limits.ts';
@@ -52,6 +53,8 @@ import { IndexCache } from './index-cache.ts';
 import { encodeRecord } from './index-run.ts';
 import { writeIndexSegment } from './index-segments.ts';
 import { isUsable, listPacks, loadIndex, syncIndex } from './known-packs.ts';
+import { generationOf } from './generation.ts';
+import { heal, holds } from './healing.ts';
 import type { WriterLimits } from './limits.ts';
 import type { FinishedPack, PackOwner } from './pack-builder.ts';
 import { encodePoint, putPoint } from './point-writer.ts';
@@ -109,9 +112,10 @@ export class WriterSession {
   /** Packs a condemn list names: this session refers to none of them. */
   #condemned = new PackNames();
   /** What distinguishes packs sealed after a condemn list from those before it. */
-  #generation: Uint8Array = new Uint8Array(0);
+  #generation = generationOf(undefined);
   /** Roots that are known to belong to a valid point, or that this session wrote. */
   readonly #heldRoots = new Set<string>();
+  #listed: Promise<void> | undefined;
   #known: Promise<void> | undefined;
   #busy = false;
 
@@ -312,6 +316,8 @@ export class WriterSession {
         generation: this.#generation,
         access: { machineId },
       }),
+      loadListed: () => this.#loadListed(),
+      isUsable: (ref) => isUsable(ref, this.#sizes),
       loadKnown: () => this.#loadKnown(),
       lookup: (id: ChunkId) => this.#index.get(id),
       find: (id: ChunkId) => this.#find(id),
@@ -321,18 +327,29 @@ export class WriterSession {
         return size;
       },
       storeDataPack: async (pack, bytes, signal) => {
-        await this.#put(pack, bytes, signal);
+        if ((await this.#put(pack, bytes, signal)) === 'taken') throw notOurs(pack.name);
         await this.#files.append({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
         this.#remember({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
         await this.#spill(this.#segmentEntries, { signal });
       },
-      storePagePack: (pack, bytes, signal) => this.#put(pack, bytes, signal),
+      storePagePack: async (pack, bytes, { spoilt, signal }) => {
+        if ((await this.#put(pack, bytes, signal)) === 'taken') return 'taken';
+        const sizes = new Map([[pack.name, pack.sizeBytes]]);
+        for (const name of spoilt) await heal(this.#core, { pack: name, moved: pack.blobs, sizes }, { signal });
+        return 'stored';
+      },
     };
   }
 
-  async #put(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
-    await this.#core.store.putIfAbsent(packObject(pack.name), [bytes], { signal });
+  /** A name says the content, but what lies under it may have been damaged since it was put: "exists" is looked at. */
+  async #put(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<'stored' | 'taken'> {
+    const outcome = await this.#core.store.putIfAbsent(packObject(pack.name), [bytes], { signal });
+    if (outcome === 'exists' && !(await holds(this.#core, pack.name, bytes, { signal }))) {
+      this.#core.log.warn('a pack that is there already is damaged; it is not referred to', { pack: pack.name });
+      return 'taken';
+    }
     this.#sizes.set(pack.name, pack.sizeBytes);
+    return 'stored';
   }
 
   #remember(stored: StoredPack): void {
@@ -398,10 +415,20 @@ export class WriterSession {
     }
   }
 
+  #loadListed(): Promise<void> {
+    this.#listed ??= listPacks(this.#core, {
+      sizes: this.#sizes,
+      isLeftOut: (pack) => this.#condemned.has(pack),
+    });
+    // A failed listing is tried again by the next caller.
+    this.#listed.catch(() => (this.#listed = undefined));
+    return this.#listed;
+  }
+
   #loadKnown(): Promise<void> {
     this.#known ??= (async () => {
       const packs = this.#sizes;
-      await listPacks(this.#core, { sizes: packs, isLeftOut: (pack) => this.#condemned.has(pack) });
+      await this.#loadListed();
       if (this.#indexDirectory === undefined) return loadIndex(this.#core, { index: this.#index, packs });
       const { random, log, keyring } = this.#core;
       const key = deriveKey(keyring.indexKey, 'local index');
@@ -440,7 +467,7 @@ export class WriterSession {
   /** From now on this session refers to nothing these lists name, and seals nothing under a name they could hold. */
   async #heed(lists: CondemnLists, options: { signal?: AbortSignal | undefined }): Promise<void> {
     const { avoidCondemned, sealUnderGeneration } = this.#core.rules;
-    if (sealUnderGeneration && lists.newest) this.#generation = lists.newest.listId;
+    if (sealUnderGeneration && lists.newest) this.#generation = generationOf(lists.newest.listId);
     if (!avoidCondemned) return;
     for (const head of lists.open)
       for await (const pack of condemnedPacks(this.#core, head, options)) this.#condemned.add(pack);
@@ -516,6 +543,15 @@ export class WriterSession {
       this.#busy = false;
     }
   }
+}
+
+/** A data pack has the key of its session: nobody else made one of that name, and the next session makes others. */
+function notOurs(pack: PackName): LifeboatError {
+  return new LifeboatError(
+    'repository.object-damaged',
+    `pack ${pack}, which this session stored earlier, is not what was stored; a new operation stores it anew`,
+    { context: { object: packObject(pack) } },
+  );
 }
 
 function newSessionId(core: Core): SessionId {
