@@ -41,7 +41,7 @@ export interface CaptureInput extends OperationInput {
 }
 
 /**
- * How a disk was read. `full`: no earlier point. `incremental`: dirty bitmap. `comparison`: everything read and compared
+ * How a disk was read. `full`: no earlier point, or one whose map is damaged. `incremental`: dirty bitmap. `comparison`: everything read and compared
  * with the parent, because change tracking was absent or in doubt.
  */
 export type CaptureMethod = 'full' | 'incremental' | 'comparison';

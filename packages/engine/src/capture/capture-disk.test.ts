@@ -1,10 +1,19 @@
-import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { join } from 'node:path';
 import { silentLog } from '@lifeboat/foundation/log';
 import { systemRandom } from '@lifeboat/foundation/random';
+import { serveNbd } from '@lifeboat/nbd/server';
+import { MemoryDevice } from '@lifeboat/nbd/testing/memory-device';
+import { PACKS } from '@lifeboat/repository/format/names';
+import { decodePackHeader, kindOf } from '@lifeboat/repository/format/pack';
+import { MemoryStore } from '@lifeboat/repository/store/memory-store';
+import { noisyDisk, readDisk } from '@lifeboat/repository/testing/disks';
+import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK } from '@lifeboat/repository/testing/tiny';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 import { KiB, MiB } from '@lifeboat/foundation/units';
 import type { WriterSession } from '@lifeboat/repository/write/session';
 import { bytesOfChunks, captureDisk, unchangedAllocated } from './capture-disk.ts';
+import type { ParentDisk } from './parent.ts';
 import { dirtyExport } from './testing/dirty-export.ts';
 
 const CHUNK = 8;
@@ -118,5 +127,54 @@ describe('captureDisk', () => {
       readBytes: exported.sizeBytes + 512,
       auditedBytes: 0,
     });
+  });
+
+  it('reads a disk in full when the map of its parent is damaged, and says so', async () => {
+    const scratch = new Scratch();
+    const content = noisyDisk(20, 1);
+    const socketPath = join(scratch.directory(), 'nbd.sock');
+    const exports = new Map([['vda', new MemoryDevice(content)]]);
+    const server = await serveNbd({ socketPath, exports, log: silentLog });
+    try {
+      const store = new MemoryStore();
+      await initTiny(store);
+      const deps = { random: systemRandom, log: silentLog, chunkSizeBytes: TINY_CHUNK };
+      const context = { signal: new AbortController().signal, progress: () => {} };
+      const exported = {
+        name: 'vda',
+        sizeBytes: content.length,
+        socketPath,
+        exportName: 'vda',
+        tracked: false,
+        untrackedReason: '',
+      };
+      const backUp = async (n: number, parent?: ParentDisk) => {
+        const repository = await openTiny(store);
+        const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
+        const captured = await captureDisk(deps, { exported, session, ...(parent ? { parent } : {}) }, context);
+        const disks = [{ name: 'vda', root: captured.root }];
+        await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks });
+        return captured;
+      };
+      const { root } = await backUp(1);
+      for (const [name, object] of store.objects) {
+        if (!name.startsWith(PACKS) || kindOf(decodePackHeader(object, name).header) !== 'map') continue;
+        store.objects.set(
+          name,
+          object.map((byte, at) => (at > 250 ? byte ^ 1 : byte)),
+        );
+      }
+      const { disk } = await backUp(2, { root, doubt: '', sweepFromChunk: 0 });
+      expect(disk).toMatchObject({
+        method: 'full',
+        readBytes: content.length,
+        storedBytes: 0,
+        reason: expect.stringMatching(/^the map of the recovery point before is damaged: /) as string,
+      });
+      expect(await readDisk(await openTiny(store), MACHINE, pointId(2))).toEqual(content);
+    } finally {
+      await server.close();
+      await scratch.remove();
+    }
   });
 });

@@ -7,8 +7,11 @@
  *                                          ▼
  *   audit: a sample of what the bitmap calls unchanged, read and compared with the parent's chunk ids;
  *   one mismatch ─► the bitmap is not believed: everything is read and compared
+ *
+ * A parent whose map cannot be read is no parent: the disk is read in full, and its chunks are found again by their ids.
  */
 import type { Extent } from '@lifeboat/foundation/block-device';
+import { hasCode } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { Random } from '@lifeboat/foundation/random';
@@ -32,11 +35,33 @@ export interface DiskCapture {
   readonly nextSweepChunk: number;
 }
 
-export async function captureDisk(
-  deps: { readonly random: Random; readonly log: Log; readonly chunkSizeBytes: number },
-  input: { readonly exported: BackupDisk; readonly parent?: ParentDisk; readonly session: WriterSession },
-  context: VerbContext,
-): Promise<DiskCapture> {
+interface CaptureDeps {
+  readonly random: Random;
+  readonly log: Log;
+  readonly chunkSizeBytes: number;
+}
+
+interface DiskInput {
+  readonly exported: BackupDisk;
+  readonly parent?: ParentDisk;
+  readonly session: WriterSession;
+}
+
+export async function captureDisk(deps: CaptureDeps, input: DiskInput, context: VerbContext): Promise<DiskCapture> {
+  const { parent, ...rest } = input;
+  if (!parent) return capture(deps, rest, context);
+  try {
+    return await capture(deps, input, context);
+  } catch (error) {
+    if (!hasCode(error, 'repository.map-damaged')) throw error;
+    const reason = `the map of the recovery point before is damaged: ${error.message}`;
+    deps.log.warn(reason, { disk: rest.exported.name });
+    const { disk, ...captured } = await capture(deps, rest, context);
+    return { ...captured, disk: { ...disk, reason } };
+  }
+}
+
+async function capture(deps: CaptureDeps, input: DiskInput, context: VerbContext): Promise<DiskCapture> {
   const { exported, parent, session } = input;
   const { chunkSizeBytes } = deps;
   const { name, sizeBytes, socketPath, exportName, dirtyContext } = exported;

@@ -118,7 +118,7 @@ export const repositoryErrors = {
     retry: 'permanent',
     cause: 'A page of the table that says where the parts of a disk are stored cannot be read back as it was written.',
     impact: 'The byte range named in the message cannot be found in the points that share this page.',
-    next: 'Check the storage below the repository; run a check of the point; take a full backup of the machine.',
+    next: 'Check the storage below the repository; run a check of the point; the next backup of the machine reads it in full.',
   },
   'repository.point-damaged': {
     retry: 'permanent',
