@@ -6,7 +6,7 @@
  * Prints one JSON object (`RepositoryReport`).
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Extent } from '@lifeboat/foundation/block-device';
 import { systemClock } from '@lifeboat/foundation/clock';
@@ -19,7 +19,7 @@ import { copyDisk } from '@lifeboat/engine/restore/copy-disk';
 import { initRepository, openRepository, type Repository } from '@lifeboat/repository/repository';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import { packNameOf, packObject, PACKS, type PackName } from '@lifeboat/repository/format/names';
-import { deriveKey } from '@lifeboat/repository/seal/derive';
+import { IndexCache, localIndex } from '@lifeboat/repository/write/index-cache';
 import { writeRun } from '@lifeboat/repository/write/index-run';
 import type { ObjectInfo, StoreOptions } from '@lifeboat/repository/store/object-store';
 import { DirectoryStore } from '@lifeboat/repository/store/directory-store';
@@ -142,6 +142,9 @@ async function backup(): Promise<Partial<RepositoryReport>> {
   await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: DISK, root }] });
   const verbMs = systemClock.monotonicMs() - beganAtMs;
   await repository.close();
+  const indexes = request.indexDirectory === undefined ? [] : await readdir(request.indexDirectory);
+  if (indexes.length > 1)
+    throw new Error(`the writer used another index than the one that was made up: ${indexes.join(', ')}`);
   return { stats, puts: store.puts, verbMs };
 }
 
@@ -216,7 +219,7 @@ async function reads(): Promise<Partial<RepositoryReport>> {
 async function index(): Promise<Partial<RepositoryReport>> {
   const { count = 1, madeUpPacks = 1, indexDirectory = '' } = request;
   const repository = await openRepository({ store, secret: secret() });
-  const directory = join(indexDirectory, repository.repositoryId);
+  const { directory, key, ...deps } = localIndex(repository.core, indexDirectory);
   await mkdir(directory, { recursive: true });
   const file = `run-${'0'.repeat(32)}`;
   const packs = Array.from({ length: Math.min(madeUpPacks, 65_536) }, (_, i) => Buffer.from(madeUpPack(i), 'hex'));
@@ -232,8 +235,11 @@ async function index(): Promise<Partial<RepositoryReport>> {
       yield record;
     }
   };
-  await writeRun(join(directory, file), deriveKey(repository.core.keyring.indexKey, 'local index'), records());
+  await writeRun(join(directory, file), key, records());
   await writeFile(join(directory, 'manifest.json'), JSON.stringify({ runs: [{ file, segments: [] }] }));
+  const made = await IndexCache.open({ directory, key, ...deps });
+  if (made.count !== count) throw new Error(`the index holds ${made.count} chunks instead of ${count}`);
+  await made.close();
   await repository.close();
   return {};
 }

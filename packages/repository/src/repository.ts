@@ -1,7 +1,6 @@
 /**
  * A repository: recovery points of machines, encrypted and deduplicated, in an object store. docs/format.md is its specification.
  */
-import { join } from 'node:path';
 
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
@@ -52,7 +51,7 @@ export interface RepositoryDeps {
   readonly sealer?: Sealer;
   /** Where decrypting and decompressing runs when a point is read: threads, unless a test says otherwise. */
   readonly opener?: BlobOpener;
-  /** Where the local index of this repository lies, in a directory of its own id; without one the index is held in memory. */
+  /** Where the local indexes of this host lie, each in a directory of its own; without one the index is held in memory. */
   readonly indexDirectory?: string;
   /** Memory of a writer; production never sets this. */
   readonly writerLimits?: WriterLimits;
@@ -240,11 +239,7 @@ export class Repository {
     const sealer = this.#deps.sealer ?? threadSealer();
     const limits = this.#deps.writerLimits ?? defaultWriterLimits(this.chunkSizeBytes);
     const { indexDirectory } = this.#deps;
-    return WriterSession.begin(this.core, input, {
-      sealer,
-      limits,
-      indexDirectory: indexDirectory && join(indexDirectory, `${this.repositoryId}-${this.tenantId}`),
-    });
+    return WriterSession.begin(this.core, input, { sealer, limits, indexDirectory });
   }
 
   /** Every point, oldest first; damaged ones are listed as such. A listing that fails throws. */

@@ -22,8 +22,10 @@ import { hasCode, systemCode } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import type { Random } from '@lifeboat/foundation/random';
 
+import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { hex, packNameOf, type ChunkId, type PackName } from '../format/names.ts';
+import { deriveKey } from '../seal/derive.ts';
 import { byId, encodeRecord, IndexRun, mergeRuns, writeRun } from './index-run.ts';
 
 /** More are merged: a look-up that finds nothing reads a page of each. */
@@ -47,6 +49,17 @@ export interface IndexCacheDeps {
   readonly key: Uint8Array;
   readonly random: Random;
   readonly log: Log;
+}
+
+/** The local index of one tenant of one repository, among those of a host. */
+export function localIndex(core: Core, hostDirectory: string): IndexCacheDeps {
+  const { superblock, keyring, random, log } = core;
+  return {
+    directory: join(hostDirectory, `${hex(superblock.repositoryId)}-${hex(keyring.tenantId)}`),
+    key: deriveKey(keyring.indexKey, 'local index'),
+    random,
+    log,
+  };
 }
 
 export class IndexCache {
