@@ -16,3 +16,13 @@ test('sizes of packs are what was set last, and unknown ones have none, however 
   for (let n = 0; n < 5000; n++) expect(sizes.get(name(n))).toBe(n % 2 === 0 ? n + 7 : n + 1);
   for (let n = 5000; n < 6000; n++) expect(sizes.get(name(n))).toBeUndefined();
 });
+
+test('a pack takes less than 35 bytes, at any number of them', () => {
+  const sizes = new PackSizes();
+  let most = 0;
+  for (let n = 1; n <= 60_000; n++) {
+    sizes.set(name(n), n);
+    if (n % 1000 === 0 && n >= 20_000) most = Math.max(most, sizes.bytes / n);
+  }
+  expect(most).toBeLessThan(35);
+});
