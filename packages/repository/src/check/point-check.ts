@@ -21,7 +21,7 @@ import { hashSealed, parsePack } from '../format/pack.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
 import { MapReader } from '../read/map-reader.ts';
 import { discard } from '../seal/discard.ts';
-import { readPackSet, type NeededPack } from '../read/pack-set-reader.ts';
+import { readPackSets, type NamedPackSet, type NeededPack } from '../read/pack-set-reader.ts';
 import type { Point } from '../read/point-reader.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
@@ -72,11 +72,20 @@ export async function checkPoint(
   const disks: DiskDamage[] = [];
   let checkedBytes = 0;
 
-  const packs = await neededPacks(core, point, { objects, signal: context.signal });
   const damaged = new Map<PackName, PackDamage>();
-  const totalBytes = [...packs.values()].reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0);
-  for (const [pack, need] of packs) {
+  const sets = point.disks.map(({ name, root }) => ({ name, root: root.packs }));
+  const totalBytes = level === 'ciphertext' ? await bytesOf(core, sets, context.signal) : 0;
+  let checkedPacks = 0;
+  for await (const need of readPackSets(core.pages, sets, { signal: context.signal })) {
     context.signal.throwIfAborted();
+    if ('error' in need) {
+      const { error, set } = need;
+      const object = error instanceof BlobDamage ? packObject(error.ref.pack) : `pack set of ${set}`;
+      objects.push({ object, reason: error.message });
+      continue;
+    }
+    const { pack } = need;
+    checkedPacks++;
     const damage =
       level === 'ciphertext'
         ? await checkBytes(core, pack, context.signal)
@@ -115,30 +124,18 @@ export async function checkPoint(
   return {
     level,
     sound: objects.length === 0 && joined.length === 0,
-    checkedPacks: packs.size,
+    checkedPacks,
     checkedBytes,
     objects,
     disks: joined,
   };
 }
 
-async function neededPacks(
-  core: Core,
-  point: Point,
-  into: { objects: ObjectDamage[]; signal: AbortSignal },
-): Promise<Map<PackName, NeededPack>> {
-  const packs = new Map<PackName, NeededPack>();
-  for (const { name, root } of point.disks) {
-    for await (const need of readPackSet(core.pages, root.packs, { signal: into.signal })) {
-      if (need instanceof BlobDamage || need instanceof LifeboatError) {
-        into.objects.push({
-          object: need instanceof BlobDamage ? packObject(need.ref.pack) : `pack set of ${name}`,
-          reason: need.message,
-        });
-      } else if (packs.get(need.pack)?.sizeBytes === undefined) packs.set(need.pack, need);
-    }
-  }
-  return packs;
+/** Of all packs that are going to be read. What cannot be read is reported then. */
+async function bytesOf(core: Core, sets: readonly NamedPackSet[], signal: AbortSignal): Promise<number> {
+  let bytes = 0;
+  for await (const need of readPackSets(core.pages, sets, { signal })) bytes += ('pack' in need && need.sizeBytes) || 0;
+  return bytes;
 }
 
 /** Asked once more before it counts. */

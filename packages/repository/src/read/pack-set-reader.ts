@@ -14,8 +14,9 @@ export interface NeededPack {
 }
 
 /**
- * Every pack of a set, and the packs of its own pages; a pack may come more than once. A page that cannot be read comes as its
- * error, so that the rest is still found. What is under a page the caller has `seen` is left out.
+ * Every pack of a set in the order of the names, and the packs of its own pages in between; a pack may come more than once. A page
+ * that cannot be read comes as its error, so that the rest is still found. What is under a page the caller has `seen` is left out.
+ * Memory holds the pages' names from the root down to where it is.
  */
 export async function* readPackSet(
   pages: PageReader,
@@ -36,7 +37,53 @@ export async function* readPackSet(
     }
     if (page.kind === 'leaf') yield* page.packs;
     else
-      for (const place of page.children)
+      for (const place of page.children.toReversed())
         if (typeof place !== 'string') pending.push({ ref: place, depth: next.depth + 1 });
+  }
+}
+
+export interface NamedPackSet {
+  /** For messages: the disk's. */
+  readonly name: string;
+  readonly root: BlobRef | null;
+}
+
+/**
+ * What `readPackSet` gives for each of several sets, and every pack once: the sets are sorted, so they are merged as they are read. Memory
+ * holds, beside what each walk does, the names of the packs that hold pages of sets.
+ */
+export async function* readPackSets(
+  pages: PageReader,
+  sets: readonly NamedPackSet[],
+  options: StoreOptions = {},
+): AsyncGenerator<NeededPack | { readonly set: string; readonly error: BlobDamage | LifeboatError }> {
+  const ofPages = new Set<PackName>();
+  const walks = sets.map(({ name, root }) => ({
+    name,
+    needs: readPackSet(pages, root, options)[Symbol.asyncIterator](),
+    sized: undefined as NeededPack | undefined,
+  }));
+  /** Goes on to the next pack of the set itself; what comes before it is given at once. */
+  const advance = async function* (walk: (typeof walks)[number]): ReturnType<typeof readPackSets> {
+    walk.sized = undefined;
+    for (let next = await walk.needs.next(); !next.done; next = await walk.needs.next()) {
+      const need = next.value;
+      if (need instanceof Error) yield { set: walk.name, error: need };
+      else if (need.sizeBytes !== undefined) {
+        walk.sized = need;
+        return;
+      } else if (!ofPages.has(need.pack)) {
+        ofPages.add(need.pack);
+        yield need;
+      }
+    }
+  };
+  for (const walk of walks) yield* advance(walk);
+  for (;;) {
+    let least: NeededPack | undefined;
+    for (const { sized } of walks) if (sized && (!least || sized.pack < least.pack)) least = sized;
+    if (!least) return;
+    yield least;
+    for (const walk of walks) if (walk.sized?.pack === least.pack) yield* advance(walk);
   }
 }
