@@ -12,7 +12,14 @@ import { inlineSealer } from '../write/inline-sealer.ts';
 
 export const TINY_CHUNK = 64;
 export const TINY_GEOMETRY = { leafEntries: 4, branchEntries: 2, packSetEntries: 2 };
-export const TINY_LIMITS = { stripeChunks: 3, packBytes: 2048, spareBuffers: 1, waitingLeaves: 3, pagePackBytes: 8192 };
+export const TINY_LIMITS = {
+  stripeChunks: 3,
+  packBytes: 2048,
+  spareBuffers: 1,
+  waitingLeaves: 3,
+  packChanges: 5,
+  pagePackBytes: 8192,
+};
 export const PASSPHRASE = 'correct horse';
 export const MACHINE: MachineId = parseMachineId('machine-1');
 /** scrypt as cheap as it gets: these tests are not about guessing passphrases. */

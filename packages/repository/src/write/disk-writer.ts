@@ -86,6 +86,8 @@ export interface WriteDiskStats {
 /** What a disk writer needs of its session. */
 export interface DiskSession {
   readonly machineId: MachineId;
+  /** The operation's. */
+  readonly directory: string;
   readonly dataOwner: PackOwner;
   pageOwner(kind: 'map' | 'set'): PackOwner;
   /** Loads which packs there are, once. */
@@ -109,6 +111,8 @@ export interface DiskSession {
   ): Promise<'stored' | 'taken'>;
 }
 
+/** Packs whose number of references changes, in memory: 13 MB. */
+const PACK_CHANGES = 65_536;
 /** Bytes a blob needs beside its payload in a pack, at most; and a pack beside its blobs. */
 const OVERHEAD_PER_CHUNK_BYTES = 128;
 const OVERHEAD_PER_PACK_BYTES = 2048;
@@ -124,7 +128,7 @@ export class DiskWriter {
   readonly #parent: MapReader | undefined;
   readonly #pool: BufferPool;
   readonly #builder: MapBuilder;
-  readonly #deltas = new PackDeltas();
+  readonly #deltas: PackDeltas;
   readonly #mapPages: PageWriter;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
@@ -170,6 +174,11 @@ export class DiskWriter {
     this.#signal = AbortSignal.any([context.signal, this.#abort.signal]);
     this.#parent = request.parent && this.#openParent(request.parent);
     this.#mapPages = this.#pageWriter('map');
+    this.#deltas = new PackDeltas({
+      directory: session.directory,
+      maxPacks: limits.packChanges ?? PACK_CHANGES,
+      random: core.random,
+    });
     const stripeBytes = limits.stripeChunks * (chunkSizeBytes + OVERHEAD_PER_CHUNK_BYTES);
     this.#pool = new BufferPool({
       count: input.sealer.laneCount + limits.spareBuffers,
@@ -186,6 +195,14 @@ export class DiskWriter {
 
   /** Runs once. On an error packs that were uploaded stay in the session's journal, and nothing else is left. */
   async run(): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
+    try {
+      return await this.#run();
+    } finally {
+      await this.#deltas.close();
+    }
+  }
+
+  async #run(): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
     const { sizeBytes, allocation } = this.#request;
     const { chunkSizeBytes, leafEntries } = this.#core.superblock;
     const runs = planRuns({ sizeBytes, chunkSizeBytes, changed: this.#changed(), allocation });
@@ -441,6 +458,7 @@ export class DiskWriter {
       const places = await this.#resolve(task);
       if (!places) return;
       await this.#builder.putLeaf(task.index, places, { signal: this.#signal });
+      if (this.#deltas.isFull) await this.#deltas.spill();
       this.#waiting.shift();
     }
   }
@@ -476,7 +494,7 @@ export class DiskWriter {
       throw new LifeboatError('internal.bug', `disk ${this.#request.name}: ${left} leaves never got their chunks`);
     const map = await this.#builder.finish(options);
     await this.#mapPages.flush();
-    for (const { pack, pages } of this.#mapPages.packs) this.#deltas.addPack(pack.name, pages);
+    for (const { pack, pages } of this.#mapPages.packs) this.#deltas.addPack(pack, pages);
     const setPages = this.#pageWriter('set');
     const writer = new PackSetWriter({
       pages: this.#core.pages,
@@ -485,13 +503,12 @@ export class DiskWriter {
       sizeOf: (pack) => this.#session.sizeOf(pack),
     });
     const before = this.#sameSize ? (this.#request.parent?.packs ?? null) : null;
-    const changes = this.#deltas.entries();
     // A pack taken over from a parent of another size is new to this set, and its size is in the store only.
-    if (changes.length > 0 && this.#parent && !this.#sameSize) await this.#session.loadKnown(this.#signal);
+    if (!this.#deltas.isEmpty && this.#parent && !this.#sameSize) await this.#session.loadKnown(this.#signal);
     const { sizeBytes } = this.#request;
     let packs: BlobRef | null;
     try {
-      packs = await writer.update(before, changes, options);
+      packs = await writer.update(before, this.#deltas.sorted(), options);
     } catch (error) {
       const what = `the pack set of the parent of disk ${this.#request.name}`;
       throw asMapDamage(error, { what, offsetBytes: 0, lengthBytes: sizeBytes });

@@ -15,6 +15,8 @@ export interface WriterLimits {
   readonly waitingLeaves: number;
   /** Chunks stored before they become an index segment: what a session remembers of them in memory. Default and most: 65,536. */
   readonly segmentEntries?: number;
+  /** Packs whose number of references changes, in memory; more are sorted on disk. Default: 65,536. */
+  readonly packChanges?: number;
   /** Size of a pack of pages. */
   readonly pagePackBytes: number;
 }

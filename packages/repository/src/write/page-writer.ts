@@ -38,7 +38,7 @@ export class PageWriter {
   readonly #deps: PageWriterDeps;
   readonly #buffer: Uint8Array;
   /** Sealed packs and how many pages each got. */
-  readonly packs: { readonly pack: FinishedPack; readonly pages: number }[] = [];
+  readonly packs: { readonly pack: PackName; readonly pages: number }[] = [];
   #builder: PackBuilder | undefined;
   #open: OpenPage[] = [];
 
@@ -74,7 +74,7 @@ export class PageWriter {
     if (!this.#builder) return;
     const pack = await this.#store(this.#builder);
     this.#builder = undefined;
-    this.packs.push({ pack, pages: this.#open.length });
+    this.packs.push({ pack: pack.name, pages: this.#open.length });
     for (const { ref } of this.#open) ref.pack = pack.name;
     this.#open = [];
   }

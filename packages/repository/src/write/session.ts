@@ -94,6 +94,7 @@ export class WriterSession {
   readonly sessionId: SessionId;
   readonly machineId: MachineId;
   readonly #core: Core;
+  readonly #directory: string;
   readonly #files: SessionStorage;
   readonly #limits: WriterLimits;
   readonly #sealer: Sealer;
@@ -141,7 +142,7 @@ export class WriterSession {
         stored = { sessionId: newSessionId(core), key: core.keyring.newSessionKey(core.random) };
         await files.writeKey(stored);
       }
-      const session = new WriterSession({ core, ...deps, files, ...stored, machineId });
+      const session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory });
       const before = await readCondemnLists(core, options);
       await session.#record('open', { before }, options);
       // A list published between the two knows nothing of this session: it must know of the list.
@@ -156,6 +157,7 @@ export class WriterSession {
 
   private constructor(input: {
     core: Core;
+    directory: string;
     files: SessionStorage;
     limits: WriterLimits;
     sealer: Sealer;
@@ -165,6 +167,7 @@ export class WriterSession {
     indexDirectory?: string | undefined;
   }) {
     this.#core = input.core;
+    this.#directory = input.directory;
     this.#files = input.files;
     this.#limits = input.limits;
     this.#sealer = input.sealer;
@@ -306,6 +309,7 @@ export class WriterSession {
     const { machineId } = this;
     return {
       machineId,
+      directory: this.#directory,
       dataOwner: this.#dataOwner,
       pageOwner: (kind) => ({
         kind,
