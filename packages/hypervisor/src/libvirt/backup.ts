@@ -5,6 +5,9 @@
  *   attach: the job still runs and its files lie in our directory ─► the record says the rest
  *   end:    the job's files lie in our directory ─► abort (the normal end of a pull job) ─► files removed
  *
+ * QEMU 7.2 hangs for good, and the guest with it, if its NBD server is stopped while a client shakes hands. So whoever reads
+ * an export has closed before the job is ended, and nobody connects only to see whether it is there.
+ *
  * A call that begins a job goes on in libvirtd when its caller dies. While it does, the job must not be touched: libvirt
  * 9.0 crashes when a job is aborted, or its checkpoint deleted, before it is whole. So `currentBackup` waits for that.
  *
@@ -22,8 +25,8 @@ import {
   jobStats,
 } from '@lifeboat/libvirt/backup-calls';
 import type { LibvirtConnection } from '@lifeboat/libvirt/connection';
+import { monitorCommand } from '@lifeboat/libvirt/guest-calls';
 import type { DomainRef } from '@lifeboat/libvirt/references';
-import { listExports } from '@lifeboat/nbd/export-list';
 import type { BackupDisk, BackupJob, BeginBackup, CurrentBackup } from '../port.ts';
 import {
   backupXml,
@@ -48,8 +51,6 @@ const END_TIMEOUT_MS = 120_000;
 /** The same for one that begins. */
 const SETTLE_TIMEOUT_MS = 30_000;
 const POLL_MS = 50;
-/** What a server on our socket may take to name its exports. */
-const LIST_TIMEOUT_MS = 2_000;
 /** VIR_DOMAIN_JOB_OPERATION_BACKUP */
 const OPERATION_BACKUP = 9;
 
@@ -170,7 +171,7 @@ export async function currentBackup(
     if (job) {
       const { record, ...current } = job;
       // What never gets whole has lost its exports; it may be ended.
-      if (!record || late || (await isWhole(record))) return current;
+      if (!record || late || (await isWhole(connection, domain, record))) return current;
     } else {
       if (!(await backupOnItsWay(connection, domain))) return undefined;
       if (late) {
@@ -205,17 +206,20 @@ async function runningJob(connection: LibvirtConnection, domain: DomainRef): Pro
 }
 
 /** The exports are what libvirt adds last when a job begins, and removes first when it ends. */
-async function isWhole({ job }: JobRecord): Promise<boolean> {
-  for (const { socketPath, exportName } of job.disks) {
-    try {
-      const exports = await listExports(socketPath, { timeoutMs: LIST_TIMEOUT_MS });
-      if (!exports.some(({ name }) => name === exportName)) return false;
-    } catch (error) {
-      if (hasCode(error, 'nbd.connect-failed', 'nbd.timeout', 'nbd.connection-lost')) return false;
-      throw error;
-    }
+async function isWhole(connection: LibvirtConnection, domain: DomainRef, { job }: JobRecord): Promise<boolean> {
+  const command = JSON.stringify({ execute: 'query-block-exports' });
+  try {
+    const answer = JSON.parse(await monitorCommand(connection, domain, command)) as {
+      return: readonly { type: string; 'shutting-down': boolean }[];
+    };
+    const serving = answer.return.filter((item) => item.type === 'nbd' && !item['shutting-down']);
+    return serving.length >= job.disks.length;
+  } catch (error) {
+    // QEMU ends, and the job with it, or does not answer now: asked again until libvirt has noticed.
+    if (hasCode(error, 'libvirt.wrong-state', 'libvirt.no-such-domain', 'libvirt.busy')) return false;
+    if (hasCode(error, 'libvirt.operation-failed', 'libvirt.call-failed')) return false;
+    throw error;
   }
-  return true;
 }
 
 /** A job of which libvirt has no description: it prepares it, or takes it down. */
