@@ -17,6 +17,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { PointId } from '@lifeboat/foundation/ids';
 import type { ProgressSink } from '@lifeboat/foundation/progress';
 import { GiB, KiB, MiB } from '@lifeboat/foundation/units';
+import { SCRATCH_FLOOR_BYTES } from '@lifeboat/engine/capture/scratch-watch';
 import type { CapturedDisk } from '@lifeboat/engine/verbs';
 import { difference, run, TestHost, type TinyMachine, verbContext, virsh } from '../support/test-host.ts';
 
@@ -493,6 +494,57 @@ describe('a repository on a disk that is full', () => {
     expect(machine.hasJob()).toBe(false);
     expect(machine.checkpoints()).toEqual(checkpoints);
     expect((await small.traces()).filter((trace) => trace.includes(opId))).toEqual([]);
+  });
+});
+
+describe('a scratch filesystem that fills up', () => {
+  const OPS_BYTES = SCRATCH_FLOOR_BYTES + 16 * MiB;
+  let small: TestHost;
+  let machine: TinyMachine;
+  beforeAll(async () => {
+    small = await TestHost.open('scratch');
+    run('mount', '-t', 'tmpfs', '-o', `mode=711,size=${OPS_BYTES}`, 'tmpfs', small.path('ops'));
+    machine = await small.machine({
+      name: 'busy',
+      start: true,
+      disks: [{ sizeBytes: 256 * MiB, random: [{ offsetBytes: 8 * MiB, lengthBytes: 80 * MiB }] }],
+    });
+  });
+  afterAll(async () => small?.close());
+
+  test('ends the backup, not the machine; with more room the same operation goes on', async () => {
+    const input = { opId: small.op('backup'), machine: machine.name };
+    let wrote = false;
+    const progress: ProgressSink = ({ doneBytes }) => {
+      if (wrote || doneBytes === 0) return;
+      wrote = true;
+      machine.write(0, 10 * MiB, 24 * MiB);
+    };
+    await expect(small.engine.captureMachine(input, verbContext({ progress }))).rejects.toMatchObject({
+      code: 'disk.full',
+      message: expect.stringContaining(small.path('ops', input.opId)) as string,
+    });
+    expect(virsh('domstate', machine.name).trim()).toBe('running');
+    expect(machine.hasJob()).toBe(false);
+    expect(run('find', small.path('ops'), '-name', 'scratch-*', '-o', '-type', 's')).toBe('');
+    expect(await small.engine.listPoints()).toEqual([]);
+
+    run('mount', '-o', `remount,size=${OPS_BYTES * 2}`, small.path('ops'));
+    const copies = machine.copies('room');
+    const point = await small.engine.captureMachine(input, verbContext());
+    expect(machine.checkpoints()).toEqual(ours(point.pointId));
+    await expectEqual(machine, point.pointId, copies, small);
+  });
+
+  test('too small from the beginning, it is no place for a job', async () => {
+    run('mount', '-o', `remount,size=${SCRATCH_FLOOR_BYTES - MiB}`, small.path('ops'));
+    const checkpoints = machine.checkpoints();
+    await expect(capture(machine, { on: small })).rejects.toMatchObject({
+      code: 'disk.full',
+      message: expect.stringContaining(machine.name) as string,
+    });
+    expect(machine.hasJob()).toBe(false);
+    expect(machine.checkpoints()).toEqual(checkpoints);
   });
 });
 

@@ -1,7 +1,7 @@
 /** The hypervisor port on the real libvirt: backups with change tracking, machines of ours, networks, owner tags. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { newPointId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
@@ -13,6 +13,7 @@ import type { BackupJob, Controller, Hypervisor, MachineDescription, RunningMach
 import { readImage } from '@lifeboat/hypervisor/screen/image';
 import { NbdClient } from '@lifeboat/nbd/client';
 import { echoSector, readingSector, sectorImage } from '../support/boot-sectors.ts';
+import { tinyBootSector } from '../support/tiny-guest.ts';
 import { guestWrites, LAB_HOST, LibvirtLab, nbdMap, virsh } from '../support/libvirt-lab.ts';
 
 const { signal } = new AbortController();
@@ -236,6 +237,37 @@ describe('backup of a running machine', () => {
     await expect(second.attachBackup(machine.id, directory)).rejects.toMatchObject({
       code: 'hypervisor.no-backup-job',
     });
+  });
+
+  test('a guest that a full scratch file stopped goes on when the job ends, with its writes', async () => {
+    const file = lab.path('writes.img');
+    // Not zeros, for those take no room in a scratch file.
+    const image = Buffer.alloc(16 * MiB, 0x77);
+    tinyBootSector([{ do: 'write', fromBytes: MiB, toBytes: 12 * MiB, forever: true }]).copy(image);
+    writeFileSync(file, image);
+    const id = await hypervisor.defineMachine(lab.shape([{ controller: 'ahci', path: file, format: 'raw' }]));
+    const directory = lab.qemuDirectory();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=2m,uid=${statSync(directory).uid}`, 'tmpfs', directory]);
+    onTestFinished(async () => {
+      await hypervisor.destroy(id);
+      await hypervisor.undefineMachine(id);
+      execFileSync('umount', [directory]);
+    });
+    await hypervisor.start(id);
+    const { name } = await hypervisor.findMachine(id);
+    const written = (): number => Number(/ wr_bytes (\d+)/.exec(virsh('domblkstat', name, 'sda'))?.[1]);
+    await expect.poll(written, { timeout: 20_000 }).toBeGreaterThan(0);
+    const begin = { machineId: id, pointId: newPoint(), incrementalDisks: [], directory, freeze: false };
+    const { diskFailedBefore } = await hypervisor.beginBackup(begin, { signal });
+    expect(diskFailedBefore).toBe(false);
+    await expect.poll(() => hypervisor.machineState(id), { timeout: 20_000 }).toBe('disk-failed');
+    const stopped = written();
+
+    await hypervisor.endBackup(id, directory);
+    expect(await hypervisor.machineState(id)).toBe('running');
+    await expect.poll(written, { timeout: 20_000 }).toBeGreaterThan(stopped + 12 * MiB);
+    expect(readdirSync(directory)).toEqual(['backup-job.json']);
+    expect(lab.warnings.join()).toContain(`${name} was stopped by a failed write`);
   });
 
   test('two at once: the second is refused at once and leaves the first alone', async () => {

@@ -10,8 +10,8 @@ export type Step =
   | { readonly do: 'say'; readonly text: string }
   /** Counts timer interrupts (18.2 a second), so that the time of day does not matter. */
   | { readonly do: 'wait'; readonly seconds: number }
-  /** Through the BIOS, 32 KiB a request, again and again if asked to. Says TINY-READ-ERROR and stops at the first failure. */
-  | { readonly do: 'read'; readonly fromBytes: number; readonly toBytes: number; readonly forever?: boolean }
+  /** Through the BIOS, 32 KiB a request, again and again if asked to. Says TINY-DISK-ERROR and stops at the first failure. */
+  | { readonly do: 'read' | 'write'; readonly fromBytes: number; readonly toBytes: number; readonly forever?: boolean }
   | { readonly do: 'power-off' };
 
 export const TINY_READY = 'TINY-READY';
@@ -39,7 +39,7 @@ export function tinyBootSector(steps: readonly Step[]): Buffer {
     .jump('74', 'full');
   code.bytes('58 baf803 ee', 'out 3f8').jump('eb', 'say').label('said').bytes('c3', 'ret');
   code.label('failed').bytes('be', 'si = text').address('error').call('say').jump('eb', 'halt');
-  code.label('error').text('TINY-READ-ERROR\r\n');
+  code.label('error').text('TINY-DISK-ERROR\r\n');
   code.label('packet').bytes('1000 4000 0000 0010 0000000000000000', 'read 64 sectors to 1000:0; where from follows');
   code.label('drive').bytes('00', '');
   steps.forEach((step, index) => step.do === 'say' && code.label(`step${index}-text`).text(step.text));
@@ -64,9 +64,13 @@ function assemble(code: Assembler, step: Step, name: string): void {
       break;
     }
     case 'read':
+    case 'write':
       code.label(`${name}-again`).bytes('66c706', '[where from] =').address('packet', 8).long(sectors(step.fromBytes));
       code.label(name).bytes('be', 'si = packet').address('packet').bytes('8a16', 'dl =').address('drive');
-      code.bytes('b442 cd13', 'extended read').jumpFar('0f82', 'failed');
+      code
+        .bytes(step.do === 'read' ? 'b442' : 'b80043', 'extended read, or write')
+        .bytes('cd13', 'BIOS')
+        .jumpFar('0f82', 'failed');
       code.bytes('668106', '[where from] +=').address('packet', 8).long(READ_SECTORS);
       code
         .bytes('66813e', '[where from] below the end?')

@@ -12,6 +12,8 @@ export interface Hypervisor {
   listMachines(): Promise<MachineDescription[]>;
   /** By name or UUID. Errors: `hypervisor.no-such-machine`. */
   findMachine(nameOrUuid: string): Promise<MachineDescription>;
+  /** Cheap enough to be asked some times a second. A machine that is off, or gone, has `ended`. */
+  machineState(machineId: MachineId): Promise<MachineState>;
 
   // ------------------------------------------------------------ backup
   /**
@@ -32,7 +34,10 @@ export interface Hypervisor {
   currentBackup(machineId: MachineId): Promise<CurrentBackup | undefined>;
   /** The running job of `directory`, as `beginBackup` described it. */
   attachBackup(machineId: MachineId, directory: string): Promise<BackupJob>;
-  /** Ends the job whose scratch lies in `directory`; another's job is never touched. Idempotent. */
+  /**
+   * Ends the job whose scratch lies in `directory`, removes its files, and lets the machine go on if a failed write stopped it
+   * while the job ran. Whoever reads an export has closed before. Another's job is never touched. Idempotent.
+   */
   endBackup(machineId: MachineId, directory: string): Promise<void>;
   /** Removes checkpoint `lb-<pointId>` with its bitmaps; metadata only where the bitmap is broken. Idempotent. */
   deleteCheckpoint(machineId: MachineId, pointId: PointId): Promise<void>;
@@ -140,6 +145,8 @@ export interface BackupJob {
   readonly consistencyReason: string;
   /** Unix ms of the instant all disks show. */
   readonly instantMs: number;
+  /** The machine was `disk-failed` before the job began, so the job did not do that. */
+  readonly diskFailedBefore: boolean;
 }
 
 export interface BackupDisk {
@@ -184,6 +191,12 @@ export interface ShapeDisk {
   readonly serial: string;
 }
 
+/**
+ * `disk-failed`: QEMU stopped it, state intact, because a disk could not be read or written; it does not go on by itself.
+ * `suspended`: stopped for any other reason; somebody may let it go on.
+ */
+export type MachineState = 'running' | 'suspended' | 'disk-failed' | 'ended';
+
 export interface RunningMachine {
   readonly id: MachineId;
   readonly name: string;
@@ -195,11 +208,7 @@ export interface RunningMachine {
   /** The VGA text screen, 80 x 25, lines without trailing blanks; empty string in graphics modes. */
   textScreen(): Promise<string>;
   running(): Promise<boolean>;
-  /**
-   * `disk-failed`: QEMU stopped it, state intact, because a disk could not be read or written; it does not go on by itself.
-   * `suspended`: stopped for any other reason; somebody may let it go on.
-   */
-  state(): Promise<'running' | 'suspended' | 'disk-failed' | 'ended'>;
+  state(): Promise<MachineState>;
   /** CPU time all vCPUs used so far, ms. */
   cpuTimeMs(): Promise<number>;
   /** Sums over all disks since power-on. */

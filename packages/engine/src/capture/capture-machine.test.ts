@@ -53,7 +53,14 @@ async function world() {
       attachBackup: async () => state.job,
       beginBackup: async ({ pointId, directory }: BeginBackup) => {
         state.directory = directory;
-        state.job = { pointId, disks: [exported], consistency: 'crash', consistencyReason: '', instantMs: 0 };
+        state.job = {
+          pointId,
+          disks: [exported],
+          consistency: 'crash',
+          consistencyReason: '',
+          instantMs: 0,
+          diskFailedBefore: false,
+        };
         return state.job;
       },
       endBackup: async () => {},

@@ -6,6 +6,7 @@
  *      again under a new point id (packs it sent already are found again by the writer session)
  *   3. begin the job: one instant for all disks, a checkpoint `lb-<pointId>`, the dirty bitmap since the parent's
  *   4. per disk: changed extents -> chunks -> packs, audited (capture-disk.ts)
+ *      meanwhile the scratch files are watched: rather no point than a machine that cannot write (scratch-watch.ts)
  *   5. commit the point, end the job, and only then delete older checkpoints
  *
  * Killed anywhere, the same `opId` goes on: before 5 no point is visible, after it the summary is found in the directory.
@@ -16,16 +17,19 @@ import { join } from 'node:path';
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { newPointId, parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
+import { ensureFree } from '@lifeboat/host/disk-space';
 import type { Operation } from '@lifeboat/host/operation';
 import type { BackupJob, MachineDescription } from '@lifeboat/hypervisor/port';
 import type { EngineDeps } from '../deps.ts';
 import type { JsonValue } from '@lifeboat/repository/json';
 import type { Point } from '@lifeboat/repository/read/point-reader';
+import type { CommitInput, WriterSession } from '@lifeboat/repository/write/session';
 import { type CaptureRecord, captureSummaryOf, type MachineRecord } from '../points.ts';
 import { beginOperation } from '../operations.ts';
 import type { CaptureInput, CaptureSummary } from '../verbs.ts';
 import { captureDisk, type DiskCapture } from './capture-disk.ts';
 import { type Parent, parentFor, parentOfJob } from './parent.ts';
+import { SCRATCH_FLOOR_BYTES, whileScratchLasts } from './scratch-watch.ts';
 
 /** What an attempt writes down before its job runs, so that the next attempt, or the clean-up, can find it. */
 export interface Begun {
@@ -97,24 +101,20 @@ async function capture(
   const newest = await parentFor(deps, machine);
   const parent = earlier ? parentOfJob(newest, earlier.begun.parentPointId) : newest;
   const job = earlier?.job ?? (await beginJob(deps, operation, machine, parent));
+  // The exports of a machine that is off have no scratch files.
+  const watched = { machine, job, directory: operation.qemuDirectory };
+  const watch: typeof whileScratchLasts = machine.running
+    ? whileScratchLasts
+    : (_deps, _watched, { signal }, work) => work(signal);
   const session = await repository.beginSession({
     machineId: machine.id,
     directory: join(operation.directory, 'session'),
     signal: context.signal,
   });
   try {
-    const captures: DiskCapture[] = [];
-    for (const exported of job.disks) {
-      const from = parent?.disks.get(exported.name);
-      const progress: VerbContext['progress'] = (report) => context.progress({ ...report, detail: exported.name });
-      captures.push(
-        await captureDisk(
-          { ...deps, chunkSizeBytes: repository.chunkSizeBytes },
-          { exported, session, ...(from ? { parent: from } : {}) },
-          { signal: context.signal, progress },
-        ),
-      );
-    }
+    const captures = await watch(deps, watched, { signal: context.signal, reads: true }, (signal) =>
+      readDisks(deps, { job, parent, session }, { ...context, signal }),
+    );
     const host = await hypervisor.describeHost();
     const record: CaptureRecord = {
       version: 1,
@@ -132,7 +132,7 @@ async function capture(
       })),
     };
     const { domainXml, ...machineRecord } = machine;
-    return session.commit({
+    const commit: CommitInput = {
       pointId: job.pointId,
       machine: json(machineRecord satisfies MachineRecord),
       capture: json(record),
@@ -141,10 +141,31 @@ async function capture(
         { name: 'domain.xml', content: Buffer.from(domainXml) },
         ...(machine.nvramPath ? [{ name: 'nvram', content: await readFile(machine.nvramPath) }] : []),
       ],
-    });
+    };
+    return await watch(deps, watched, { signal: context.signal, reads: false }, () => session.commit(commit));
   } finally {
     await session.detach();
   }
+}
+
+async function readDisks(
+  deps: EngineDeps,
+  { job, parent, session }: { job: BackupJob; parent: Parent | undefined; session: WriterSession },
+  context: VerbContext,
+): Promise<DiskCapture[]> {
+  const captures: DiskCapture[] = [];
+  for (const exported of job.disks) {
+    const from = parent?.disks.get(exported.name);
+    const progress: VerbContext['progress'] = (report) => context.progress({ ...report, detail: exported.name });
+    captures.push(
+      await captureDisk(
+        { ...deps, chunkSizeBytes: deps.repository.chunkSizeBytes },
+        { exported, session, ...(from ? { parent: from } : {}) },
+        { signal: context.signal, progress },
+      ),
+    );
+  }
+  return captures;
 }
 
 /**
@@ -182,6 +203,13 @@ async function beginJob(
   machine: MachineDescription,
   parent: Parent | undefined,
 ): Promise<BackupJob> {
+  if (machine.running) {
+    await ensureFree(
+      operation.qemuDirectory,
+      SCRATCH_FLOOR_BYTES,
+      `The scratch of a backup of machine ${machine.name}`,
+    );
+  }
   const pointId = newPointId(clock.nowMs(), random);
   const parentPointId = parent && { parentPointId: parent.point.pointId };
   await operation.record('begun', { pointId, machineId: machine.id, ...parentPointId } satisfies Begun);

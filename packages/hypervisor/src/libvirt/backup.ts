@@ -3,7 +3,11 @@
  *
  *   begin:  own left-overs removed ─► freeze ─► record written ─► job + checkpoint, one call, one instant ─► thaw
  *   attach: the job still runs and its files lie in our directory ─► the record says the rest
- *   end:    the job's files lie in our directory ─► abort (the normal end of a pull job) ─► files removed
+ *   end:    the job's files lie in our directory ─► abort (the normal end of a pull job) ─► guest resumed ─► files removed
+ *
+ * Before the guest overwrites a block, QEMU copies it into the scratch file. When that is full, the guest's write fails:
+ * QEMU stops the guest, or, where its definition says so, hands it the error. The export stays as it was. Once the job has
+ * ended the guest can go on, and QEMU repeats the write.
  *
  * QEMU 7.2 hangs for good, and the guest with it, if its NBD server is stopped while a client shakes hands. So whoever reads
  * an export has closed before the job is ended, and nobody connects only to see whether it is there.
@@ -16,7 +20,7 @@
  */
 import { access, rm, stat } from 'node:fs/promises';
 import type { Clock } from '@lifeboat/foundation/clock';
-import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import {
   abortJob,
@@ -25,6 +29,7 @@ import {
   jobStats,
 } from '@lifeboat/libvirt/backup-calls';
 import type { LibvirtConnection } from '@lifeboat/libvirt/connection';
+import { resumeDomain } from '@lifeboat/libvirt/domain-calls';
 import { monitorCommand } from '@lifeboat/libvirt/guest-calls';
 import type { DomainRef } from '@lifeboat/libvirt/references';
 import type { BackupDisk, BackupJob, BeginBackup, CurrentBackup } from '../port.ts';
@@ -38,7 +43,7 @@ import {
   socketPathIn,
   type PlannedDisk,
 } from './backup-xml.ts';
-import { absentOn } from './domains.ts';
+import { absentOn, machineState } from './domains.ts';
 import { whileFrozen } from './freeze.ts';
 import { type JobRecord, readJobRecord, writeJobRecord } from './job-record.ts';
 import type { DomainDisk } from './machine-description.ts';
@@ -121,6 +126,7 @@ export async function beginBackup(
   };
   const base = {
     pointId,
+    diskFailedBefore: (await machineState(deps.connection, domain)) === 'disk-failed',
     disks: disks.map((disk, index) => exportOf(directory, disk, { plan: planned[index], machine })),
   };
 
@@ -253,9 +259,12 @@ export async function attachBackup(
   return record.job;
 }
 
-/** Idempotent; leaves alone what is not in `directory`. Errors: `libvirt.timeout` when the job does not end. */
+/**
+ * Idempotent; leaves alone what is not in `directory`. Lets the guest go on if a failed write stopped it while the job ran.
+ * Errors: `libvirt.timeout` when the job does not end.
+ */
 export async function endBackup(
-  deps: Pick<BackupDeps, 'connection' | 'clock'>,
+  deps: Pick<BackupDeps, 'connection' | 'clock' | 'log'>,
   domain: DomainRef,
   directory: string,
 ): Promise<void> {
@@ -278,7 +287,25 @@ export async function endBackup(
     }
   }
   // Without a record the files in there are not known to be ours.
-  if (record?.machineId === domain.uuid) await removeJobFiles(directory, record.job.disks);
+  if (record?.machineId !== domain.uuid) return;
+  const { disks, diskFailedBefore } = record.job;
+  // They go last: while they are there, an end that was cut off is made good by the next one.
+  if (!diskFailedBefore && (await anyExists(jobFiles(directory, disks)))) await letGoOn(deps, domain);
+  await removeJobFiles(directory, disks);
+}
+
+/** Harmless where the job was not the cause: what failed for another reason fails again, and stops the guest again. */
+async function letGoOn({ connection, log }: Pick<BackupDeps, 'connection' | 'log'>, domain: DomainRef): Promise<void> {
+  if ((await machineState(connection, domain)) !== 'disk-failed') return;
+  log.warn(`${domain.name} was stopped by a failed write while its backup job ran; it goes on now`, {
+    machine: domain.name,
+  });
+  try {
+    await absentOn(resumeDomain(connection, domain));
+  } catch (error) {
+    // Somebody else was faster, or ended it.
+    if (!hasCode(error, 'libvirt.wrong-state')) throw error;
+  }
 }
 
 async function abortOnce(connection: LibvirtConnection, domain: DomainRef): Promise<void> {
@@ -309,8 +336,23 @@ function exportOf(
 
 /** A scratch file that is there already makes libvirt refuse to begin. */
 async function removeJobFiles(directory: string, disks: readonly { name: string }[]): Promise<void> {
-  const files = [socketPathIn(directory), ...disks.map(({ name }) => scratchPathIn(directory, name))];
-  for (const file of files) await rm(file, { force: true });
+  for (const file of jobFiles(directory, disks)) await rm(file, { force: true });
+}
+
+function jobFiles(directory: string, disks: readonly { name: string }[]): string[] {
+  return [socketPathIn(directory), ...disks.map(({ name }) => scratchPathIn(directory, name))];
+}
+
+async function anyExists(files: readonly string[]): Promise<boolean> {
+  for (const file of files) {
+    try {
+      await access(file);
+      return true;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+    }
+  }
+  return false;
 }
 
 async function assertDirectory(directory: string): Promise<void> {

@@ -12,6 +12,7 @@ const job: BackupJob = {
   consistency: 'crash',
   consistencyReason: 'none',
   instantMs: 1,
+  diskFailedBefore: false,
 };
 let directory: string;
 

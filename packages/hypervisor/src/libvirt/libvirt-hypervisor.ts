@@ -27,6 +27,7 @@ import type {
   Hypervisor,
   MachineDescription,
   MachineShape,
+  MachineState,
   Owner,
   RunningMachine,
   TaggedItem,
@@ -45,7 +46,7 @@ import {
 import { bitmapDoubt, deleteCheckpoint, listPoints } from './checkpoints.ts';
 import { Connections } from './connections.ts';
 import { inspectImage } from './disk-image.ts';
-import { absentOn, domainIfThere, findDomain, isRunning } from './domains.ts';
+import { absentOn, domainIfThere, findDomain, isRunning, machineState } from './domains.ts';
 import { describeDomain } from './machine-description.ts';
 import { machineXml } from './machine-xml.ts';
 import { createIsolatedNetwork, destroyNetwork } from './networks.ts';
@@ -112,6 +113,12 @@ class LibvirtHypervisor implements Hypervisor {
   async findMachine(nameOrUuid: string): Promise<MachineDescription> {
     const connection = await this.#connections.shared();
     return this.#describe(connection, await findDomain(connection, nameOrUuid));
+  }
+
+  async machineState(machineId: MachineId): Promise<MachineState> {
+    const connection = await this.#connections.shared();
+    const domain = await domainIfThere(connection, machineId);
+    return domain ? machineState(connection, domain) : 'ended';
   }
 
   async trackingFor(

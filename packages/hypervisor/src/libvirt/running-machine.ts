@@ -3,24 +3,22 @@ import type { Clock } from '@lifeboat/foundation/clock';
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, type MachineId } from '@lifeboat/foundation/ids';
 import type { LibvirtConnection } from '@lifeboat/libvirt/connection';
-import { allDomainStats, destroyDomain, domainState } from '@lifeboat/libvirt/domain-calls';
+import { allDomainStats, destroyDomain } from '@lifeboat/libvirt/domain-calls';
 import { agentCommand, monitorCommand, screenshot } from '@lifeboat/libvirt/guest-calls';
 import type { DomainRef } from '@lifeboat/libvirt/references';
 import type { LibvirtStream } from '@lifeboat/libvirt/stream';
-import type { RunningMachine } from '../port.ts';
+import type { MachineState, RunningMachine } from '../port.ts';
 import { isPng, readImage, writePng } from '../screen/image.ts';
 import { isTextMode, readTextScreen, TEXT_MEMORY_ADDRESS, TEXT_MEMORY_BYTES } from '../screen/text-screen.ts';
 import type { Connections } from './connections.ts';
 import { ConsoleLog } from './console-log.ts';
-import { absentOn, isActive } from './domains.ts';
+import { absentOn, machineState } from './domains.ts';
 
 const NANOSECONDS_PER_MS = 1_000_000n;
 /** The agent of a busy emulated guest answers late. */
 const AGENT_ANSWER_SECONDS = 10;
 const COMMAND_POLL_MS = 200;
 const SHELL = '/bin/sh';
-/** VIR_DOMAIN_PAUSED_IOERROR of libvirt-domain.h. */
-const PAUSED_BY_IO_ERROR = 5;
 
 interface QemuBlockStats {
   readonly rd_bytes: number;
@@ -94,12 +92,8 @@ export class LibvirtRunningMachine implements RunningMachine {
     return (await this.state()) === 'running';
   }
 
-  async state(): Promise<'running' | 'suspended' | 'disk-failed' | 'ended'> {
-    const connection = await this.#deps.connections.shared();
-    const found = await absentOn(domainState(connection, this.#deps.domain));
-    if (!found || !isActive(found.state) || found.state === 'crashed') return 'ended';
-    if (found.state === 'running' || found.state === 'blocked') return 'running';
-    return found.state === 'paused' && found.reason === PAUSED_BY_IO_ERROR ? 'disk-failed' : 'suspended';
+  async state(): Promise<MachineState> {
+    return machineState(await this.#deps.connections.shared(), this.#deps.domain);
   }
 
   async cpuTimeMs(): Promise<number> {

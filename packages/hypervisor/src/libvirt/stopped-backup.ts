@@ -73,6 +73,7 @@ export class StoppedBackups {
           ? 'the machine is shut off, after its guest shut down'
           : 'the machine is shut off, and it is not known that its guest shut down in order',
         instantMs: deps.clock.nowMs(),
+        diskFailedBefore: false,
       };
       await writeJobRecord(directory, domain.uuid, job);
       this.#running.set(directory, { machineId: domain.uuid, job, children });
