@@ -1,7 +1,8 @@
 /**
  * Carries out a redeploy plan and returns what is really installed.
  *
- *   1. A complete journal from an earlier attempt?  finish it, return its result
+ *   1. A complete journal from an earlier attempt?  finish it, return its result; one that was taken back, or half so,
+ *      is taken back to the end and forgotten
  *   2. open the guest in throw-away overlays        (open-guest.ts; filesystems checked before and after)
  *   3. apply the edits to its files, read each initrd back
  *   4. write the journal: old and new bytes, hashes (record-changes.ts)       ── until here the disks are untouched
@@ -15,7 +16,7 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { FileEdit } from '../access/guest-tree.ts';
 import { withEditableGuest, type GuestDisk } from '../access/open-guest.ts';
 import { applyJournal, revertJournal, type ApplyOptions } from '../journal/apply-journal.ts';
-import { discardIncomplete, readJournal, type Journal } from '../journal/journal-file.ts';
+import { discardIncomplete, discardReverted, readJournal, type Journal } from '../journal/journal-file.ts';
 import { recordChanges } from '../journal/record-changes.ts';
 import type { RedeployPlan } from '../plan/redeploy-plan.ts';
 import { applyEdits, type InstalledKernel } from './apply-edits.ts';
@@ -38,7 +39,8 @@ export interface InjectionResult {
 }
 
 /**
- * Idempotent per `directory`: called again after a crash it finishes or begins anew, after success it returns the same.
+ * Idempotent per `directory`: called again after a crash it finishes or begins anew, after an abort or a revert it begins
+ * anew, after success it returns the same.
  * Errors: `guest.redeploy-refused`, `guest.changed-since-plan`, `guest.injection-incomplete`, those of opening and journal.
  */
 export async function injectDrivers(options: InjectOptions, context: VerbContext): Promise<InjectionResult> {
@@ -56,6 +58,7 @@ export async function injectDrivers(options: InjectOptions, context: VerbContext
     );
   }
   await mkdir(journalDirectory, { recursive: true, mode: 0o700 });
+  await forgetTakenBack(finish);
   if ((await readJournal(journalDirectory)) === undefined) {
     await discardIncomplete(journalDirectory);
     progress({ phase: 'inject', doneBytes: 0, detail: 'opening the guest' });
@@ -84,7 +87,20 @@ async function applyOrTakeBack(options: ApplyOptions): Promise<Journal> {
   try {
     return await applyJournal(options);
   } catch (error) {
-    if (options.signal.aborted) await revertJournal({ ...options, signal: new AbortController().signal });
+    if (options.signal.aborted) await takeBack(options);
     throw error;
   }
+}
+
+/** An attempt that was aborted in mid-edit took its edit back, or was killed while it did. */
+async function forgetTakenBack(options: ApplyOptions): Promise<void> {
+  const state = (await readJournal(options.directory))?.state;
+  if (state !== 'reverting' && state !== 'reverted') return;
+  await takeBack(options);
+  await discardReverted(options.directory);
+}
+
+/** To the end, also after an abort. */
+async function takeBack(options: ApplyOptions): Promise<void> {
+  await revertJournal({ ...options, signal: new AbortController().signal });
 }

@@ -5,6 +5,7 @@ import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   discardIncomplete,
+  discardReverted,
   newBytesPath,
   oldBytesPath,
   readJournal,
@@ -48,6 +49,16 @@ describe('a journal', () => {
     await writeState(directory, 'writing');
     await discardIncomplete(directory);
     expect(readdirSync(directory)).toEqual([]);
+  });
+
+  it('that was taken back leaves nothing when it is discarded, and may be discarded again', async () => {
+    for (const path of [oldBytesPath(directory), newBytesPath(directory)]) writeFileSync(path, 'x');
+    await sealJournal(directory, journal);
+    await writeState(directory, 'reverted');
+    await discardReverted(directory);
+    expect(readdirSync(directory)).toEqual([]);
+    await discardReverted(directory);
+    expect(await readJournal(directory)).toBeUndefined();
   });
 
   it('is not read when one bit of it is wrong, or it is cut', async () => {

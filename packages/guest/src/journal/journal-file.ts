@@ -15,7 +15,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import type { ImageFile } from '@lifeboat/host/disk-image-server';
-import { removeIfThere, writeDurably } from '@lifeboat/host/durable-file';
+import { removeIfThere, syncDirectory, writeDurably } from '@lifeboat/host/durable-file';
 import type { FileEdit } from '../access/guest-tree.ts';
 
 /** A run of one disk that differs before and after. */
@@ -87,6 +87,14 @@ export async function readJournal(directory: string): Promise<{ journal: Journal
 
 export async function writeState(directory: string, state: JournalState): Promise<void> {
   await writeDurably(join(directory, STATE), `${state}\n`);
+}
+
+/** Forgets a journal whose edit was taken back: there is none any more. The disks must hold the old bytes. */
+export async function discardReverted(directory: string): Promise<void> {
+  await removeIfThere(join(directory, JOURNAL));
+  // Without it the rest is that of an incomplete journal; the rest without it would be a journal without content.
+  await syncDirectory(directory);
+  await discardIncomplete(directory);
 }
 
 /** Removes what an attempt left that did not complete its journal. */
