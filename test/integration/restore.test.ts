@@ -279,6 +279,10 @@ describe('as a machine', () => {
     const guest = await host.hypervisor.openRunning(defined.machineId);
     await expect.poll(() => guest.textScreen(), { timeout: 60_000, interval: 500 }).toContain(TINY_READY);
     await guest.close();
+    // As after a lost answer: the machine that runs is the one that was asked for, and goes on.
+    const started = virsh('domid', name);
+    expect(await host.engine.defineMachine(input, verbContext())).toEqual(defined);
+    expect(virsh('domid', name)).toBe(started);
     expect(virsh('domstate', name).trim()).toBe('running');
 
     const again = { ...input, opId: host.op('define') };

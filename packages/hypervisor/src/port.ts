@@ -50,6 +50,7 @@ export interface Hypervisor {
   /** The libvirt XML a shape becomes; for plans and people. */
   renderMachine(shape: MachineShape): Promise<string>;
   defineMachine(shape: MachineShape): Promise<MachineId>;
+  /** Idempotent: one that runs already, or is suspended, is started. */
   start(machineId: MachineId): Promise<void>;
   /** Power off, at once. Idempotent. */
   destroy(machineId: MachineId): Promise<void>;

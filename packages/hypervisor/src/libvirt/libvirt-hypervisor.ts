@@ -240,7 +240,13 @@ class LibvirtHypervisor implements Hypervisor {
 
   async start(machineId: MachineId): Promise<void> {
     const connection = await this.#connections.shared();
-    await startDomain(connection, await findDomain(connection, machineId));
+    const domain = await findDomain(connection, machineId);
+    try {
+      await startDomain(connection, domain);
+    } catch (error) {
+      // An earlier attempt started it, and its answer was lost.
+      if (!hasCode(error, 'libvirt.wrong-state') || !(await isRunning(connection, domain))) throw error;
+    }
   }
 
   async destroy(machineId: MachineId): Promise<void> {
