@@ -13,6 +13,7 @@ import {
   readFileSync,
   readSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -136,7 +137,26 @@ describe('onto something that exists', () => {
 
     const other = await host.machine({ name: 'running', start: true, disks: [{ format: 'raw', sizeBytes: SIZE }] });
     const path = other.disks[0]?.path ?? '';
-    await expect(ontoDevice(path)).rejects.toMatchObject({ code: 'engine.target-in-use', message: detail(other.name) });
+    const link = host.path('link.raw');
+    symlinkSync(path, link);
+    const alias = run('losetup', '--find', '--show', path).trim();
+    try {
+      for (const name of [path, link, alias]) {
+        // The loop device is in use by the file's machine; the file besides by the loop device.
+        await expect(ontoDevice(name)).rejects.toMatchObject({
+          code: 'engine.target-in-use',
+          message: detail(name === alias ? other.name : alias),
+        });
+      }
+    } finally {
+      run('losetup', '--detach', alias);
+    }
+    for (const name of [path, link]) {
+      await expect(ontoDevice(name)).rejects.toMatchObject({
+        code: 'engine.target-in-use',
+        message: detail(other.name),
+      });
+    }
     await other.remove();
     expect(statSync(path).blocks * 512).toBeLessThan(MiB);
   });

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError, hasCode } from '@lifeboat/foundation/errors';
 import { runTool } from './children.ts';
+import { deviceNumber } from './device-number.ts';
 import { readRecord, removeIfThere, writeDurably } from './durable-file.ts';
 
 const LOSETUP_TIMEOUT_MS = 30_000;
@@ -38,7 +39,7 @@ interface FileIdentity {
 }
 
 /** What is attached now. */
-interface AttachedLoop extends Omit<LoopRecord, 'file'> {
+export interface AttachedLoop extends Omit<LoopRecord, 'file'> {
   /** Undefined if the kernel cannot ask the file: a second after its FUSE server died (seen with 6.18). */
   readonly file: FileIdentity | undefined;
 }
@@ -66,7 +67,7 @@ export async function loopDevice(options: LoopOptions): Promise<LoopDevice> {
   const { path, offsetBytes, sizeLimitBytes } = options;
   const resolved = await realpath(path);
   const { dev, ino } = await stat(resolved);
-  const file = { fileDevice: deviceNumber(dev), inode: ino };
+  const file = { fileDevice: deviceNumber(BigInt(dev)), inode: ino };
   const recordPath = join(options.directory, `${options.name}${RECORD_SUFFIX}`);
   const args = [
     '-o',
@@ -192,12 +193,4 @@ async function readLoopRecord(path: string): Promise<LoopRecord | undefined> {
 
 async function losetup(args: readonly string[]): Promise<string> {
   return (await runTool('losetup', args, { timeoutMs: LOSETUP_TIMEOUT_MS })).stdout;
-}
-
-/** `st_dev` as the kernel and losetup write it (makedev(3), glibc's encoding). */
-function deviceNumber(dev: number): string {
-  const n = BigInt(dev);
-  const major = ((n >> 8n) & 0xfffn) | ((n >> 32n) & 0xfffff000n);
-  const minor = (n & 0xffn) | ((n >> 12n) & 0xffffff00n);
-  return `${major}:${minor}`;
 }

@@ -15,6 +15,9 @@ export interface Hypervisor {
   /** Cheap enough to be asked some times a second. A machine that is off, or gone, has `ended`. */
   machineState(machineId: MachineId): Promise<MachineState>;
 
+  /** What every machine that is on runs from, none left out: for whoever is about to write to a file or device. */
+  listSources(): Promise<MachineSources[]>;
+
   // ------------------------------------------------------------ backup
   /**
    * Whether the dirty bitmap since the checkpoint of `parentPointId` can be believed for this disk: the checkpoint is there
@@ -113,6 +116,14 @@ export interface MachineDescription {
   /** The channel of the guest agent exists (an agent may still not answer). */
   readonly guestAgentChannel: boolean;
   readonly domainXml: string;
+}
+
+export interface MachineSources {
+  readonly machine: string;
+  /** Files and devices of this host, as the definition names them. */
+  readonly paths: readonly string[];
+  /** Disks of which no path can be told: a sentence each. */
+  readonly untold: readonly string[];
 }
 
 export interface MachineDisk {

@@ -4,8 +4,7 @@
  * The names of the targets are recorded before they are made, so that an attempt that was killed is cleared away by the
  * next one, or by the clean-up; a file we did not make is never touched.
  */
-import { constants } from 'node:fs';
-import { access, mkdir, open, rm, stat } from 'node:fs/promises';
+import { access, mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { WritableBlockDevice } from '@lifeboat/foundation/block-device';
 import { hasCode, LifeboatError, systemCode } from '@lifeboat/foundation/errors';
@@ -15,7 +14,6 @@ import { openFileDevice } from '@lifeboat/disk/file-device';
 import { runTool } from '@lifeboat/host/children';
 import { serveDiskImage } from '@lifeboat/host/disk-image-server';
 import { ensureFree } from '@lifeboat/host/disk-space';
-import { attachedLoops } from '@lifeboat/host/loop-device';
 import type { Operation } from '@lifeboat/host/operation';
 import { passageMode } from '@lifeboat/host/state';
 import { NbdClient } from '@lifeboat/nbd/client';
@@ -24,6 +22,7 @@ import type { EngineDeps } from '../deps.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
 import type { RestoredDisk, RestoreInput, RestoreSummary } from '../verbs.ts';
+import { claimTarget } from './claim-target.ts';
 import { copyDisk } from './copy-disk.ts';
 
 const TOOL_TIMEOUT_MS = 60_000;
@@ -150,7 +149,20 @@ async function ontoDevice(
     const names = point.disks.map(({ name }) => name).join(', ');
     throw new LifeboatError('input.invalid', `point ${point.pointId} has no disk '${input.disk}'; it has: ${names}`);
   }
-  await refuseInUse(deps, path);
+  const claim = await claimTarget(deps.hypervisor, path);
+  try {
+    const writtenBytes = await overwrite(deps, { point, disk, path }, context);
+    return { disks: [{ name: disk.name, path, format: 'raw', sizeBytes: disk.root.sizeBytes }], writtenBytes };
+  } finally {
+    await claim.release();
+  }
+}
+
+async function overwrite(
+  deps: EngineDeps,
+  { point, disk, path }: { point: Point; disk: Point['disks'][number]; path: string },
+  context: VerbContext,
+): Promise<number> {
   const target = await openFileDevice(path, { writable: true });
   const { sizeBytes } = disk.root;
   try {
@@ -165,9 +177,8 @@ async function ontoDevice(
     await target.close();
     throw error;
   }
-  let writtenBytes: number;
   try {
-    writtenBytes = await copyOnto(deps, { point, disk: disk.name, target, targetIsBlank: false }, context);
+    return await copyOnto(deps, { point, disk: disk.name, target, targetIsBlank: false }, context);
   } catch (error) {
     if (!(error instanceof LifeboatError)) throw error;
     const { code, message, context: details } = error;
@@ -176,7 +187,6 @@ async function ontoDevice(
       cause: error,
     });
   }
-  return { disks: [{ name: disk.name, path, format: 'raw', sizeBytes }], writtenBytes };
 }
 
 /** Closes the target in any case. */
@@ -217,31 +227,4 @@ async function refuseExisting(path: string): Promise<void> {
     throw error;
   }
   throw new LifeboatError('engine.target-exists', `${path} exists already`, { context: { path } });
-}
-
-async function refuseInUse(deps: EngineDeps, path: string): Promise<void> {
-  const inUse = (how: string): LifeboatError =>
-    new LifeboatError('engine.target-in-use', `${path} is in use: ${how}`, { context: { path } });
-  const stats = await stat(path).catch((cause: unknown) => {
-    throw new LifeboatError('input.invalid', `target ${path} cannot be opened (${systemCode(cause) ?? 'unknown'})`, {
-      cause,
-    });
-  });
-  if (stats.isBlockDevice()) {
-    try {
-      // The kernel refuses exclusive use of a device that is mounted, part of LVM or MD, or open exclusively.
-      await (await open(path, constants.O_RDWR | constants.O_EXCL)).close();
-    } catch (error) {
-      if (systemCode(error) === 'EBUSY') throw inUse('it is mounted or part of a volume');
-      throw error;
-    }
-  } else if (!stats.isFile()) {
-    throw new LifeboatError('input.invalid', `target ${path} is neither a file nor a block device`);
-  }
-  const loop = (await attachedLoops()).find((record) => record.path === path);
-  if (loop) throw inUse(`loop device ${loop.device} stands on it`);
-  for (const machine of await deps.hypervisor.listMachines()) {
-    if (machine.running && machine.disks.some((disk) => disk.path === path))
-      throw inUse(`machine ${machine.name} runs from it`);
-  }
 }

@@ -46,9 +46,10 @@ export const engineErrors = {
   },
   'engine.target-in-use': {
     retry: 'permanent',
-    cause: 'The target device is mounted, or something on this host holds it.',
+    cause:
+      'The target is mounted, a machine that is on runs from it under this or another name, or that cannot be told.',
     impact: 'Nothing was written.',
-    next: 'Check that it is the right device (`lsblk`), unmount or release it, then restore again.',
+    next: 'Check that it is the right target (`lsblk`); unmount or release it, or stop the machine the message names, then restore again.',
   },
   'engine.export-failed': {
     retry: 'transient',

@@ -26,6 +26,7 @@ import type {
   HostDescription,
   Hypervisor,
   MachineDescription,
+  MachineSources,
   MachineShape,
   MachineState,
   Owner,
@@ -48,6 +49,7 @@ import { Connections } from './connections.ts';
 import { inspectImage } from './disk-image.ts';
 import { absentOn, domainIfThere, findDomain, isRunning, machineState } from './domains.ts';
 import { describeDomain } from './machine-description.ts';
+import { sourcesOf } from './machine-sources.ts';
 import { machineXml } from './machine-xml.ts';
 import { createIsolatedNetwork, destroyNetwork } from './networks.ts';
 import { ownerInXml } from './owner-tag.ts';
@@ -119,6 +121,16 @@ class LibvirtHypervisor implements Hypervisor {
     const connection = await this.#connections.shared();
     const domain = await domainIfThere(connection, machineId);
     return domain ? machineState(connection, domain) : 'ended';
+  }
+
+  async listSources(): Promise<MachineSources[]> {
+    const connection = await this.#connections.shared();
+    const found: MachineSources[] = [];
+    for (const domain of await listDomains(connection, { active: true })) {
+      const xml = await absentOn(domainXml(connection, domain));
+      if (xml !== undefined) found.push({ machine: domain.name, ...sourcesOf(xml) });
+    }
+    return found;
   }
 
   async trackingFor(
