@@ -4,7 +4,7 @@
  */
 import { formatBytes, formatDuration } from '@lifeboat/foundation/units';
 import { formatInstant } from '../text/instant.ts';
-import { html, Html } from './html.ts';
+import { html, Html } from '../text/html.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import { headline, verdictOf, type BackupRow, type Check, type Evidence, type Report, type Step } from './report.ts';
 

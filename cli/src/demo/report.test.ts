@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { styleFor } from '../text/style.ts';
 import { columns } from '../text/width.ts';
 import { consoleExcerpt } from './console-excerpt.ts';
-import { escapeHtml, html } from './html.ts';
+import { escapeHtml, html } from '../text/html.ts';
 import { reportHtml } from './report-html.ts';
 import { reportText } from './report-text.ts';
 import { badReport, goodReport } from './report.fixture.ts';
