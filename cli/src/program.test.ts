@@ -144,6 +144,19 @@ describe('command line', () => {
     ]);
   });
 
+  it('takes where a key on paper is to go', async () => {
+    expect((await parse('repo', 'keys', 'print', '--label', 'safe')).calls).toEqual([
+      ['repo', { kind: 'keys-print', label: 'safe' }, GLOBAL],
+    ]);
+    expect((await parse('repo', 'keys', 'print', '--label', 'safe', '--output', 'k.html')).calls).toEqual([
+      ['repo', { kind: 'keys-print', label: 'safe', output: join(process.cwd(), 'k.html') }, GLOBAL],
+    ]);
+    expect((await parse('repo', 'keys', 'add', '--label', 'x', '--paper-file', '/p')).calls).toEqual([
+      ['repo', { kind: 'keys-add', label: 'x', way: { kind: 'paper-file', path: '/p' } }, GLOBAL],
+    ]);
+    await expect(parse('repo', 'keys', 'print')).rejects.toThrow('--label');
+  });
+
   it.each([
     'init',
     'info',
@@ -153,6 +166,7 @@ describe('command line', () => {
     'copy',
     'keys list',
     'keys add',
+    'keys print',
     'keys remove',
     'keys rotate',
     'keys shred',

@@ -6,6 +6,7 @@ import type { GlobalOptions } from './program.ts';
 export type NewWayOption =
   | { readonly kind: 'key-file'; readonly path: string }
   | { readonly kind: 'passphrase-file'; readonly path: string }
+  | { readonly kind: 'paper-file'; readonly path: string }
   | { readonly kind: 'kms'; readonly keyRef: string };
 
 export type RepoAction =
@@ -23,6 +24,7 @@ export type RepoAction =
     }
   | { readonly kind: 'keys-list' }
   | { readonly kind: 'keys-add'; readonly way: NewWayOption; readonly label: string }
+  | { readonly kind: 'keys-print'; readonly label: string; readonly output?: string }
   | { readonly kind: 'keys-remove'; readonly slot: string }
   | { readonly kind: 'keys-rotate' }
   | { readonly kind: 'keys-shred'; readonly confirm: string };
@@ -126,10 +128,27 @@ export function addRepoCommands(
     .requiredOption('--label <text>', 'whose way in it is', labelOption)
     .option('--key-file <path>', 'key file; made when it does not exist', pathOption)
     .option('--passphrase-file <path>', 'file with the passphrase', pathOption)
+    .option('--paper-file <path>', 'file with what was typed from a page whose way in was removed', pathOption)
     .option('--kms-key <name>', 'key of the key service that LIFEBOAT_KMS_COMMAND asks')
-    .action((options: GlobalOptions & { label: string; keyFile?: string; passphraseFile?: string; kmsKey?: string }) =>
+    .action((options: GlobalOptions & RawWays & { label: string }) =>
       act({ kind: 'keys-add', label: options.label, way: wayOf(options) }, options),
     );
+  define(
+    keys,
+    'print',
+    'Adds a way in and prints it: a page to keep where no fire, thief or mistake reaches both it and the other keys.',
+    'repo keys print --label safe --output key.html',
+  )
+    .requiredOption('--label <text>', 'where the page will be', labelOption)
+    .option(
+      '--output <path>',
+      'a new file, mode 0600; HTML with a QR code when it ends with .html (default: stdout)',
+      pathOption,
+    )
+    .action((options: GlobalOptions & { label: string; output?: string }) => {
+      const { label, output } = options;
+      return act({ kind: 'keys-print', label, ...(output === undefined ? {} : { output }) }, options);
+    });
   define(
     keys,
     'remove',
@@ -153,14 +172,22 @@ export function addRepoCommands(
     );
 }
 
-function wayOf(raw: { keyFile?: string; passphraseFile?: string; kmsKey?: string }): NewWayOption {
+interface RawWays {
+  readonly keyFile?: string;
+  readonly passphraseFile?: string;
+  readonly paperFile?: string;
+  readonly kmsKey?: string;
+}
+
+function wayOf(raw: RawWays): NewWayOption {
   const ways: NewWayOption[] = [
     ...(raw.keyFile === undefined ? [] : [{ kind: 'key-file' as const, path: raw.keyFile }]),
     ...(raw.passphraseFile === undefined ? [] : [{ kind: 'passphrase-file' as const, path: raw.passphraseFile }]),
+    ...(raw.paperFile === undefined ? [] : [{ kind: 'paper-file' as const, path: raw.paperFile }]),
     ...(raw.kmsKey === undefined ? [] : [{ kind: 'kms' as const, keyRef: raw.kmsKey }]),
   ];
   const [way, ...more] = ways;
-  if (!way || more.length > 0) throw usage('say one of --key-file, --passphrase-file, --kms-key.');
+  if (!way || more.length > 0) throw usage('say one of --key-file, --passphrase-file, --paper-file, --kms-key.');
   return way;
 }
 

@@ -143,6 +143,22 @@ describe('the page on recovery', () => {
 });
 
 describe('the program on the page', () => {
+  test('opens with what was typed from a printed page, and names the line of a typing error', async () => {
+    const { directory, repository } = await backUp({ passphrase: PASSPHRASE });
+    const { lines } = await repository.keys.print({ label: 'safe' });
+    await repository.close();
+    const work = scratch.directory();
+    const list = `python3 recover.py '${directory}' --paper-file paper.txt list`;
+    writeFileSync(join(work, 'paper.txt'), lines.join('\n').toLowerCase().replaceAll('0', 'O').replaceAll('-', ' '));
+    expect(await shell(`${program}\n${list}`, work)).toContain(`${MACHINE} ${pointId(2)} vda:`);
+    const [first = '', second = '', ...rest] = lines;
+    writeFileSync(join(work, 'paper.txt'), [first, second.slice(0, -1), ...rest].join('\n'));
+    await expect(shell(list, work)).rejects.toMatchObject({ stderr: expect.stringContaining('line 2') as string });
+    const last = second.endsWith('Z') ? 'Y' : 'Z';
+    writeFileSync(join(work, 'paper.txt'), [first, second.slice(0, -1) + last, ...rest].join('\n'));
+    await expect(shell(list, work)).rejects.toMatchObject({ stderr: expect.stringContaining('line 2') as string });
+  });
+
   const env = { LIFEBOAT_PASSPHRASE: PASSPHRASE };
 
   test('follows relocations of chunks and of pages', async () => {

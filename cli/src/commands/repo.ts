@@ -5,13 +5,16 @@ import {
   copyConfigured,
   infoOf,
   initConfigured,
+  printKey,
   shredTenant,
   statsOf,
   withRepository,
+  type PrintedKey,
 } from '@lifeboat/runtime/repository-admin';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import type { RepoAction } from '../repo-program.ts';
+import { keyPageHtml, keyPageText } from '../key-page.ts';
 import { formatInstant } from '../text/instant.ts';
 import { fields, table } from '../text/table.ts';
 import { printable } from '../text/width.ts';
@@ -68,6 +71,8 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
     }
     case 'keys-add':
       return changed(context, await addWay(configuration, action));
+    case 'keys-print':
+      return print(context, action);
     case 'keys-remove':
       return changed(
         context,
@@ -167,6 +172,24 @@ async function copy(context: CommandContext, action: Extract<RepoAction, { kind:
     ...bad.map(({ machineId, pointId, reason }) => badLine(output.style, `${machineId} ${pointId}: ${reason ?? ''}`)),
   ]);
   return bad.length === 0 ? EXIT.done : EXIT.negative;
+}
+
+/** On stdout the page is the result; a page in a file is not repeated there. */
+async function print(
+  { configuration, output: out }: CommandContext,
+  { label, output: path }: Extract<RepoAction, { kind: 'keys-print' }>,
+): Promise<ExitCode> {
+  if (path === undefined) {
+    const page = await printKey(configuration, { label });
+    out.result(page, keyPageText(page));
+    return EXIT.done;
+  }
+  const render = path.endsWith('.html') ? keyPageHtml : (page: PrintedKey) => `${keyPageText(page).join('\n')}\n`;
+  const { lines: _secret, ...page } = await printKey(configuration, { label, output: { path, render } });
+  out.result({ ...page, output: path }, [
+    `the page of slot ${page.slotId} is in ${printable(path)}: print it, read it back, and delete the file`,
+  ]);
+  return EXIT.done;
 }
 
 function changed({ output }: CommandContext, { info, kept }: Change): ExitCode {

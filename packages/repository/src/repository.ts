@@ -33,6 +33,7 @@ import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
 import { listTenants, readNewestSet, removeOlderSets, unlock, type Unlocked } from './seal/key-store.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
+import { assertPaperOf } from './seal/paper.ts';
 import { zstd } from './seal/codec.ts';
 import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
 import { RepositoryKeys, writeFirstKeySet } from './seal/repository-keys.ts';
@@ -106,7 +107,7 @@ export async function initRepository(options: InitOptions): Promise<Repository> 
   };
   const object = encodeSuperblock(superblock);
   const superblockHash = sha256(object);
-  const secret = await secretBytes(options.secret, random);
+  const secret = await firstSecret(options.secret, random);
   const bundle = newKeyBundle(superblock.tenantId, random);
   const unlocked = await writeFirstKeySet({ ...options, secret, bundle, superblockHash, random, createdMs });
   if ((await store.putIfAbsent(SUPERBLOCK, [object])) === 'exists') {
@@ -122,13 +123,14 @@ export async function initRepository(options: InitOptions): Promise<Repository> 
 
 /**
  * Opens a repository. Errors: `repository.not-a-repository`, `repository.newer-version`, `repository.wrong-passphrase`,
- * `repository.wrong-key-file`, `repository.key-file-unusable`, `repository.kms-refused`, `repository.kms-unreachable`,
+ * `repository.wrong-key-file`, `repository.key-file-unusable`, `repository.wrong-paper`, `repository.paper-unusable`, `repository.kms-refused`, `repository.kms-unreachable`,
  * `repository.tenant-missing`, `repository.object-damaged`, those of the store.
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
   const { store, tenant, deps = {} } = options;
   const { superblock, superblockHash } = await readSuperblock(store);
   const secret = await secretBytes(options.secret);
+  assertPaperOf(secret, superblock.repositoryId);
   const unlocked = await unlock(store, { secret, superblockHash, tenant, log: deps.log ?? silentLog });
   return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
 }
@@ -146,11 +148,22 @@ export async function addTenant(options: AddTenantOptions): Promise<Repository> 
       throw new LifeboatError('repository.tenant-exists', `${store.description} has a tenant ${tenantName} already`);
     }
   }
-  const secret = await secretBytes(options.secret, random);
+  const secret = await firstSecret(options.secret, random);
   const bundle = newKeyBundle(random.bytes(16), random);
   const createdMs = (deps.clock ?? systemClock).nowMs();
   const unlocked = await writeFirstKeySet({ ...options, secret, bundle, superblockHash, random, createdMs });
   return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
+}
+
+/** What a new tenant begins with; a page can only be printed of keys that are there. */
+async function firstSecret(secret: Secret, random: Random): Promise<SecretBytes> {
+  if ('paperFile' in secret) {
+    throw new LifeboatError(
+      'input.invalid',
+      'a printed page opens what it was printed for; new keys need another way in',
+    );
+  }
+  return secretBytes(secret, random);
 }
 
 /** What a repository says of itself to whoever can read the store. Errors: `repository.not-a-repository`, `.newer-version`. */
@@ -217,7 +230,17 @@ export class Repository {
     };
     const { clock, random } = this.core;
     const { tenantId } = bundle;
-    this.keys = new RepositoryKeys({ store: input.store, superblockHash, tenantId, secret, clock, random, log });
+    const { repositoryId } = superblock;
+    this.keys = new RepositoryKeys({
+      store: input.store,
+      repositoryId,
+      superblockHash,
+      tenantId,
+      secret,
+      clock,
+      random,
+      log,
+    });
   }
 
   /** 32 hexadecimal digits. */

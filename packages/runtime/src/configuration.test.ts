@@ -24,6 +24,13 @@ describe('configuration', () => {
     expect(() => loadConfiguration({ environment: { LIFEBOAT_COMPRESSION: 'best' } })).toThrow('fast, small');
   });
 
+  it('takes paper before every other way in, and hands it on', () => {
+    const environment = { LIFEBOAT_PAPER_FILE: '/p', LIFEBOAT_PASSPHRASE_FILE: '/q', LIFEBOAT_KMS_COMMAND: '/k' };
+    const loaded = loadConfiguration({ environment, uid: 0 });
+    expect(loaded.repository.secret).toEqual({ kind: 'paper-file', path: '/p' });
+    expect(loadConfiguration({ environment: configurationEnvironment(loaded), uid: 0 })).toEqual(loaded);
+  });
+
   it('has defaults for one machine', () => {
     const root = loadConfiguration({ environment: {}, uid: 0 });
     expect(root.stateRoot).toBe('/var/lib/lifeboat');

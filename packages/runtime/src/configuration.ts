@@ -12,6 +12,7 @@
  *   LIFEBOAT_LOCK_DAYS         days that Object Lock holds what is written (default: no lock)
  *   LIFEBOAT_PASSPHRASE_FILE   file with the passphrase   (default: none; a key file is used)
  *   LIFEBOAT_KEY_FILE          key file, mode 0600        (default: <state>/keys/repository.key)
+ *   LIFEBOAT_PAPER_FILE        file with what was typed from a printed page, mode 0600 (default: none; goes before the others)
  *   LIFEBOAT_KMS_COMMAND       program that asks a key service (default: none), see kms-command.ts
  *   LIFEBOAT_KMS_KEY           the service's key for a new repository
  *   LIFEBOAT_TENANT            name or id                 (default: the tenant that the secret opens)
@@ -30,6 +31,7 @@ import { placeEnvironment, repositoryPlace, type RepositoryPlace } from './repos
 export type RepositorySecret =
   | { readonly kind: 'key-file'; readonly path: string }
   | { readonly kind: 'passphrase-file'; readonly path: string }
+  | { readonly kind: 'paper-file'; readonly path: string }
   | { readonly kind: 'kms' };
 
 export interface KmsSettings {
@@ -66,6 +68,7 @@ const KEYS = {
   lockDays: 'LIFEBOAT_LOCK_DAYS',
   passphraseFile: 'LIFEBOAT_PASSPHRASE_FILE',
   keyFile: 'LIFEBOAT_KEY_FILE',
+  paperFile: 'LIFEBOAT_PAPER_FILE',
   compression: 'LIFEBOAT_COMPRESSION',
   kmsCommand: 'LIFEBOAT_KMS_COMMAND',
   kmsKey: 'LIFEBOAT_KMS_KEY',
@@ -118,8 +121,9 @@ export function loadConfiguration(
   };
 }
 
-/** What is said outright goes before the key service; the key file of the state directory is what is left. */
+/** Paper is for the day when nothing else is left. What is said outright goes before the key service; last comes the key file. */
 function secretOf(settings: Settings, stateRoot: string): RepositorySecret {
+  if (settings.paperFile) return { kind: 'paper-file', path: resolve(settings.paperFile) };
   if (settings.passphraseFile) return { kind: 'passphrase-file', path: resolve(settings.passphraseFile) };
   if (settings.kmsCommand && !settings.keyFile) return { kind: 'kms' };
   return { kind: 'key-file', path: resolve(settings.keyFile ?? join(stateRoot, 'keys', 'repository.key')) };
@@ -133,6 +137,7 @@ export function configurationEnvironment(configuration: Configuration): Record<s
     LIFEBOAT_CACHE: configuration.cacheRoot,
     ...placeEnvironment(configuration.repository.place),
     ...(secret.kind === 'passphrase-file' ? { LIFEBOAT_PASSPHRASE_FILE: secret.path } : {}),
+    ...(secret.kind === 'paper-file' ? { LIFEBOAT_PAPER_FILE: secret.path } : {}),
     ...(secret.kind === 'key-file' ? { LIFEBOAT_KEY_FILE: secret.path } : {}),
     ...(kms ? { LIFEBOAT_KMS_COMMAND: kms.command } : {}),
     ...(kms?.keyRef === undefined ? {} : { LIFEBOAT_KMS_KEY: kms.keyRef }),

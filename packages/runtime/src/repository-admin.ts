@@ -1,13 +1,19 @@
 /** What `lifeboat repo` does: short acts on the configured repository, without workflows. */
-import { mkdir } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { copyPoints, type CopiedPoint } from '@lifeboat/repository/copy/copy-points';
 import { addTenant, initRepository, readSuperblock, type Repository } from '@lifeboat/repository/repository';
-import { describeTenants, type KeyChange, type KeysInfo } from '@lifeboat/repository/seal/repository-keys';
+import {
+  describeTenants,
+  type KeyChange,
+  type KeyPage,
+  type KeysInfo,
+} from '@lifeboat/repository/seal/repository-keys';
 import type { Secret } from '@lifeboat/repository/seal/secret';
 import { repositoryStats } from '@lifeboat/repository/stats';
 import { inlineSealer } from '@lifeboat/repository/write/inline-sealer';
@@ -23,6 +29,8 @@ const COPY_LANES = 2;
 export type NewWay =
   | { readonly kind: 'key-file'; readonly path: string }
   | { readonly kind: 'passphrase-file'; readonly path: string }
+  /** A page that was printed for this repository, and whose slot was removed. */
+  | { readonly kind: 'paper-file'; readonly path: string }
   | { readonly kind: 'kms'; readonly keyRef: string };
 
 export interface RepositoryInfo {
@@ -102,9 +110,54 @@ export async function addWay(
   const { way, label } = input;
   let secret: Secret;
   if (way.kind === 'key-file') secret = { keyFile: way.path };
+  else if (way.kind === 'paper-file') secret = { paperFile: way.path };
   else if (way.kind === 'passphrase-file') secret = await passphraseOf(way.path);
   else secret = kmsSecret(configuration.repository.kms, way.keyRef);
   return withRepository(configuration, (repository) => repository.keys.add({ secret, label }));
+}
+
+/** A printed page, and where the repository was when it was printed. */
+export type PrintedKey = KeyPage & { readonly place: string };
+
+/**
+ * Adds a way in for paper and gives its page out; with `output` into a file that does not exist yet, mode 0600. A page that could not be
+ * written takes its way in back. Killed in between, it leaves one that nobody holds: its label says which.
+ */
+export async function printKey(
+  configuration: Configuration,
+  input: {
+    readonly label: string;
+    readonly output?: { readonly path: string; render(page: PrintedKey): string };
+  },
+): Promise<PrintedKey> {
+  const { label, output } = input;
+  const file = output && (await createPageFile(output.path));
+  try {
+    return await withRepository(configuration, async (repository) => {
+      const page = { ...(await repository.keys.print({ label })), place: nameOfPlace(configuration.repository.place) };
+      try {
+        await file?.writeFile(output?.render(page) ?? '');
+        await file?.sync();
+      } catch (error) {
+        await repository.keys.remove(page.slotId);
+        throw error;
+      }
+      return page;
+    });
+  } catch (error) {
+    if (output) await rm(output.path, { force: true });
+    throw error;
+  } finally {
+    await file?.close();
+  }
+}
+
+async function createPageFile(path: string): ReturnType<typeof open> {
+  try {
+    return await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } catch (cause) {
+    throw new LifeboatError('input.invalid', `the page cannot be made: ${messageOf(cause)}`, { cause });
+  }
 }
 
 /**
@@ -165,7 +218,8 @@ export async function copyConfigured(
   };
   for (const name of ['LIFEBOAT_CONTROL', 'LIFEBOAT_LOCK_DAYS', 'LIFEBOAT_TENANT']) delete environment[name];
   if (target.keyFile !== undefined || target.passphraseFile !== undefined) {
-    for (const name of ['LIFEBOAT_KEY_FILE', 'LIFEBOAT_PASSPHRASE_FILE']) delete environment[name];
+    for (const name of ['LIFEBOAT_KEY_FILE', 'LIFEBOAT_PASSPHRASE_FILE', 'LIFEBOAT_PAPER_FILE'])
+      delete environment[name];
   }
   if (target.keyFile !== undefined) environment['LIFEBOAT_KEY_FILE'] = target.keyFile;
   if (target.passphraseFile !== undefined) environment['LIFEBOAT_PASSPHRASE_FILE'] = target.passphraseFile;

@@ -72,6 +72,7 @@ export async function secretOf(configuration: Configuration): Promise<Secret> {
   const { secret, kms } = configuration.repository;
   if (secret.kind === 'kms') return kmsSecret(kms, kms?.keyRef);
   if (secret.kind === 'key-file') return { keyFile: secret.path };
+  if (secret.kind === 'paper-file') return { paperFile: secret.path };
   return passphraseOf(secret.path);
 }
 

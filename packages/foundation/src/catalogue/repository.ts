@@ -37,6 +37,19 @@ export const repositoryErrors = {
     impact: 'The repository was not opened.',
     next: 'Correct what the message names; a key file belongs to one user and has mode 0600.',
   },
+  'repository.wrong-paper': {
+    retry: 'permanent',
+    cause: 'The printed page is of another repository or tenant, or its key slot was removed.',
+    impact: 'Nothing could be read; the repository is unharmed.',
+    next: 'Compare the ids on the page with "lifeboat repo info", which also lists the key slots that are left.',
+  },
+  'repository.paper-unusable': {
+    retry: 'permanent',
+    cause:
+      'The file does not hold what a printed page says: something was mistyped, or the file is missing or open to others.',
+    impact: 'The repository was not opened; nothing was tried with a wrong key.',
+    next: 'Compare the lines that the message names with the page, digit by digit; the file needs mode 0600.',
+  },
   'repository.kms-refused': {
     retry: 'permanent',
     cause:
@@ -56,7 +69,7 @@ export const repositoryErrors = {
     cause:
       'The tenant can be opened by something that no key service can destroy, or the key service did not destroy its key.',
     impact: 'What the message names still opens the data.',
-    next: 'Remove the ways in that the message names (lifeboat repo keys remove), then repeat; keys on paper must be burnt by hand.',
+    next: 'Remove the ways in that the message names (lifeboat repo keys remove), then repeat.',
   },
   'repository.tenant-missing': {
     retry: 'permanent',

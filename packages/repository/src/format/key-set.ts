@@ -42,7 +42,7 @@ const slotSchema = message({
   createdMs: uint(3),
   /** Present: the secret is a passphrase stretched by scrypt. */
   scrypt: optional(nested(4, scryptSchema)),
-  /** Present: the secret is what a key management service unwraps. Neither: 32 bytes from a key file. */
+  /** Present: the secret is what a key management service unwraps. */
   kms: optional(nested(5, kmsSchema)),
   /** The slot's keys are derived with it. */
   salt: bytes(6, { length: 32 }),
@@ -52,14 +52,8 @@ const slotSchema = message({
   publicKey: bytes(8, { length: 32 }),
   sealedAnchor: bytes(9, { length: 48 }),
   sealedSetKey: bytes(10, { length: 80 }),
-});
-
-/** That the bundle was printed, so that it exists where no key service can destroy it. */
-const paperSchema = message({
-  paperId: bytes(1, { length: 4 }),
-  createdMs: uint(2),
-  /** The newest epoch it holds. */
-  epoch: uint(3, 0xffff_ffff),
+  /** Present: the secret is 32 bytes on a printed page. None of the three: 32 bytes from a key file. */
+  paper: optional(nested(11, message({}))),
 });
 
 const bodySchema = message({
@@ -71,8 +65,7 @@ const bodySchema = message({
   epoch: uint(5, 0xffff_ffff),
   sessionPublicKey: bytes(6, { length: 32 }),
   slots: list(7, slotSchema, MAX_KEY_SLOTS),
-  papers: list(8, paperSchema, 64),
-  sealedBundle: bytes(9, { max: 64 * KiB }),
+  sealedBundle: bytes(8, { max: 64 * KiB }),
 });
 
 const envelopeSchema = message({
@@ -82,7 +75,6 @@ const envelopeSchema = message({
 });
 
 export type ScryptCost = MessageOf<typeof scryptSchema>;
-export type KmsWrapping = MessageOf<typeof kmsSchema>;
 export type KeySlot = MessageOf<typeof slotSchema>;
 export type KeySetBody = MessageOf<typeof bodySchema>;
 
@@ -107,8 +99,8 @@ export function decodeKeySet(object: Uint8Array, what: string): KeySet {
 }
 
 /** Whoever can write to the store must not make us allocate what he likes before we know the secret is right. */
-function assertSane({ scrypt, kms }: KeySlot, what: string): void {
-  if (scrypt && kms) throw damaged(what, 'a slot that is both for a passphrase and for a key service');
+function assertSane({ scrypt, kms, paper }: KeySlot, what: string): void {
+  if ([scrypt, kms, paper].filter(Boolean).length > 1) throw damaged(what, 'a slot for two kinds of secrets');
   const { cost, blockSize, parallelization } = scrypt ?? { cost: 2, blockSize: 1, parallelization: 1 };
   const isSane = cost >= 2 && (cost & (cost - 1)) === 0 && blockSize >= 1 && parallelization >= 1;
   if (!isSane || 128 * cost * blockSize > MAX_SCRYPT_BYTES) {

@@ -17,7 +17,7 @@ import { lengthPrefixed, u32 } from './derive.ts';
 import type { SlotBase, SlotBinding } from './key-slot.ts';
 import { newestEpoch } from './keyring.ts';
 
-export interface KeySetInput extends Pick<KeySetBody, 'tenantName' | 'generation' | 'createdMs' | 'papers'> {
+export interface KeySetInput extends Pick<KeySetBody, 'tenantName' | 'generation' | 'createdMs'> {
   readonly bundle: KeyBundle;
   /** Slots of the set before serve as they are: what they hold for that set is replaced. */
   readonly slots: readonly SlotBase[];

@@ -28,7 +28,7 @@ export async function makeSlot(input: {
   signal?: AbortSignal | undefined;
 }): Promise<SlotBase> {
   const { random, binding } = input;
-  const { root, scrypt, kms } = await newRoot(input.secret, input);
+  const { root, ...stored } = await newRoot(input.secret, input);
   const slotId = random.bytes(8);
   const salt = random.bytes(32);
   const { check, privateKey, anchorKey } = slotKeys(root, salt);
@@ -36,8 +36,7 @@ export async function makeSlot(input: {
     slotId,
     label: input.label,
     createdMs: input.createdMs,
-    scrypt,
-    kms,
+    ...stored,
     salt,
     check,
     publicKey: publicPart('x25519', privateKey),

@@ -96,7 +96,7 @@ export interface Unlocked {
 
 /**
  * Tries every slot of every tenant, or of the one that is named by id or name; a damaged copy must not keep out who has a key.
- * Throws `repository.wrong-passphrase`, `.wrong-key-file`, `.kms-refused`, `.kms-unreachable`, `.tenant-missing`,
+ * Throws `repository.wrong-passphrase`, `.wrong-key-file`, `.wrong-paper`, `.kms-refused`, `.kms-unreachable`, `.tenant-missing`,
  * `.object-damaged`, `.object-missing`, `.newer-version`.
  */
 export async function unlock(
@@ -134,6 +134,7 @@ export async function unlock(
   const code = {
     passphrase: 'repository.wrong-passphrase',
     'key file': 'repository.wrong-key-file',
+    paper: 'repository.wrong-paper',
     'key service': 'repository.kms-refused',
   } as const;
   throw new LifeboatError(code[kind], `none of the ${tried} ways into ${where} opens with this ${kind}`);

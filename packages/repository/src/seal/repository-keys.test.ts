@@ -1,3 +1,4 @@
+import { chmodSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -140,6 +141,74 @@ describe('ways into a repository', () => {
     expect(kept).toHaveLength(2);
     expect(info.leftGenerations).toEqual([1]);
     expect(info.shred.obstacles).toContainEqual(expect.stringContaining('generation 1'));
+  });
+});
+
+describe('a page with a key', () => {
+  const typed = (text: string, mode = 0o600): Secret => {
+    const paperFile = scratch.file(Buffer.from(text));
+    chmodSync(paperFile, mode);
+    return { paperFile };
+  };
+
+  test('opens the tenant, also after a rotation, until its slot is removed', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const page = await made.keys.print({ label: 'safe' });
+    expect(page).toMatchObject({ repositoryId: made.repositoryId, tenantId: made.tenantId, epoch: 1, label: 'safe' });
+    const secret = typed(page.lines.join('\n'));
+    await made.keys.rotate();
+    const disk = noisyDisk(4);
+    await backUp(await openTiny(store), 1, disk);
+    const onPaper = await opened(store, secret);
+    expect(await readDisk(onPaper, MACHINE, pointId(1))).toEqual(disk);
+    const { slots } = await onPaper.keys.info();
+    expect(slots.map(({ slotId, kind, label }) => [slotId, kind, label])).toContainEqual([
+      page.slotId,
+      'paper',
+      'safe',
+    ]);
+    await made.keys.remove(page.slotId);
+    await expect(opened(store, secret)).rejects.toMatchObject({ code: 'repository.wrong-paper' });
+    await made.keys.add({ secret, label: 'safe again' });
+    await opened(store, secret);
+  });
+
+  test('of another repository is refused before anything is tried, and both are named', async () => {
+    const [store, other] = [new MemoryStore(), new MemoryStore()];
+    const made = await initTiny(store);
+    const stranger = await initTiny(other);
+    const secret = typed((await made.keys.print({ label: 'safe' })).lines.join('\n'));
+    const refused = {
+      code: 'repository.wrong-paper',
+      message: expect.stringMatching(
+        `${made.repositoryId.slice(0, 16)}.*${stranger.repositoryId.slice(0, 16)}`,
+      ) as string,
+    };
+    await expect(opened(other, secret)).rejects.toMatchObject(refused);
+    await expect(stranger.keys.add({ secret, label: 'x' })).rejects.toMatchObject(refused);
+    await expect(initRepository({ store: new MemoryStore(), secret })).rejects.toMatchObject({ code: 'input.invalid' });
+    await expect(addTenant({ store, secret, tenantName: 'other' })).rejects.toMatchObject({ code: 'input.invalid' });
+  });
+
+  test('is used only from a file that nobody else can read', async () => {
+    const store = new MemoryStore();
+    const { lines } = await (await initTiny(store)).keys.print({ label: 'safe' });
+    const unusable = { code: 'repository.paper-unusable' };
+    await expect(opened(store, typed(lines.join('\n'), 0o640))).rejects.toMatchObject(unusable);
+    await expect(opened(store, { paperFile: '/nowhere/paper' })).rejects.toMatchObject(unusable);
+    await expect(opened(store, typed(' '.repeat(65_537)))).rejects.toMatchObject(unusable);
+  });
+
+  test('keeps a tenant from being shredded', async () => {
+    const store = new MemoryStore();
+    const kms = new DirectoryKms(scratch.directory());
+    await kms.createKey('k1');
+    const made = await initRepository({ store, secret: { kms, keyRef: 'k1' }, deps });
+    const { slotId } = await made.keys.print({ label: 'safe' });
+    expect((await made.keys.info()).shred).toEqual({ possible: false, obstacles: ['a key on paper opens it (safe)'] });
+    await made.keys.remove(slotId);
+    expect((await made.keys.info()).shred.possible).toBe(true);
   });
 });
 

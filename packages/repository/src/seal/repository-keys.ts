@@ -4,7 +4,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import type { Random } from '@lifeboat/foundation/random';
 
-import { decodeKeySet, type KeyBundle, type KeySet, type KeySetBody } from '../format/key-set.ts';
+import { decodeKeySet, type KeyBundle, type KeySet } from '../format/key-set.ts';
 import { MAX_KEY_SLOTS } from '../format/limits.ts';
 import { hex, keySetObject } from '../format/names.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
@@ -13,6 +13,7 @@ import { sealKeySet } from './key-set.ts';
 import { makeSlot, type SlotBase } from './key-slot.ts';
 import { listTenants, readNewestSet, removeOlderSets, unlock, writeKeySet, type Unlocked } from './key-store.ts';
 import { newestEpoch } from './keyring.ts';
+import { assertPaperOf, paperLines } from './paper.ts';
 import { kindOfSlot, secretBytes, type Cost, type Secret, type SecretBytes, type SecretKind } from './secret.ts';
 
 /** Others that change keys at the same moment; each attempt reads what they made. */
@@ -37,7 +38,6 @@ export interface KeysInfo {
   /** Rises by one with each rotation. */
   readonly epoch: number;
   readonly slots: readonly SlotInfo[];
-  readonly papers: readonly { readonly paperId: string; readonly createdMs: number; readonly epoch: number }[];
   /** Generations that should be gone: the store did not let go of them. Secrets that were removed still open these. */
   readonly leftGenerations: readonly number[];
   /** Whether destroying keys of a key service would make the tenant unreadable for good; else why not. */
@@ -48,6 +48,20 @@ export interface KeyChange {
   readonly info: KeysInfo;
   /** Objects of older generations that the store did not let go. */
   readonly kept: readonly string[];
+}
+
+/** What stands on a printed page. Whoever reads it can read the tenant. */
+export interface KeyPage {
+  readonly repositoryId: string;
+  readonly tenantId: string;
+  readonly tenantName: string;
+  /** The newest when it was printed; it opens those that follow, too. */
+  readonly epoch: number;
+  readonly slotId: string;
+  readonly label: string;
+  readonly createdMs: number;
+  /** The secret as it is typed. */
+  readonly lines: readonly string[];
 }
 
 /** What can be said about the keys of all tenants without any key. Nothing of it is proven by a signature. */
@@ -87,7 +101,7 @@ export async function writeFirstKeySet(input: {
     cost: input.scryptCost,
   });
   const object = sealKeySet(
-    { bundle, tenantName: input.tenantName ?? 'default', generation: 1, createdMs, papers: [], slots: [slot] },
+    { bundle, tenantName: input.tenantName ?? 'default', generation: 1, createdMs, slots: [slot] },
     { superblockHash, random },
   );
   const tenant = hex(bundle.tenantId);
@@ -99,6 +113,7 @@ export async function writeFirstKeySet(input: {
 
 export class RepositoryKeys {
   readonly #store: ObjectStore;
+  readonly #repositoryId: Uint8Array;
   readonly #superblockHash: Uint8Array;
   readonly #tenantId: Uint8Array;
   readonly #secret: SecretBytes;
@@ -107,6 +122,7 @@ export class RepositoryKeys {
   /** `store` as it is for all tenants; `secret` one that opens this tenant. */
   constructor(input: {
     store: ObjectStore;
+    repositoryId: Uint8Array;
     superblockHash: Uint8Array;
     tenantId: Uint8Array;
     secret: SecretBytes;
@@ -115,6 +131,7 @@ export class RepositoryKeys {
     log: Log;
   }) {
     this.#store = input.store;
+    this.#repositoryId = input.repositoryId;
     this.#superblockHash = input.superblockHash;
     this.#tenantId = input.tenantId;
     this.#secret = input.secret;
@@ -132,10 +149,39 @@ export class RepositoryKeys {
     input: { secret: Secret; label: string; scryptCost?: Cost },
     options: StoreOptions = {},
   ): Promise<KeyChange> {
+    const secret = await secretBytes(input.secret, this.#deps.random);
+    assertPaperOf(secret, this.#repositoryId);
+    return (await this.#add({ ...input, secret }, options)).change;
+  }
+
+  /**
+   * Adds a way in that is meant for paper: what is returned is the only copy. A page is a slot like any other, and says which; to
+   * remove the slot makes the page worthless.
+   */
+  async print(input: { label: string }, options: StoreOptions = {}): Promise<KeyPage> {
+    const paper = { repository: this.#repositoryId, key: this.#deps.random.bytes(32) };
+    const { change, slot } = await this.#add({ ...input, secret: { paper } }, options);
+    const { tenantId, tenantName, epoch } = change.info;
+    return {
+      repositoryId: hex(this.#repositoryId),
+      tenantId,
+      tenantName,
+      epoch,
+      slotId: hex(slot.slotId),
+      label: slot.label,
+      createdMs: slot.createdMs,
+      lines: paperLines(paper.repository, paper.key),
+    };
+  }
+
+  async #add(
+    input: { secret: SecretBytes; label: string; scryptCost?: Cost },
+    options: StoreOptions,
+  ): Promise<{ change: KeyChange; slot: SlotBase }> {
     const { random, clock } = this.#deps;
-    const secret = await secretBytes(input.secret, random);
+    const { secret } = input;
     let slot: SlotBase | undefined;
-    return this.#change(options, async ({ bundle, set }) => {
+    const change = await this.#change(options, async ({ bundle, set }) => {
       if (set.slots.length >= MAX_KEY_SLOTS) {
         throw new LifeboatError('repository.limit-exceeded', `there are ${MAX_KEY_SLOTS} ways in; no more are allowed`);
       }
@@ -149,8 +195,10 @@ export class RepositoryKeys {
         cost: input.scryptCost,
         ...options,
       });
-      return { bundle, slots: [...set.slots, slot], papers: set.papers };
+      return { bundle, slots: [...set.slots, slot] };
     });
+    if (!slot) throw new LifeboatError('internal.bug', 'a way in was added without a slot');
+    return { change, slot };
   }
 
   /**
@@ -166,7 +214,7 @@ export class RepositoryKeys {
       if (slots.length === 0) {
         throw new LifeboatError('repository.last-key-slot', `slot ${slotId} is the last way into ${set.tenantName}`);
       }
-      return { bundle, slots, papers: set.papers };
+      return { bundle, slots };
     });
   }
 
@@ -178,7 +226,7 @@ export class RepositoryKeys {
     return this.#change(options, async ({ bundle, set }) => {
       const epoch = newestEpoch(bundle).epoch + 1;
       const epochs = [...bundle.epochs, { epoch, sessionPrivateKey: this.#deps.random.bytes(32) }];
-      return { bundle: { ...bundle, epochs }, slots: set.slots, papers: set.papers };
+      return { bundle: { ...bundle, epochs }, slots: set.slots };
     });
   }
 
@@ -191,11 +239,7 @@ export class RepositoryKeys {
 
   async #change(
     options: StoreOptions,
-    next: (now: Unlocked) => Promise<{
-      bundle: KeyBundle;
-      slots: readonly SlotBase[];
-      papers: KeySetBody['papers'];
-    }>,
+    next: (now: Unlocked) => Promise<{ bundle: KeyBundle; slots: readonly SlotBase[] }>,
   ): Promise<KeyChange> {
     const { clock, random } = this.#deps;
     const superblockHash = this.#superblockHash;
@@ -240,15 +284,17 @@ function describe(set: KeySet, older: readonly KeySet[]): KeysInfo {
     createdMs: slot.createdMs,
     ...(slot.kms ? { provider: slot.kms.provider, keyRef: slot.kms.keyRef } : {}),
   }));
-  const papers = set.papers.map((paper) => ({ ...paper, paperId: hex(paper.paperId) }));
   const obstacles = [
-    ...slots.filter(({ kind }) => kind !== 'key service').map(({ kind, label }) => `a ${kind} opens it (${label})`),
-    ...papers.map(({ paperId }) => `its keys are on paper (${paperId})`),
+    ...slots
+      .filter(({ kind }) => kind !== 'key service')
+      .map(({ kind, label }) =>
+        kind === 'paper' ? `a key on paper opens it (${label})` : `a ${kind} opens it (${label})`,
+      ),
     ...older
       .filter(({ slots: left }) => left.some((slot) => !slot.kms))
       .map(
         ({ generation }) =>
-          `generation ${generation} of its keys, which a passphrase or key file opens, is still in the store`,
+          `generation ${generation} of its keys, which something else than a key service opens, is still in the store`,
       ),
   ];
   return {
@@ -258,7 +304,6 @@ function describe(set: KeySet, older: readonly KeySet[]): KeysInfo {
     changedMs: set.createdMs,
     epoch: set.epoch,
     slots,
-    papers,
     leftGenerations: older.map(({ generation }) => generation),
     shred: { possible: obstacles.length === 0, obstacles },
   };

@@ -1,4 +1,4 @@
-/** What opens a key slot: a passphrase, a key file, or a key management service. */
+/** What opens a key slot: a passphrase, a key file, a printed page, or a key management service. */
 import { scrypt } from 'node:crypto';
 import { promisify } from 'node:util';
 
@@ -6,19 +6,25 @@ import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { Random } from '@lifeboat/foundation/random';
 import { MiB } from '@lifeboat/foundation/units';
 
-import type { KeySlot, KmsWrapping, ScryptCost } from '../format/key-set.ts';
-import { createKeyFile, readKeyFile } from './key-file.ts';
+import type { KeySlot, ScryptCost } from '../format/key-set.ts';
+import { createKeyFile, readKeyFile, readPaperFile } from './key-file.ts';
 import type { Kms } from './kms.ts';
+import type { Paper } from './paper.ts';
 
 /** A secret that opens a repository. `keyRef` names the service's key for a new slot; opening needs only the service. */
 export type Secret =
   | { readonly passphrase: string }
   | { readonly keyFile: string }
+  /** A file with what somebody typed from a printed page. */
+  | { readonly paperFile: string }
   | { readonly kms: Kms; readonly keyRef?: string };
-/** The same, with a key file already read. */
-export type SecretBytes = Exclude<Secret, { keyFile: string }> | { readonly fileKey: Uint8Array };
+/** The same, with files already read. */
+export type SecretBytes =
+  | Exclude<Secret, { keyFile: string } | { paperFile: string }>
+  | { readonly fileKey: Uint8Array }
+  | { readonly paper: Paper };
 
-export type SecretKind = 'passphrase' | 'key file' | 'key service';
+export type SecretKind = 'passphrase' | 'key file' | 'paper' | 'key service';
 
 /** 64 MiB and 0.3 to 0.6 s: an agent with 400 MB can open it, a guesser pays for every guess. (OWASP names it as 2^17, p 1.) */
 const DEFAULT_SCRYPT = { cost: 2 ** 16, blockSize: 8, parallelization: 2 } as const;
@@ -29,13 +35,14 @@ const stretch = promisify<string, Uint8Array, number, { N: number; r: number; p:
   scrypt,
 );
 
-/** With `random`, a key file that does not exist is made. Throws `input.invalid`, `repository.key-file-unusable`. */
+/** With `random`, a key file that does not exist is made. Throws `input.invalid`, `repository.key-file-unusable`, `.paper-unusable`. */
 export async function secretBytes(secret: Secret, random?: Random): Promise<SecretBytes> {
   if ('kms' in secret) return secret;
   if ('passphrase' in secret) {
     if (secret.passphrase === '') throw new LifeboatError('input.invalid', 'the passphrase is empty');
     return secret;
   }
+  if ('paperFile' in secret) return { paper: await readPaperFile(secret.paperFile) };
   try {
     return { fileKey: await readKeyFile(secret.keyFile) };
   } catch (error) {
@@ -47,11 +54,13 @@ export async function secretBytes(secret: Secret, random?: Random): Promise<Secr
 
 export function kindOfSecret(secret: Secret | SecretBytes): SecretKind {
   if ('passphrase' in secret) return 'passphrase';
+  if ('paper' in secret || 'paperFile' in secret) return 'paper';
   return 'kms' in secret ? 'key service' : 'key file';
 }
 
-export function kindOfSlot(slot: Pick<KeySlot, 'scrypt' | 'kms'>): SecretKind {
+export function kindOfSlot(slot: Pick<KeySlot, 'scrypt' | 'kms' | 'paper'>): SecretKind {
   if (slot.scrypt) return 'passphrase';
+  if (slot.paper) return 'paper';
   return slot.kms ? 'key service' : 'key file';
 }
 
@@ -59,18 +68,20 @@ export function kindOfSlot(slot: Pick<KeySlot, 'scrypt' | 'kms'>): SecretKind {
 export async function newRoot(
   secret: SecretBytes,
   input: { random: Random; cost?: Cost | undefined; signal?: AbortSignal | undefined },
-): Promise<{ root: Uint8Array; scrypt: ScryptCost | undefined; kms: KmsWrapping | undefined }> {
+): Promise<{ root: Uint8Array } & Pick<KeySlot, 'scrypt' | 'kms' | 'paper'>> {
   const { random, signal } = input;
+  const none = { scrypt: undefined, kms: undefined, paper: undefined };
   if ('passphrase' in secret) {
     const parameters = { ...(input.cost ?? DEFAULT_SCRYPT), salt: random.bytes(32) };
-    return { root: await stretched(secret.passphrase, parameters), scrypt: parameters, kms: undefined };
+    return { ...none, root: await stretched(secret.passphrase, parameters), scrypt: parameters };
   }
-  if ('fileKey' in secret) return { root: secret.fileKey, scrypt: undefined, kms: undefined };
+  if ('fileKey' in secret) return { ...none, root: secret.fileKey };
+  if ('paper' in secret) return { ...none, root: secret.paper.key, paper: {} };
   const { kms, keyRef } = secret;
   if (keyRef === undefined) throw new LifeboatError('input.invalid', 'no key of the key service was named');
   const root = random.bytes(32);
   const wrapped = await kms.wrap(keyRef, root, { signal });
-  return { root, scrypt: undefined, kms: { provider: kms.provider, keyRef, wrapped } };
+  return { ...none, root, kms: { provider: kms.provider, keyRef, wrapped } };
 }
 
 /** The 32 bytes a slot's keys come from, if the secret is of the slot's kind. Throws what a key service throws. */
@@ -82,6 +93,7 @@ export async function rootOf(
   if (kindOfSlot(slot) !== kindOfSecret(secret)) return undefined;
   if ('passphrase' in secret) return slot.scrypt && stretched(secret.passphrase, slot.scrypt);
   if ('fileKey' in secret) return secret.fileKey;
+  if ('paper' in secret) return secret.paper.key;
   if (slot.kms?.provider !== secret.kms.provider) return undefined;
   const root = await secret.kms.unwrap(slot.kms.keyRef, slot.kms.wrapped, options);
   if (root.length !== 32) {
