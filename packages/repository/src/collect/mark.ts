@@ -41,7 +41,7 @@ export interface Mark {
 const MAX_PAGES_REMEMBERED = 1_000_000;
 
 /** How far a point's time may lie ahead of ours before the clocks count as disagreeing. */
-const MAX_CLOCK_SKEW_MS = 60 * 60_000;
+export const MAX_CLOCK_SKEW_MS = 60 * 60_000;
 
 /**
  * `prunedBefore`: only these may count as pruned, even if others have tombstones by now; undefined: all that have one.
