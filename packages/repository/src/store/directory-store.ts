@@ -126,8 +126,8 @@ export class DirectoryStore implements ObjectStore {
   async head(name: string): Promise<ObjectInfo | undefined> {
     const path = this.#path(name);
     return this.#reading(name, path, async () => {
-      const sizeBytes = await this.#stat(path);
-      if (sizeBytes !== undefined) return { name, sizeBytes };
+      const found = await this.#stat(path);
+      if (found) return { name, sizeBytes: found.size, storedMs: Math.floor(found.mtimeMs) };
       // A missing file below a missing root is a disk that was unplugged, not an object that was lost.
       await this.#assertSameDisk();
       return undefined;
@@ -157,8 +157,8 @@ export class DirectoryStore implements ObjectStore {
           if (path !== join(this.#root, TEMPORARY)) pending.push(path);
           continue;
         }
-        const sizeBytes = await this.#reporting('look up', path, () => this.#stat(path));
-        if (sizeBytes !== undefined) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes };
+        const found = await this.#reporting('look up', path, () => this.#stat(path));
+        if (found) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes: found.size };
       }
     }
     // A disk that was exchanged meanwhile must not make half a listing look whole.
@@ -344,9 +344,9 @@ export class DirectoryStore implements ObjectStore {
     return target;
   }
 
-  async #stat(path: string): Promise<number | undefined> {
+  async #stat(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {
     try {
-      return (await this.#files.stat(path)).size;
+      return await this.#files.stat(path);
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return undefined;
       throw error;

@@ -9,6 +9,7 @@ export class MemoryStore implements ObjectStore {
   readonly objects = new Map<string, Uint8Array>();
   readonly locks: ObjectLocks;
   readonly #lockedUntilMs = new Map<string, number>();
+  readonly #storedMs = new Map<string, number>();
   readonly #clock: Clock;
 
   constructor(deps: { clock?: Clock } = {}) {
@@ -33,6 +34,7 @@ export class MemoryStore implements ObjectStore {
     options.signal?.throwIfAborted();
     if (this.objects.has(name)) return 'exists';
     this.objects.set(name, Buffer.concat(parts));
+    this.#storedMs.set(name, this.#clock.nowMs());
     if (options.lockUntilMs !== undefined) this.#lockedUntilMs.set(name, options.lockUntilMs);
     return 'created';
   }
@@ -58,7 +60,8 @@ export class MemoryStore implements ObjectStore {
 
   async head(name: string): Promise<ObjectInfo | undefined> {
     const object = this.objects.get(name);
-    return object && { name, sizeBytes: object.length };
+    const storedMs = this.#storedMs.get(name);
+    return object && { name, sizeBytes: object.length, ...(storedMs === undefined ? {} : { storedMs }) };
   }
 
   async *list(prefix: string): AsyncIterable<ObjectInfo> {

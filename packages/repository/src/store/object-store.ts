@@ -81,4 +81,6 @@ export interface ByteRange {
 export interface ObjectInfo {
   readonly name: string;
   readonly sizeBytes: number;
+  /** When it was stored, by the clock of the store, Unix ms. `head` says it where the store knows; listings need not. */
+  readonly storedMs?: number;
 }

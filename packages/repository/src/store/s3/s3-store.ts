@@ -201,7 +201,7 @@ export class S3Store implements ObjectStore {
       // Asked anew: who looks whether an object is there does not want to hear what was so a while ago.
       this.#versions.forget(name);
       const version = await this.#versions.earliest(name, options.signal);
-      return version && { name, sizeBytes: version.sizeBytes };
+      return version && { name, sizeBytes: version.sizeBytes, storedMs: version.createdMs };
     }
     return this.#calls.call(`look up ${name} in ${this.description}`, options.signal, ({ signal }) =>
       this.#isThere(name, signal),
@@ -342,11 +342,14 @@ export class S3Store implements ObjectStore {
 
   async #head(name: string, version: Version | undefined, signal?: AbortSignal): Promise<ObjectInfo> {
     if (version?.sizeBytes !== undefined) return { name, sizeBytes: version.sizeBytes };
-    const { ContentLength } = await this.#client.send(new HeadObjectCommand(this.#key(name)), abortable(signal));
+    const { ContentLength, LastModified } = await this.#client.send(
+      new HeadObjectCommand(this.#key(name)),
+      abortable(signal),
+    );
     if (ContentLength === undefined) {
       throw new LifeboatError('repository.store-failed', `${name} in ${this.description}: the answer says no size`);
     }
-    return { name, sizeBytes: ContentLength };
+    return { name, sizeBytes: ContentLength, ...(LastModified ? { storedMs: LastModified.getTime() } : {}) };
   }
 
   async #holds(name: string, body: Uint8Array, options: StoreOptions): Promise<boolean> {
