@@ -89,9 +89,17 @@ export async function readNewestSet(store: ObjectStore, keys: TenantKeys, option
   throw first ?? new LifeboatError('repository.object-missing', `tenant ${keys.tenant} has no key set`);
 }
 
+/** The way in that was used: for people, and to tell two people apart. */
+export interface OpenedSlot {
+  /** 16 hexadecimal digits. */
+  readonly slotId: string;
+  readonly label: string;
+}
+
 export interface Unlocked {
   readonly bundle: KeyBundle;
   readonly set: KeySet;
+  readonly slot: OpenedSlot;
 }
 
 /**
@@ -174,7 +182,7 @@ class SetOpener {
       let readable = false;
       for (const { set, what } of sets) {
         const outcome = await this.#trySet(set, what);
-        if (typeof outcome === 'object') return { set, bundle: outcome.bundle };
+        if (typeof outcome === 'object') return { set, ...outcome };
         readable ||= outcome === 'wrong-secret';
       }
       // With one whole copy the answer is "wrong secret", whatever happened to the other.
@@ -184,7 +192,7 @@ class SetOpener {
     return undefined;
   }
 
-  async #trySet(set: KeySet, what: string): Promise<{ bundle: KeyBundle } | 'wrong-secret' | 'damaged'> {
+  async #trySet(set: KeySet, what: string): Promise<Omit<Unlocked, 'set'> | 'wrong-secret' | 'damaged'> {
     const { secret, superblockHash, options } = this.#input;
     const binding: SlotBinding = { superblockHash, tenantId: set.tenantId };
     let result: 'wrong-secret' | 'damaged' = 'wrong-secret';
@@ -202,7 +210,8 @@ class SetOpener {
         if (opened === 'damaged') {
           throw damaged(what, `the ${kindOfSecret(secret)} is right, but slot ${hex(slot.slotId)} does not open`);
         }
-        return { bundle: openKeySet(set, { ...opened, binding, what }) };
+        const bundle = openKeySet(set, { ...opened, binding, what });
+        return { bundle, slot: { slotId: hex(slot.slotId), label: slot.label } };
       } catch (error) {
         if (!hasCode(error, 'repository.object-damaged', 'repository.kms-refused')) throw error;
         this.#note(error);

@@ -108,7 +108,11 @@ export async function writeFirstKeySet(input: {
   if ((await writeKeySet(store, { tenant, generation: 1, object })) === 'exists') {
     throw new LifeboatError('internal.bug', `a new tenant got the id ${tenant} of another`);
   }
-  return { bundle, set: decodeKeySet(object, keySetObject(tenant, 1, 'a')) };
+  return {
+    bundle,
+    set: decodeKeySet(object, keySetObject(tenant, 1, 'a')),
+    slot: { slotId: hex(slot.slotId), label: slot.label },
+  };
 }
 
 export class RepositoryKeys {
