@@ -234,7 +234,10 @@ describe('locks of a bucket', () => {
         await server.root.send(new PutObjectCommand({ Bucket: place.bucket, Key, Body: 'over it' }));
         await server.root.send(new DeleteObjectCommand({ Bucket: place.bucket, Key }));
       }
-      await repository.buryPoint({ machineId: MACHINE, pointId: pointId(1), by: 'test', reason: 'retention' });
+      await repository.retention.perform({
+        act: { kind: 'prune', machineId: MACHINE, pointId: pointId(1) },
+        reason: 'by hand',
+      });
       const collected = async (): Promise<string[]> => {
         await repository.condemn();
         await repository.sweep({ graceMs: 0 });

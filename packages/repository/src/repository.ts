@@ -14,7 +14,6 @@ import { checkPoint, type CheckLevel, type CheckReport } from './check/point-che
 import { condemn, type CondemnReport } from './collect/condemn.ts';
 import { SAFETY_RULES } from './collect/rules.ts';
 import { sweep, type SweepReport } from './collect/sweep.ts';
-import { buryPoint, type PointKey } from './collect/tombstones.ts';
 import type { Core } from './core.ts';
 import { sha256 } from './format/frame.ts';
 import { DEFAULT_CHUNK_BYTES, DEFAULT_GEOMETRY, MAX_SUPERBLOCK_BYTES } from './format/limits.ts';
@@ -31,6 +30,7 @@ import { PageReader } from './read/page-reader.ts';
 import { listPoints, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
 import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
+import { Retention } from './retention/retention.ts';
 import { listTenants, readNewestSet, removeOlderSets, unlock, type Unlocked } from './seal/key-store.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
 import { assertPaperOf } from './seal/paper.ts';
@@ -194,6 +194,8 @@ export class Repository {
   readonly tenantName: string;
   /** The ways in. */
   readonly keys: RepositoryKeys;
+  /** Which points stay: policies, holds, pruning. */
+  readonly retention: Retention;
   readonly #deps: RepositoryDeps;
 
   /** Use `initRepository`, `openRepository` or `addTenant`. */
@@ -206,7 +208,7 @@ export class Repository {
     deps: RepositoryDeps;
   }) {
     const { superblock, superblockHash, secret, deps } = input;
-    const { bundle, set } = input.unlocked;
+    const { bundle, set, slot } = input.unlocked;
     const isFirst = Buffer.compare(bundle.tenantId, superblock.tenantId) === 0;
     const store = isFirst ? input.store : new TenantStore(input.store, hex(bundle.tenantId));
     const keyring = new Keyring(bundle);
@@ -241,6 +243,7 @@ export class Repository {
       random,
       log,
     });
+    this.retention = new Retention({ core: this.core, by: slot, keys: this.keys });
   }
 
   /** 32 hexadecimal digits. */
@@ -309,17 +312,6 @@ export class Repository {
    */
   checkPoint(point: Point, level: CheckLevel, context: VerbContext): Promise<CheckReport> {
     return checkPoint(this.core, { point, level, context });
-  }
-
-  /**
-   * Makes a point invisible, with a signed record of who did it and why; its bytes go with the next collection. May be repeated.
-   * Which points may go is not asked here: this is the act itself.
-   */
-  buryPoint(
-    point: PointKey & { readonly by: string; readonly reason: string },
-    options: { signal?: AbortSignal } = {},
-  ): Promise<void> {
-    return buryPoint(this.core, point, options);
   }
 
   /** First half of a collection: finds packs no point needs, and publishes the list of them. Deletes nothing. */

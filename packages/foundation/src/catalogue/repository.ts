@@ -208,6 +208,33 @@ export const repositoryErrors = {
     impact: 'Nothing was pruned or deleted: retention by time would choose the wrong points.',
     next: 'Set the clock of the machine the message names (NTP), then repeat the command.',
   },
+  'repository.point-held': {
+    retry: 'permanent',
+    cause: 'The recovery point, or its whole machine, is under a legal hold.',
+    impact: 'The point stays. Nobody can prune it while the hold is there, by policy or by hand.',
+    next: 'See the holds with "lifeboat repo hold list"; lifting one is an act of its own: "lifeboat repo hold lift".',
+  },
+  'repository.retention-refused': {
+    retry: 'permanent',
+    cause:
+      'The rules of the repository do not allow this step now: it needs a request, an approval by another key slot, or time.',
+    impact: 'Nothing was changed.',
+    next: 'See what is asked for, by whom and what it waits for with "lifeboat repo requests list".',
+  },
+  'repository.retention-unreadable': {
+    retry: 'permanent',
+    cause:
+      'An entry of the retention ledger is lost, damaged or not signed by this repository. It may have been a hold.',
+    impact:
+      'Nothing is pruned, and nothing that would let go of points is accepted. Backups, restores and holds go on.',
+    next: 'Bring the object back from a copy of the repository. If there is none, "lifeboat repo policy write-off" goes on without it.',
+  },
+  'repository.retention-busy': {
+    retry: 'transient',
+    cause: 'Other programs changed policies, holds or requests again and again while this change was made.',
+    impact: 'Nothing was changed by this command.',
+    next: 'Repeat the command.',
+  },
   'repository.limit-exceeded': {
     retry: 'permanent',
     cause: 'A value is larger than the repository format or this program holds to be sane.',

@@ -12,10 +12,12 @@ import {
   encodeCondemnPart,
   encodeCondemnSwept,
 } from './condemn-list.ts';
+import type { RetentionPolicy } from '../retention/policy.ts';
 import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
 import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
 import { decodeKeyBundle, decodeKeySet, encodeKeyBundle, encodeKeySet, encodeKeySetBody } from './key-set.ts';
 import { FORMAT_VERSION } from './limits.ts';
+import { decodeLedgerEntry, encodeLedgerBody, encodeLedgerEntry, type Act, type Step } from './ledger-entry.ts';
 import { decodeMapPage, encodeMapPage, rootLevel } from './map-page.ts';
 import { chunkIdOf, hashBytes, packNameOf, packObject, packOfObject } from './names.ts';
 import { decodePackSetPage, encodePackSetPage } from './pack-set-page.ts';
@@ -73,7 +75,53 @@ const scrypt = fc.record({
 
 const json = fc.jsonValue({ maxDepth: 2 }).map((value) => JSON.parse(JSON.stringify(value)) as null);
 
+const shortText = fc.string({ maxLength: 9 });
+const rules = fc.record({
+  ...Object.fromEntries(
+    ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'].map((rule) => [rule, fc.nat(100_000)]),
+  ),
+  zone: shortText,
+}) as fc.Arbitrary<RetentionPolicy>;
+const act: fc.Arbitrary<Act> = fc.oneof(
+  fc.record({ kind: fc.constant('policy' as const), machineId: shortText, policy: rules }, { requiredKeys: ['kind'] }),
+  fc.record(
+    { kind: fc.constant('hold' as const), machineId: shortText, pointId: shortText },
+    { requiredKeys: ['kind', 'machineId'] },
+  ),
+  fc.record({
+    kind: fc.constant('guard' as const),
+    guard: fc.record({ fourEyes: fc.boolean(), delayMs: fc.nat(365 * 86_400_000) }),
+  }),
+  fc.record({ kind: fc.constant('lift' as const), hold: fc.nat(99_999_999) }),
+  fc.record({ kind: fc.constant('prune' as const), machineId: shortText, pointId: shortText }),
+  fc.constant({ kind: 'delete-tenant' as const }),
+  fc.record({ kind: fc.constant('write-off' as const), entry: fc.nat(99_999_999) }),
+);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ kind: fc.constantFrom('act' as const, 'request' as const), act }),
+  fc.record({
+    kind: fc.constantFrom('approval' as const, 'withdrawal' as const, 'done' as const),
+    request: fc.nat(99_999_999),
+  }),
+);
+
 const codecs: readonly Codec[] = [
+  codec(
+    'entry of the retention ledger',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      number: fc.nat(99_999_999),
+      signedMs: fc.maxSafeNat(),
+      slotId: sized(8),
+      slotLabel: shortText,
+      reason: shortText,
+      step,
+      signer: hash,
+    }),
+    (entry) => encodeLedgerEntry({ body: encodeLedgerBody(entry), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeLedgerEntry(encoded, 'it').entry,
+  ),
   codec(
     'superblock',
     true,

@@ -24,6 +24,7 @@ export type ObjectType =
   | 'CLST'
   | 'CPRT'
   | 'CSWP'
+  | 'RETN'
   | 'JRNL'
   | 'SKEY';
 

@@ -58,3 +58,7 @@ export const MAX_RECORD_BYTES = 16 * KiB;
 export const MAX_CONDEMN_PART_BYTES = 4 * MiB;
 /** Condemn lists a session names in its record; more than one at a time is already unusual. */
 export const MAX_SESSION_LISTS = 64;
+/** Changes of policies and holds, requests and approvals of one tenant: all are read before anything is pruned. */
+export const MAX_LEDGER_ENTRIES = 100_000;
+/** How long a destructive act can be made to wait. */
+export const MAX_DELAY_MS = 365 * 86_400_000;

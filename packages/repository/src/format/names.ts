@@ -14,6 +14,8 @@ export const KEYS = 'keys/';
 export const PACKS = 'data/packs/';
 export const POINTS = 'data/points/';
 export const RELOCATIONS = 'data/relocations/';
+/** Under `data/`, not `control/`: a hold must be as hard to take away as the points it holds. */
+export const LEDGER = 'data/retention/';
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
@@ -68,6 +70,12 @@ export const condemnSweptObject = (number: number): string => `${CONDEMN_SWEPT}$
 /** `listId`: 32 hexadecimal digits, drawn by the collector that prepares the list. */
 export const condemnPartObject = (part: { listId: string; kind: CondemnPartKind; sequence: number }): string =>
   `${CONDEMN_PARTS}${part.listId}/${part.kind}-${String(part.sequence).padStart(6, '0')}`;
+export const ledgerObject = (number: number): string => `${LEDGER}${eightDigits(number)}`;
+/** The number of a ledger entry, or undefined for a stranger. */
+export function ledgerNumberOf(object: string): number | undefined {
+  const number = Number(object.slice(LEDGER.length));
+  return Number.isInteger(number) && number > 0 && object === ledgerObject(number) ? number : undefined;
+}
 export const indexObject = (sessionId: SessionId, sequence: number): string =>
   `${INDEX}${sessionId}-${String(sequence).padStart(6, '0')}`;
 

@@ -7,7 +7,7 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
-import { KEYS, packObject, pointObject, SUPERBLOCK } from '../format/names.ts';
+import { KEYS, LEDGER, packObject, pointObject, SUPERBLOCK } from '../format/names.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
 import { listPoints, readPoint, type PointSummary } from '../read/point-reader.ts';
 import { inLanes } from './lanes.ts';
@@ -80,7 +80,9 @@ async function* neededObjects(
 ): AsyncIterable<{ object: string; point?: string }> {
   const { signal, report } = deps;
   yield { object: SUPERBLOCK };
-  for await (const { name } of core.store.list(KEYS, { signal })) yield { object: name };
+  for (const prefix of [KEYS, LEDGER]) {
+    for await (const { name } of core.store.list(prefix, { signal })) yield { object: name };
+  }
   const seen = new Set<string>();
   for (const summary of points) {
     if (summary.state === 'damaged') {

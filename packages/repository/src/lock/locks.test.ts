@@ -96,7 +96,10 @@ describe('locks of a repository', () => {
     await backUp(repository, 2);
     const [, second = ''] = [...memory.objects.keys()].filter((name) => name.startsWith(POINTS)).toSorted();
     clock.ms += 2 * policy.generationMs;
-    await repository.buryPoint({ machineId: MACHINE, pointId: pointId(2), by: 'test', reason: 'retention' });
+    await repository.retention.perform({
+      act: { kind: 'prune', machineId: MACHINE, pointId: pointId(2) },
+      reason: 'by hand',
+    });
     const run = await extendLocks(repository.core, policy, context);
     expect(run.givenUp).toBeGreaterThan(1);
     expect((await checkLocks(repository.core, { policy, inPolicy: all }, context)).sound).toBe(true);

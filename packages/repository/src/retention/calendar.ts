@@ -7,7 +7,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 
 export type Period = 'hour' | 'day' | 'week' | 'month' | 'year';
 
-const MAX_ZONE_BYTES = 64;
+export const MAX_ZONE_BYTES = 64;
 const DAY_MS = 86_400_000;
 
 /** The name of a time zone, such as `UTC` or `Europe/Berlin`. Errors: `input.invalid` for one this program does not know. */

@@ -16,7 +16,7 @@ export const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] 
 export type Rule = (typeof RULES)[number];
 
 /** More is "all of them" for any machine there is: an hour's points for eleven years. */
-const MAX_RULE_COUNT = 100_000;
+export const MAX_RULE_COUNT = 100_000;
 
 export interface RetentionPolicy extends Readonly<Record<Rule, number>> {
   /** In which days, weeks and so on begin and end. */

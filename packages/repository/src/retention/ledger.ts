@@ -1,0 +1,137 @@
+/**
+ * The retention ledger in the store: `data/retention/00000001`, `…02`, and so on.
+ *
+ * Numbers have no gaps, so an entry that is gone is noticed, unless it was the last. What lies there and is not ours (damaged, forged, of
+ * another tenant) counts as lost: it may have been a hold. It does not stand in the way of the next entry, which takes the next number.
+ */
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+
+import type { Core } from '../core.ts';
+import { damaged } from '../format/frame.ts';
+import { decodeLedgerEntry, encodeLedgerBody, encodeLedgerEntry, type LedgerEntry } from '../format/ledger-entry.ts';
+import { MAX_LEDGER_ENTRIES, MAX_RECORD_BYTES } from '../format/limits.ts';
+import { LEDGER, ledgerNumberOf, ledgerObject } from '../format/names.ts';
+import { inLanes } from '../lock/lanes.ts';
+import { lengthPrefixed } from '../seal/derive.ts';
+import type { OpenedSlot } from '../seal/key-store.ts';
+import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
+import { LedgerFold, type LedgerState } from './ledger-state.ts';
+
+/** Entries that are read at a time. */
+const LANES = 8;
+/** Others that write at the same moment; each attempt reads what they wrote. */
+const MAX_ATTEMPTS = 16;
+
+export interface Ledger {
+  readonly fold: LedgerFold;
+  readonly state: LedgerState;
+  /** Where the next entry goes. */
+  readonly next: number;
+}
+
+/** Whether an entry may be believed. Where nobody can tell without a key, what is said of a repository is not proven. */
+type IsOurs = (entry: LedgerEntry, signed: { body: Uint8Array; signature: Uint8Array }) => boolean;
+
+/** Errors: `repository.newer-version`, `repository.limit-exceeded`, those of the store. */
+export function readLedger(core: Core, options: StoreOptions = {}): Promise<Ledger> {
+  const { keyring, store } = core;
+  return readLedgerOf(store, options, ({ tenantId, signer }, { body, signature }) => {
+    if (Buffer.compare(tenantId, keyring.tenantId) !== 0) return false;
+    return keyring.verify(signer, signedLedgerEntry(body), signature);
+  });
+}
+
+/** Without `isOurs` nothing is proven: for showing what there is without a key. `store` is the tenant's. */
+async function readLedgerOf(
+  store: ObjectStore,
+  options: StoreOptions = {},
+  isOurs: IsOurs = () => true,
+): Promise<Ledger> {
+  const numbers: number[] = [];
+  for await (const { name } of store.list(LEDGER, options)) {
+    const number = ledgerNumberOf(name);
+    if (number !== undefined) numbers.push(number);
+    if (numbers.length > MAX_LEDGER_ENTRIES) {
+      const message = `${store.description} has more than ${MAX_LEDGER_ENTRIES} entries in its retention ledger`;
+      throw new LifeboatError('repository.limit-exceeded', message);
+    }
+  }
+  const found = new Map<number, LedgerEntry | LifeboatError>();
+  await inLanes(LANES, each(numbers), async (number) => {
+    found.set(number, await readEntry(store, number, { ...options, isOurs }));
+  });
+  const sorted = [...found].toSorted(([a], [b]) => a - b);
+  const fold = new LedgerFold();
+  const newest = sorted.findLast(([, entry]) => !(entry instanceof LifeboatError))?.[0] ?? 0;
+  let expected = 1;
+  for (const [number, entry] of sorted) {
+    // Behind the newest that can be read nothing is missing, however high a number somebody chose for what is not ours.
+    for (; expected < number && expected < newest; expected++) fold.lose(expected, 'it is not there any more');
+    if (entry instanceof LifeboatError) fold.lose(number, entry.message);
+    else fold.add(entry);
+    expected = number + 1;
+  }
+  let next = newest + 1;
+  while (found.has(next)) next++;
+  return { fold, state: fold.state(), next };
+}
+
+async function readEntry(
+  store: ObjectStore,
+  number: number,
+  options: StoreOptions & { readonly isOurs: IsOurs },
+): Promise<LedgerEntry | LifeboatError> {
+  const name = ledgerObject(number);
+  try {
+    const object = await store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
+    const { entry, ...signed } = decodeLedgerEntry(object, name);
+    if (entry.number !== number) throw damaged(name, `it is entry ${entry.number}`);
+    if (!options.isOurs(entry, signed)) throw damaged(name, 'its signature is not ours');
+    return entry;
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+    return error;
+  }
+}
+
+/**
+ * Writes the entry that `make` wants, knowing all that are there: it is asked again when somebody else was first, and returns undefined
+ * when there is nothing to do any more. Errors: `repository.retention-refused` where the rules do not allow it, `repository.retention-busy`,
+ * those of the store, what `make` throws.
+ */
+export async function appendToLedger(
+  core: Core,
+  by: OpenedSlot,
+  make: (ledger: Ledger) => Promise<Pick<LedgerEntry, 'step' | 'reason'> | undefined>,
+  options: StoreOptions = {},
+): Promise<LedgerEntry | undefined> {
+  const { keyring, store, clock } = core;
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+    const ledger = await readLedger(core, options);
+    const wanted = await make(ledger);
+    if (!wanted) return undefined;
+    const entry: LedgerEntry = {
+      ...wanted,
+      tenantId: keyring.tenantId,
+      number: ledger.next,
+      signedMs: clock.nowMs(),
+      slotId: Buffer.from(by.slotId, 'hex'),
+      slotLabel: by.label,
+      signer: keyring.signer,
+    };
+    const why = ledger.fold.refusal(entry);
+    if (why !== undefined) throw new LifeboatError('repository.retention-refused', why);
+    const body = encodeLedgerBody(entry);
+    const object = encodeLedgerEntry({ body, signature: keyring.sign(signedLedgerEntry(body)) });
+    if ((await store.putIfAbsent(ledgerObject(entry.number), [object], options)) === 'created') return entry;
+  }
+  throw new LifeboatError('repository.retention-busy', `the retention ledger changed ${MAX_ATTEMPTS} times meanwhile`);
+}
+
+function signedLedgerEntry(body: Uint8Array): Buffer {
+  return lengthPrefixed('lifeboat retention', body);
+}
+
+async function* each<T>(items: readonly T[]): AsyncIterable<T> {
+  yield* items;
+}
