@@ -1,7 +1,6 @@
 import { systemClock } from '@lifeboat/foundation/clock';
 import { parseMachineId } from '@lifeboat/foundation/ids';
-import type { Log } from '@lifeboat/foundation/log';
-import { silentLog } from '@lifeboat/foundation/log';
+import { type Log, silentLog } from '@lifeboat/foundation/log';
 import type { Hypervisor, MachineState } from '@lifeboat/hypervisor/port';
 import { describe, expect, it } from 'vitest';
 import { SCRATCH_FLOOR_BYTES, whileScratchLasts } from './scratch-watch.ts';

@@ -20,7 +20,7 @@
  */
 import { access, rm, stat } from 'node:fs/promises';
 import type { Clock } from '@lifeboat/foundation/clock';
-import { hasCode, LifeboatError, systemCode } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import {
   abortJob,
@@ -45,7 +45,7 @@ import {
 } from './backup-xml.ts';
 import { absentOn, machineState } from './domains.ts';
 import { whileFrozen } from './freeze.ts';
-import { type JobRecord, readJobRecord, writeJobRecord } from './job-record.ts';
+import { type JobRecord, readJobRecord, removeJobRecord, writeJobRecord } from './job-record.ts';
 import type { DomainDisk } from './machine-description.ts';
 
 /**
@@ -289,9 +289,10 @@ export async function endBackup(
   // Without a record the files in there are not known to be ours.
   if (record?.machineId !== domain.uuid) return;
   const { disks, diskFailedBefore } = record.job;
-  // They go last: while they are there, an end that was cut off is made good by the next one.
-  if (!diskFailedBefore && (await anyExists(jobFiles(directory, disks)))) await letGoOn(deps, domain);
+  if (!diskFailedBefore) await letGoOn(deps, domain);
   await removeJobFiles(directory, disks);
+  // Last: while it is there, an end that was cut off is made good by the next one.
+  await removeJobRecord(directory);
 }
 
 /** Harmless where the job was not the cause: what failed for another reason fails again, and stops the guest again. */
@@ -336,23 +337,8 @@ function exportOf(
 
 /** A scratch file that is there already makes libvirt refuse to begin. */
 async function removeJobFiles(directory: string, disks: readonly { name: string }[]): Promise<void> {
-  for (const file of jobFiles(directory, disks)) await rm(file, { force: true });
-}
-
-function jobFiles(directory: string, disks: readonly { name: string }[]): string[] {
-  return [socketPathIn(directory), ...disks.map(({ name }) => scratchPathIn(directory, name))];
-}
-
-async function anyExists(files: readonly string[]): Promise<boolean> {
-  for (const file of files) {
-    try {
-      await access(file);
-      return true;
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-    }
-  }
-  return false;
+  const files = [socketPathIn(directory), ...disks.map(({ name }) => scratchPathIn(directory, name))];
+  for (const file of files) await rm(file, { force: true });
 }
 
 async function assertDirectory(directory: string): Promise<void> {

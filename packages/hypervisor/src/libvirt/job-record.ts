@@ -2,7 +2,7 @@
  * What `beginBackup` knew when it began: lies beside the job's sockets, so that a process that comes later can go on with
  * the job, and so that a job is known to be ours. Written before the job exists; a record without a job means nothing.
  */
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode } from '@lifeboat/foundation/errors';
 import { parsePointId } from '@lifeboat/foundation/ids';
@@ -23,6 +23,11 @@ export async function writeJobRecord(directory: string, machineId: string, job: 
   const file = path.join(directory, FILE);
   await writeFile(`${file}.new`, `${JSON.stringify(record)}\n`);
   await rename(`${file}.new`, file);
+}
+
+/** Its job has ended, with all that follows. */
+export async function removeJobRecord(directory: string): Promise<void> {
+  await rm(path.join(directory, FILE), { force: true });
 }
 
 /** Undefined when the directory holds none of ours, or cannot be looked into: then it is not ours either. */
