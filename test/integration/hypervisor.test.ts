@@ -1,5 +1,6 @@
 /** The hypervisor port on the real libvirt: backups with change tracking, machines of ours, networks, owner tags. */
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
@@ -165,11 +166,26 @@ describe('machines', () => {
     const { firmware, nvramPath } = await hypervisor.findMachine(id);
     expect([firmware, existsSync(nvramPath ?? '')]).toEqual(['uefi', true]);
     await hypervisor.destroy(id);
+    // Off, its definition does not say where the file is.
+    expect((await hypervisor.findMachine(id)).nvramPath).toBe(nvramPath);
+    const variables = readFileSync(nvramPath ?? '');
     await hypervisor.undefineMachine(id);
     expect(existsSync(nvramPath ?? '')).toBe(false);
 
-    const transient = await hypervisor.startTransient(shape, { autoDestroy: true, signal });
-    expect(existsSync(lab.path(`${shape.name}_VARS.fd`))).toBe(true);
+    // Where the firmware does not write at a start.
+    variables.write('as captured', variables.length - 64);
+    const given = { ...shape, name: lab.name(), uuid: randomUUID(), nvram: variables };
+    await hypervisor.defineMachine(given);
+    expect(readFileSync(lab.path(`${given.uuid}_VARS.fd`))).toEqual(variables);
+    await hypervisor.start(parseMachineId(given.uuid));
+    await hypervisor.destroy(parseMachineId(given.uuid));
+    expect(readFileSync(lab.path(`${given.uuid}_VARS.fd`)).toString('latin1')).toContain('as captured');
+    await hypervisor.undefineMachine(parseMachineId(given.uuid));
+    expect(existsSync(lab.path(`${given.uuid}_VARS.fd`))).toBe(false);
+
+    const tested = { ...shape, nvram: variables };
+    const transient = await hypervisor.startTransient(tested, { autoDestroy: true, signal });
+    expect(readFileSync(lab.path(`${shape.name}_VARS.fd`)).toString('latin1')).toContain('as captured');
     await transient.destroy();
     expect(existsSync(lab.path(`${shape.name}_VARS.fd`))).toBe(false);
   });

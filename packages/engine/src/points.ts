@@ -6,6 +6,9 @@ import type { Point, PointSummary as PointListing } from '@lifeboat/repository/r
 import type { Repository } from '@lifeboat/repository/repository';
 import type { CapturedDisk, CaptureSummary, PointSummary } from './verbs.ts';
 
+/** The file of a point that holds the machine's UEFI variables. */
+export const NVRAM_FILE = 'nvram';
+
 /** `capture` of a point: how it came to be. Version 1; fields are only ever added. */
 export interface CaptureRecord {
   readonly version: 1;
@@ -65,6 +68,11 @@ function captureRecordOrWhyNot(point: {
 
 export function machineRecordOf(point: { readonly machine: unknown }): MachineRecord {
   return point.machine as MachineRecord;
+}
+
+/** UEFI variables of the machine; undefined of a BIOS machine, and of one that had never been started. */
+export function nvramOf(point: Pick<Point, 'files'>): Uint8Array | undefined {
+  return point.files.find(({ name }) => name === NVRAM_FILE)?.content;
 }
 
 export function captureSummaryOf(point: Point): CaptureSummary {

@@ -110,6 +110,7 @@ export interface MachineDescription {
   readonly memoryMiB: number;
   readonly vcpus: number;
   readonly firmware: 'bios' | 'uefi';
+  /** The file of its UEFI variables; there is none before the first start. */
   readonly nvramPath?: string;
   readonly disks: readonly MachineDisk[];
   readonly nics: readonly { readonly mac: string; readonly model: string; readonly network?: string }[];
@@ -185,6 +186,8 @@ export interface MachineShape extends Owner {
   readonly memoryMiB: number;
   readonly vcpus: number;
   readonly firmware: 'bios' | 'uefi';
+  /** UEFI variables to start with, as they were captured. Without, those of a machine that never ran. */
+  readonly nvram?: Uint8Array;
   /** In boot order. */
   readonly disks: readonly ShapeDisk[];
   readonly network:

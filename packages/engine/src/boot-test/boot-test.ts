@@ -18,7 +18,7 @@ import type { RunningMachine } from '@lifeboat/hypervisor/port';
 import type { EngineDeps } from '../deps.ts';
 import { type DiskSource, type Hardware, hardwareFor, shapeOf } from '../machine/hardware.ts';
 import { beginOperation } from '../operations.ts';
-import { findPoint, machineRecordOf } from '../points.ts';
+import { findPoint, machineRecordOf, nvramOf } from '../points.ts';
 import type { BootTestInput, BootTestSummary } from '../verbs.ts';
 import { watchBoot, whileRunning } from './boot-watch.ts';
 import { runProbes } from './probes.ts';
@@ -66,7 +66,11 @@ async function run(
   await hypervisor.createIsolatedNetwork(name, { opId, hostId: deps.hostId });
   operation.onClose(() => hypervisor.destroyNetwork(name));
   const network = { kind: 'network', name, model: hardware.nicModel } as const;
-  const shape = shapeOf({ opId, hostId: deps.hostId, name, network }, record, { hardware, disks });
+  const shape = shapeOf({ opId, hostId: deps.hostId, name, network }, record, {
+    hardware,
+    disks,
+    nvram: nvramOf(point),
+  });
   const startedMs = clock.monotonicMs();
   const guest = await hypervisor.startTransient(shape, { autoDestroy: true, signal: context.signal });
   operation.onClose(async () => {

@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { newPointId, parseHostId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
@@ -7,6 +9,7 @@ import { openStateRoot } from '@lifeboat/host/state';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
 import type { BackupJob, BeginBackup } from '@lifeboat/hypervisor/port';
 import type { WriteDiskRequest } from '@lifeboat/repository/write/disk-writer';
+import type { CommitInput } from '@lifeboat/repository/write/session';
 import { describe, expect, it } from 'vitest';
 import type { EngineDeps } from '../deps.ts';
 import { captureMachine } from './capture-machine.ts';
@@ -17,13 +20,19 @@ const context = { signal: new AbortController().signal, progress: () => {} };
 const pointOf = (day: number): PointId => newPointId(Date.UTC(2026, 0, day), systemRandom);
 
 /** A machine with one tracked disk, whose job outlives an attempt; a repository whose sessions fail until `works`. */
-async function world() {
+async function world(options: { nvramPath?: string } = {}) {
   const exported = await dirtyExport();
   const stateRoot = await scratchDirectory();
   await openStateRoot(stateRoot, systemRandom);
   const root = { sizeBytes: exported.sizeBytes, chunkSizeBytes: MiB } as never;
   const requests: WriteDiskRequest[] = [];
-  const state = { points: [] as PointId[], works: false, job: undefined as BackupJob | undefined, directory: '' };
+  const state = {
+    points: [] as PointId[],
+    works: false,
+    job: undefined as BackupJob | undefined,
+    directory: '',
+    files: new Map<string, string>(),
+  };
   const readPoint = async (machineId: string, pointId: PointId) => {
     const disks = [{ name: 'vda', epoch: 'then', nextSweepChunk: 0 }];
     const capture = { version: 1, machineName: 'm', instantMs: 0, consistency: 'crash', disks };
@@ -37,16 +46,15 @@ async function world() {
     },
     compare: async () => ({ mismatches: [], comparedChunks: 0, readBytes: 0, sourceBytes: 0 }),
     async *mappedRuns() {},
-    commit: async ({ pointId, capture }: { pointId: PointId; capture: unknown }) => ({
-      machineId: MACHINE,
-      pointId,
-      capture,
-    }),
+    commit: async ({ pointId, capture, files }: CommitInput) => {
+      state.files = new Map(files?.map(({ name, content }) => [name, Buffer.from(content).toString()]));
+      return { machineId: MACHINE, pointId, capture };
+    },
     detach: async () => {},
   };
   const deps = {
     hypervisor: {
-      findMachine: async () => ({ id: MACHINE, name: 'm', domainXml: '<domain/>', disks: [exported] }),
+      findMachine: async () => ({ id: MACHINE, name: 'm', domainXml: '<domain/>', disks: [exported], ...options }),
       describeHost: async () => ({ libvirtVersion: '9.0.0', qemuVersion: '7.2.0' }),
       trackingFor: async () => ({ usable: true }),
       currentBackup: async () => state.job && { ours: true, directory: state.directory },
@@ -109,5 +117,25 @@ describe('an attempt that goes on with the job of another', () => {
       reason: `the backup job was begun against point ${before.at(-1)}, and the newest point is ${after.at(-1)} now`,
     });
     expect(requests.at(-1)?.changed).toBe('all');
+  });
+});
+
+describe('the UEFI variables of a machine', () => {
+  it('are in the point; before its first start there are none, which is no failure', async () => {
+    const nvramPath = join(await scratchDirectory(), 'web_VARS.fd');
+    const { state, capture } = await world({ nvramPath });
+    state.works = true;
+    await capture();
+    expect([...state.files.keys()]).toEqual(['domain.xml']);
+    await writeFile(nvramPath, 'boot order');
+    await capture();
+    expect(state.files.get('nvram')).toBe('boot order');
+  });
+
+  it('that cannot be read are an error with the reason, which is no bug', async () => {
+    const nvramPath = await scratchDirectory();
+    const { state, capture } = await world({ nvramPath });
+    state.works = true;
+    await expect(capture()).rejects.toMatchObject({ code: 'device.read-failed', context: { path: nvramPath } });
   });
 });

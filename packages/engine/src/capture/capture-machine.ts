@@ -14,7 +14,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
 import { newPointId, parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { ensureFree } from '@lifeboat/host/disk-space';
@@ -24,7 +24,7 @@ import type { EngineDeps } from '../deps.ts';
 import type { JsonValue } from '@lifeboat/repository/json';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { CommitInput, WriterSession } from '@lifeboat/repository/write/session';
-import { type CaptureRecord, captureSummaryOf, type MachineRecord } from '../points.ts';
+import { type CaptureRecord, captureSummaryOf, type MachineRecord, NVRAM_FILE } from '../points.ts';
 import { beginOperation } from '../operations.ts';
 import type { CaptureInput, CaptureSummary } from '../verbs.ts';
 import { captureDisk, type DiskCapture } from './capture-disk.ts';
@@ -132,6 +132,7 @@ async function capture(
       })),
     };
     const { domainXml, ...machineRecord } = machine;
+    const nvram = await readNvram(machine);
     const commit: CommitInput = {
       pointId: job.pointId,
       machine: json(machineRecord satisfies MachineRecord),
@@ -139,12 +140,26 @@ async function capture(
       disks: captures.map(({ disk, root }) => ({ name: disk.name, root })),
       files: [
         { name: 'domain.xml', content: Buffer.from(domainXml) },
-        ...(machine.nvramPath ? [{ name: 'nvram', content: await readFile(machine.nvramPath) }] : []),
+        ...(nvram ? [{ name: NVRAM_FILE, content: nvram }] : []),
       ],
     };
     return await watch(deps, watched, { signal: context.signal, reads: false }, () => session.commit(commit));
   } finally {
     await session.detach();
+  }
+}
+
+/** UEFI variables; undefined where there are none: a BIOS machine, or one that was never started. Errors: `device.read-failed`. */
+async function readNvram({ name, nvramPath }: MachineDescription): Promise<Uint8Array | undefined> {
+  if (nvramPath === undefined) return undefined;
+  try {
+    return await readFile(nvramPath);
+  } catch (cause) {
+    if (systemCode(cause) === 'ENOENT') return undefined;
+    throw new LifeboatError('device.read-failed', `the UEFI variables of machine ${name}: ${messageOf(cause)}`, {
+      cause,
+      context: { machine: name, path: nvramPath },
+    });
   }
 }
 

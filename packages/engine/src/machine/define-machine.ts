@@ -5,7 +5,7 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { Operation } from '@lifeboat/host/operation';
 import type { EngineDeps } from '../deps.ts';
 import { beginOperation } from '../operations.ts';
-import { findPoint, machineRecordOf } from '../points.ts';
+import { findPoint, machineRecordOf, nvramOf } from '../points.ts';
 import type { DefineInput, DefineSummary } from '../verbs.ts';
 import { hardwareFor, shapeOf } from './hardware.ts';
 
@@ -41,7 +41,8 @@ async function defineOnce(deps: EngineDeps, operation: Operation, input: DefineI
       context: { name: input.name },
     });
   }
-  const record = machineRecordOf(await findPoint(deps.repository, input.machine, input.pointId));
+  const point = await findPoint(deps.repository, input.machine, input.pointId);
+  const record = machineRecordOf(point);
   const hardware = await hardwareFor(record, input.profile);
   const identity = {
     opId: input.opId,
@@ -53,7 +54,7 @@ async function defineOnce(deps: EngineDeps, operation: Operation, input: DefineI
   const machineId = before ?? parseMachineId(uuidFrom(deps.random.bytes(16)));
   if (!before) await operation.record('machine-id', machineId);
   return deps.hypervisor.defineMachine({
-    ...shapeOf(identity, record, { hardware, disks: input.disks }),
+    ...shapeOf(identity, record, { hardware, disks: input.disks, nvram: nvramOf(point) }),
     uuid: machineId,
   });
 }

@@ -36,18 +36,19 @@ export async function hardwareFor(machine: MachineRecord, profile: string | unde
 
 export type DiskSource = Pick<ShapeDisk, 'path' | 'format' | 'backing'> & { readonly name: string };
 
-/** `disks` in the machine's order; the first is the one it boots from. */
+/** `disks` in the machine's order; the first is the one it boots from. `nvram`: as captured, for a target with UEFI. */
 export function shapeOf(
   identity: Pick<MachineShape, 'opId' | 'hostId' | 'name' | 'network'>,
   machine: MachineRecord,
-  options: { hardware: Hardware; disks: readonly DiskSource[] },
+  options: { hardware: Hardware; disks: readonly DiskSource[]; nvram: Uint8Array | undefined },
 ): MachineShape {
-  const { hardware, disks } = options;
+  const { hardware, disks, nvram } = options;
   return {
     ...identity,
     memoryMiB: machine.memoryMiB,
     vcpus: machine.vcpus,
     firmware: hardware.firmware,
+    ...(nvram && hardware.firmware === 'uefi' ? { nvram } : {}),
     disks: disks.map(({ name, ...source }, index) => ({
       ...source,
       controller: hardware.controllers.get(name) ?? CLOSEST,

@@ -1,5 +1,5 @@
 /** The hypervisor port on libvirt and QEMU. The subjects have files of their own; this one joins them. */
-import { chown, rm } from 'node:fs/promises';
+import { chown, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Clock } from '@lifeboat/foundation/clock';
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
@@ -48,7 +48,7 @@ import { bitmapDoubt, deleteCheckpoint, listPoints } from './checkpoints.ts';
 import { Connections } from './connections.ts';
 import { inspectImage } from './disk-image.ts';
 import { absentOn, domainIfThere, findDomain, isRunning, machineState } from './domains.ts';
-import { describeDomain } from './machine-description.ts';
+import { describeDomain, NVRAM_DIRECTORY } from './machine-description.ts';
 import { sourcesOf } from './machine-sources.ts';
 import { machineXml } from './machine-xml.ts';
 import { createIsolatedNetwork, destroyNetwork } from './networks.ts';
@@ -213,8 +213,9 @@ class LibvirtHypervisor implements Hypervisor {
     const { autoDestroy, signal } = options;
     await this.#makeRoom(shape);
     await this.#grantPassthroughDisks(shape);
-    const nvramPath = transientNvram(shape);
+    const nvramPath = nvramBeside(shape);
     const xml = machineXml(shape, await this.describeHost(), nvramPath === undefined ? {} : { nvramPath });
+    await giveNvram(shape, nvramPath);
     const own = await this.#connections.own({ signal });
     try {
       // Paused until the console is open: the first byte of the firmware is seen. Not cut off by the signal: libvirt would
@@ -246,7 +247,11 @@ class LibvirtHypervisor implements Hypervisor {
     const existing = await this.#existingOf(connection, shape);
     await this.#grantPassthroughDisks(shape);
     const uuid = shape.uuid ?? existing?.uuid;
-    const xml = machineXml(uuid === undefined ? shape : { ...shape, uuid }, await this.describeHost());
+    const own = uuid === undefined ? shape : { ...shape, uuid };
+    // Without variables of its own libvirt makes the file, in its own place.
+    const nvramPath = shape.nvram && nvramBeside(own);
+    const xml = machineXml(own, await this.describeHost(), nvramPath === undefined ? {} : { nvramPath });
+    await giveNvram(shape, nvramPath);
     return parseMachineId((await defineDomain(connection, xml)).uuid);
   }
 
@@ -418,11 +423,20 @@ class LibvirtHypervisor implements Hypervisor {
   }
 }
 
-/** Beside the first disk, which is in the operation's own directory: the default place would be littered. */
-function transientNvram({ firmware, disks, name }: MachineShape): string | undefined {
+/**
+ * Beside the first disk, which moves with it; a disk that is a device has libvirt's own place. Named by the UUID where it is
+ * known, so that it is no other machine's: whatever lies there is of an earlier attempt.
+ */
+function nvramBeside({ firmware, disks, name, uuid }: MachineShape): string | undefined {
   const [first] = disks;
   if (firmware !== 'uefi' || !first) return undefined;
-  return path.join(path.dirname(first.path), `${name}_VARS.fd`);
+  const directory = path.dirname(first.path);
+  return path.join(directory.startsWith('/dev') ? NVRAM_DIRECTORY : directory, `${uuid ?? name}_VARS.fd`);
+}
+
+/** A file that is there is what libvirt uses, instead of the firmware's template; its owner becomes QEMU's account. */
+async function giveNvram({ nvram }: MachineShape, file: string | undefined): Promise<void> {
+  if (nvram && file !== undefined) await writeFile(file, nvram, { mode: 0o600 });
 }
 
 /** The same daemon for virsh, which takes the socket inside the URI. */

@@ -41,6 +41,12 @@ describe('a domain', () => {
     ]);
   });
 
+  test('that is off has its UEFI variables where libvirt keeps them, though it does not say so', () => {
+    const off = describeDomain(domain('', "<os firmware='efi'><type>hvm</type></os>"));
+    expect(off.nvramPath).toBe('/var/lib/libvirt/qemu/nvram/web_VARS.fd');
+    expect(describeDomain(domain('', '<os><type>hvm</type></os>'))).not.toHaveProperty('nvramPath');
+  });
+
   test.each([
     ['virtio-scsi', 'virtio-scsi'],
     ['lsilogic', 'lsi'],

@@ -1,4 +1,5 @@
 /** A domain's XML as the machine it describes. */
+import path from 'node:path';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, type MachineId } from '@lifeboat/foundation/ids';
 import type { Controller, MachineDescription } from '../port.ts';
@@ -28,6 +29,8 @@ const SCSI_CONTROLLERS: Readonly<Record<string, Controller>> = {
   lsisas1068: 'mptsas',
 };
 const BUSES: Readonly<Record<string, Controller>> = { virtio: 'virtio-blk', sata: 'ahci', ide: 'ide' };
+/** Where the system daemon of libvirt keeps the UEFI variables of machines that name no place. */
+export const NVRAM_DIRECTORY = '/var/lib/libvirt/qemu/nvram';
 const KIB_PER_UNIT: Readonly<Record<string, number>> = { b: 1 / 1024, KiB: 1, MiB: 1024, GiB: 1024 ** 2 };
 
 /** Errors: `hypervisor.bad-xml`, `hypervisor.unsupported-disk`. */
@@ -35,7 +38,7 @@ export function describeDomain(domainXml: string): DomainDescription {
   const domain = readXml(domainXml);
   const devices = child(domain, 'devices');
   const name = required(domain, 'name');
-  const nvramPath = textOf(domain, 'os/nvram') ?? attributeOf(domain, 'os/nvram/source', 'file');
+  const nvramPath = nvramPathOf(domain, name);
   const disks = childrenOf(devices, 'disk').filter((disk) => (disk.attributes.get('device') ?? 'disk') === 'disk');
   return {
     id: machineIdOf(domain),
@@ -43,7 +46,7 @@ export function describeDomain(domainXml: string): DomainDescription {
     memoryMiB: memoryMiB(domain),
     vcpus: Number(textOf(domain, 'vcpu') ?? 1),
     firmware: isUefi(domain) ? 'uefi' : 'bios',
-    ...(nvramPath === undefined || nvramPath === '' ? {} : { nvramPath }),
+    ...(nvramPath === undefined ? {} : { nvramPath }),
     disks: disks.map((disk) => describeDisk(disk, devices, name)),
     nics: childrenOf(devices, 'interface').map((nic) => {
       const network = attributeOf(nic, 'source', 'network') ?? attributeOf(nic, 'source', 'bridge');
@@ -67,16 +70,16 @@ function machineIdOf(domain: XmlElement): MachineId {
 function describeDisk(disk: XmlElement, devices: XmlElement | undefined, machine: string): DomainDisk {
   const name = attributeOf(disk, 'target', 'dev') ?? '?';
   const type = disk.attributes.get('type') ?? 'file';
-  const path = attributeOf(disk, 'source', 'file') ?? attributeOf(disk, 'source', 'dev');
+  const source = attributeOf(disk, 'source', 'file') ?? attributeOf(disk, 'source', 'dev');
   const format = attributeOf(disk, 'driver', 'type') ?? 'raw';
-  if ((type !== 'file' && type !== 'block') || path === undefined) {
-    throw unsupported(machine, name, `is of type '${type}'${path === undefined ? ' and names no file' : ''}`);
+  if ((type !== 'file' && type !== 'block') || source === undefined) {
+    throw unsupported(machine, name, `is of type '${type}'${source === undefined ? ' and names no file' : ''}`);
   }
   if (format !== 'qcow2' && format !== 'raw') throw unsupported(machine, name, `has the image format '${format}'`);
   return {
     name,
     controller: controllerOf(disk, devices),
-    path,
+    path: source,
     format,
     readOnly: child(disk, 'readonly') !== undefined,
     serial: textOf(disk, 'serial'),
@@ -92,6 +95,12 @@ function controllerOf(disk: XmlElement, devices: XmlElement | undefined): Contro
   );
   // Without a model x86 machines get libvirt's old default.
   return SCSI_CONTROLLERS[controller?.attributes.get('model') ?? 'lsilogic'] ?? 'other';
+}
+
+/** A machine that is off need not name its file: libvirt chooses firmware and file at each start, and the file stays. */
+function nvramPathOf(domain: XmlElement, name: string): string | undefined {
+  const named = textOf(domain, 'os/nvram') || attributeOf(domain, 'os/nvram/source', 'file');
+  return named || (isUefi(domain) ? path.join(NVRAM_DIRECTORY, `${name}_VARS.fd`) : undefined);
 }
 
 function isUefi(domain: XmlElement): boolean {
