@@ -1,7 +1,7 @@
 /**
  * Backup jobs of running machines (pull mode): the guest runs on, an NBD export shows one instant of all its disks.
  *
- *   begin:  own left-overs removed ─► freeze ─► record written ─► job + checkpoint, one call, one instant ─► thaw
+ *   begin:  own left-overs removed ─► freeze ─► record written ─► job + checkpoint, one call, one instant ─► thaw ─► recorded
  *   attach: the job still runs and its files lie in our directory ─► the record says the rest
  *   end:    the job's files lie in our directory ─► abort (the normal end of a pull job) ─► guest resumed ─► files removed
  *
@@ -130,12 +130,12 @@ export async function beginBackup(
     disks: disks.map((disk, index) => exportOf(directory, disk, { plan: planned[index], machine })),
   };
 
-  const begin = async (state: Pick<BackupJob, 'consistency'> & { reason: string }): Promise<BackupJob> => {
+  const begin = async (): Promise<BackupJob> => {
     signal.throwIfAborted();
     const job: BackupJob = {
       ...base,
-      consistency: state.consistency,
-      consistencyReason: state.reason,
+      consistency: 'crash',
+      consistencyReason: 'the process that began the job ended before it could see whether the guest had stayed frozen',
       // Taken before the call: whatever was written until now is in the point.
       instantMs: deps.clock.nowMs(),
     };
@@ -144,11 +144,13 @@ export async function beginBackup(
     return job;
   };
   try {
-    const { result } = input.freeze
+    const { result, consistency, reason } = input.freeze
       ? await whileFrozen(deps, domain, begin)
-      : { result: await begin({ consistency: 'crash', reason: 'no freeze was asked for' }) };
+      : { result: await begin(), consistency: 'crash' as const, reason: 'no freeze was asked for' };
     signal.throwIfAborted();
-    return result;
+    const job: BackupJob = { ...result, consistency, consistencyReason: reason };
+    await writeJobRecord(directory, domain.uuid, job);
+    return job;
   } catch (error) {
     // A call that timed out or was cut off may have begun the job all the same.
     await endBackup(deps, domain, directory).catch((cause: unknown) => {

@@ -6,6 +6,9 @@
  *   3. freeze; do the work; thaw, whatever happened
  *   4. tell the second process that it is not needed
  *
+ * Only the thaw shows that the freeze lasted: a guest that somebody else thawed before (the second process, the guest's own
+ * time limit) has nothing to thaw any more.
+ *
  * A guest that stays frozen is worse than a snapshot that is only crash consistent: so each step that fails leads to a
  * thaw and to "crash", with the reason, and never to a failed backup.
  */
@@ -39,16 +42,13 @@ export interface Frozen<T> {
   readonly reason: string;
 }
 
-/** Runs `work` while the guest is frozen, if it can be. `work` is told what was reached, and runs exactly once. */
-export async function whileFrozen<T>(
-  deps: FreezeDeps,
-  domain: DomainRef,
-  work: (state: Omit<Frozen<T>, 'result'>) => Promise<T>,
-): Promise<Frozen<T>> {
-  const unfrozen = async (reason: string): Promise<Frozen<T>> => {
-    const state = { consistency: 'crash', reason } as const;
-    return { ...state, result: await work(state) };
-  };
+/** Runs `work` while the guest is frozen, if it can be, and exactly once. */
+export async function whileFrozen<T>(deps: FreezeDeps, domain: DomainRef, work: () => Promise<T>): Promise<Frozen<T>> {
+  const unfrozen = async (reason: string): Promise<Frozen<T>> => ({
+    consistency: 'crash',
+    reason,
+    result: await work(),
+  });
   const silence = await agentSilence(deps.connection, domain);
   if (silence !== undefined) return unfrozen(silence);
   let watchdog: ChildProcess;
@@ -57,7 +57,8 @@ export async function whileFrozen<T>(
   } catch (error) {
     return unfrozen(`not frozen, since nothing would thaw the guest if this process died: ${messageOf(error)}`);
   }
-  let thawed = false;
+  /** Undefined: not known, so the second process has to try. */
+  let thawed: number | undefined;
   try {
     let filesystems: number;
     try {
@@ -67,19 +68,32 @@ export async function whileFrozen<T>(
       thawed = await thaw(deps, domain);
       return await unfrozen(`the guest agent could not freeze the filesystems: ${messageOf(error)}`);
     }
-    const state = {
-      consistency: 'filesystem',
-      reason: `the guest agent froze ${filesystems} filesystem${filesystems === 1 ? '' : 's'} for the instant`,
-    } as const;
+    let result: T;
     try {
-      return { ...state, result: await work(state) };
+      result = await work();
     } finally {
       thawed = await thaw(deps, domain);
     }
+    return { ...reached(filesystems, thawed), result };
   } finally {
     // Without "done" the second process tries the thaw at once, with a connection of its own.
-    watchdog.stdin?.end(thawed ? 'done\n' : '');
+    watchdog.stdin?.end(thawed === undefined ? '' : 'done\n');
   }
+}
+
+function reached(frozen: number, thawed: number | undefined): Omit<Frozen<never>, 'result'> {
+  const froze = `the guest agent froze ${frozen} filesystem${frozen === 1 ? '' : 's'}`;
+  if (frozen === 0) return { consistency: 'crash', reason: froze };
+  if (thawed === undefined) {
+    return { consistency: 'crash', reason: `${froze}, but could not say afterwards whether they still were` };
+  }
+  if (thawed === 0) {
+    return {
+      consistency: 'crash',
+      reason: `${froze}, but they were thawed by something else before the instant was over`,
+    };
+  }
+  return { consistency: 'filesystem', reason: `${froze} for the instant` };
 }
 
 /** Why the agent cannot be asked; undefined when it answers. */
@@ -97,17 +111,16 @@ async function agentSilence(connection: LibvirtConnection, domain: DomainRef): P
   }
 }
 
-/** False when it failed: the snapshot is as good as before, but the guest needs the second process, and a person. */
-async function thaw({ connection, log }: FreezeDeps, domain: DomainRef): Promise<boolean> {
+/** How many filesystems were frozen until now; undefined when it failed: the guest needs the second process, and a person. */
+async function thaw({ connection, log }: FreezeDeps, domain: DomainRef): Promise<number | undefined> {
   try {
-    await thawFilesystems(connection, domain, { timeoutMs: THAW_TIMEOUT_MS });
-    return true;
+    return await thawFilesystems(connection, domain, { timeoutMs: THAW_TIMEOUT_MS });
   } catch (error) {
     log.error(`${domain.name} may still be frozen: the thaw failed; it is tried once more by virsh`, {
       machine: domain.name,
       error: messageOf(error),
     });
-    return false;
+    return undefined;
   }
 }
 
