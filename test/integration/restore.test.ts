@@ -190,6 +190,16 @@ describe('as new images', () => {
     await expect(intoDirectory(directory, '../web')).rejects.toMatchObject({ code: 'input.invalid' });
   });
 
+  test('two at once under one name: one is refused, the other has its disks', async () => {
+    const directory = host.path('contested');
+    const ends = await Promise.allSettled([intoDirectory(directory, 'web'), intoDirectory(directory, 'web')]);
+    const [done] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    const [refused] = ends.flatMap((end): unknown[] => (end.status === 'rejected' ? [end.reason] : []));
+    expect(refused).toMatchObject({ code: 'engine.target-exists', message: detail('web-vda.qcow2') });
+    expect(readdirSync(directory)).toEqual(['web-vda.qcow2']);
+    expect(difference(done?.disks[0]?.path ?? '', copy)).toBeUndefined();
+  });
+
   test('the same operation again gives the same disks, and restores nothing twice', async () => {
     const opId = host.op('restore');
     const first = await intoDirectory(host.path('once'), 'a', { opId });

@@ -10,7 +10,7 @@ import type { EngineDeps } from './deps.ts';
 import { undefineMachine } from './machine/define-machine.ts';
 import type { Intent } from './operations.ts';
 import { undoRedeploy } from './redeploy/redeploy.ts';
-import { removeTargets } from './restore/restore-disks.ts';
+import { removeTargets } from './restore/targets.ts';
 import type { AbandonInput } from './verbs.ts';
 
 export async function abandonOperation(deps: EngineDeps, input: AbandonInput, context: VerbContext): Promise<void> {

@@ -9,7 +9,7 @@ import { recallFact } from '@lifeboat/host/operation';
 import type { DeadOperation } from '@lifeboat/host/reaper';
 import type { Intent } from './operations.ts';
 import { undoRedeploy } from './redeploy/redeploy.ts';
-import { removeTargets } from './restore/restore-disks.ts';
+import { removeTargets } from './restore/targets.ts';
 
 /** Idempotent. Errors: `guest.journal-mismatch`, `guest.journal-damaged`, those of the host room; then the journal stays. */
 export async function takeBack({ directory, intent }: DeadOperation, signal: AbortSignal): Promise<void> {

@@ -1,13 +1,13 @@
 /**
  * Restore: the disks of a point as new qcow2 images, or one disk onto a device that exists.
  *
- * The names of the targets are recorded before they are made, so that an attempt that was killed is cleared away by the
- * next one, or by the clean-up; a file we did not make is never touched.
+ * What an attempt that was killed had made is cleared away by the next one, or by the clean-up; a file we did not make is
+ * never touched (targets.ts).
  */
-import { access, mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { WritableBlockDevice } from '@lifeboat/foundation/block-device';
-import { hasCode, LifeboatError, systemCode } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatBytes } from '@lifeboat/foundation/units';
 import { openFileDevice } from '@lifeboat/disk/file-device';
@@ -24,6 +24,7 @@ import { findPoint } from '../points.ts';
 import type { RestoredDisk, RestoreInput, RestoreSummary } from '../verbs.ts';
 import { claimTarget } from './claim-target.ts';
 import { copyDisk } from './copy-disk.ts';
+import { makeTargets, removeTargets } from './targets.ts';
 
 const TOOL_TIMEOUT_MS = 60_000;
 /** A name becomes part of file names. */
@@ -54,12 +55,6 @@ export async function restoreDisks(
   }
 }
 
-/** Files this operation made. Idempotent. */
-export async function removeTargets(operation: Pick<Operation, 'recall'>): Promise<void> {
-  for (const path of ((await operation.recall('targets')) as string[] | undefined) ?? [])
-    await rm(path, { force: true });
-}
-
 interface Restored {
   readonly disks: RestoredDisk[];
   readonly writtenBytes: number;
@@ -84,10 +79,9 @@ async function intoDirectory(
   }));
   await removeTargets(operation);
   await mkdir(directory, { recursive: true, mode: passageMode() });
-  for (const { path } of disks) await refuseExisting(path);
   await ensureFree(directory, await dataBytes(deps, point, context), `the disks of ${name}`);
-  await operation.record(
-    'targets',
+  await makeTargets(
+    operation,
     disks.map(({ path }) => path),
   );
   let writtenBytes = 0;
@@ -217,14 +211,4 @@ async function dataBytes(deps: EngineDeps, point: Point, context: VerbContext): 
     }
   }
   return total;
-}
-
-async function refuseExisting(path: string): Promise<void> {
-  try {
-    await access(path);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return;
-    throw error;
-  }
-  throw new LifeboatError('engine.target-exists', `${path} exists already`, { context: { path } });
 }
