@@ -20,8 +20,8 @@ function guestIn(state: 'disk-failed' | 'ended' | 'running', printed = ''): Runn
   } as unknown as RunningMachine;
 }
 
-async function watched(guest: RunningMachine, assertServing: () => void) {
-  const consoleLogPath = join(await scratchDirectory(), 'console.log');
+async function watched(guest: RunningMachine, assertServing: () => void, logPath?: string) {
+  const consoleLogPath = logPath ?? join(await scratchDirectory(), 'console.log');
   const startedMs = systemClock.monotonicMs();
   const watch = {
     guest,
@@ -51,3 +51,16 @@ describe('a guest that does not get ready', () => {
     expect(await watched(guestIn('running', 'READY\n'), gone)).toMatchObject({ finding: 'ready' });
   });
 });
+
+test.each(['READY\n', 'still at it\n'])(
+  'a console (%j) that the host has no room for is a fault of the host, and no finding',
+  async (printed) => {
+    const states = ['ended', 'running'] as const;
+    for (const state of states) {
+      await expect(watched(guestIn(state, printed), () => {}, '/dev/full')).rejects.toMatchObject({
+        code: 'disk.full',
+        message: expect.stringContaining('on this host') as string,
+      });
+    }
+  },
+);

@@ -1,6 +1,7 @@
 /** Watches a booting guest: console into the evidence file, text screen now and then, until something is recognised. */
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Clock } from '@lifeboat/foundation/clock';
+import { LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatDuration, MiB } from '@lifeboat/foundation/units';
 import type { RunningMachine } from '@lifeboat/hypervisor/port';
@@ -28,7 +29,10 @@ export interface BootWatch {
   readonly assertServing: () => void;
 }
 
-/** Errors: those of `assertServing`, instead of a finding that is not `ready`. */
+/**
+ * Errors: those of `assertServing`, instead of a finding that is not `ready`; `disk.full` or `device.write-failed`, instead of
+ * any finding, when the console could not be written to its file.
+ */
 export async function watchBoot(watch: BootWatch, context: VerbContext): Promise<Recognised> {
   const found = await watchUntilFound(watch, context);
   if (found.finding !== 'ready') watch.assertServing();
@@ -60,6 +64,8 @@ async function watchUntilFound(watch: BootWatch, context: VerbContext): Promise<
       }
       if (state === 'ended') await log.drained;
       const found = recognise({ console: log.text, screen }, ready);
+      // What cannot be shown is not found, good or bad; and a host without space is to be told at once.
+      await log.assertWritten();
       if (found) return found;
       if (state === 'ended') {
         return { finding: 'ended', explanation: 'The guest powered off or crashed before it was ready' };
@@ -108,16 +114,24 @@ class ConsoleLog {
   /** Resolves when the console has ended; its failure counts as its end, the domain's state is asked separately. */
   readonly drained: Promise<void>;
   readonly #file: FileHandle;
+  readonly #path: string;
   readonly #plain = new PlainText();
   #writtenBytes = 0;
+  #writing: Promise<void> = Promise.resolve();
+  #failure: { readonly error: unknown } | undefined;
   #closed = false;
 
   static async open(guest: RunningMachine, path: string): Promise<ConsoleLog> {
-    return new ConsoleLog(guest, await open(path, 'w', 0o600));
+    try {
+      return new ConsoleLog(guest, await open(path, 'w', 0o600), path);
+    } catch (error) {
+      throw notWritten(path, error);
+    }
   }
 
-  private constructor(guest: RunningMachine, file: FileHandle) {
+  private constructor(guest: RunningMachine, file: FileHandle, path: string) {
     this.#file = file;
+    this.#path = path;
     this.drained = this.#pump(guest);
     // Awaited only when the guest has ended; until then a failure must not count as unhandled.
     this.drained.catch(() => undefined);
@@ -127,11 +141,19 @@ class ConsoleLog {
     for await (const bytes of guest.console()) {
       if (this.#closed) return;
       this.text = (this.text + this.#plain.push(bytes)).slice(-CONSOLE_WINDOW_CHARACTERS);
-      if (this.#writtenBytes + bytes.length <= CONSOLE_FILE_LIMIT_BYTES) {
-        this.#writtenBytes += bytes.length;
-        await this.#file.write(bytes);
-      }
+      if (this.#failure || this.#writtenBytes + bytes.length > CONSOLE_FILE_LIMIT_BYTES) continue;
+      this.#writtenBytes += bytes.length;
+      this.#writing = this.#file.writeFile(bytes).catch((error: unknown) => {
+        this.#failure = { error }; // thrown by `assertWritten`
+      });
+      await this.#writing;
     }
+  }
+
+  /** Everything in `text` is in the file, up to its limit. Errors: `disk.full`, `device.write-failed`. */
+  async assertWritten(): Promise<void> {
+    await this.#writing;
+    if (this.#failure) throw notWritten(this.#path, this.#failure.error);
   }
 
   lastLine(): string {
@@ -142,6 +164,12 @@ class ConsoleLog {
     this.#closed = true;
     await this.#file.close();
   }
+}
+
+function notWritten(path: string, cause: unknown): LifeboatError {
+  const code = ['ENOSPC', 'EDQUOT'].includes(systemCode(cause) ?? '') ? 'disk.full' : 'device.write-failed';
+  const text = `the console of the guest could not be written to ${path} on this host: ${messageOf(cause)}`;
+  return new LifeboatError(code, text, { cause, context: { path } });
 }
 
 function lastLine(text: string): string {
