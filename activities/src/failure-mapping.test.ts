@@ -21,6 +21,11 @@ describe('an error becomes a failure', () => {
     });
   });
 
+  test('what only a person can decide on is said at once', () => {
+    const busy = new LifeboatError('engine.machine-busy', 'web-1 is being backed up already, by another program');
+    expect(failureOf(busy, calm)).toMatchObject({ nonRetryable: true });
+  });
+
   test('an error of the system is retried, because it may pass', () => {
     const error = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
     expect(failureOf(error, calm)).toMatchObject({ type: 'internal.bug', nonRetryable: false, cause: error });

@@ -8,7 +8,8 @@ export const engineErrors = {
     next: 'Look at the machine with `virsh domblklist MACHINE`; give it a file or block disk, or name another machine.',
   },
   'engine.machine-busy': {
-    retry: 'transient',
+    // Such a job takes minutes to hours, and whoever waits for this backup should decide.
+    retry: 'permanent',
     cause: 'A backup job runs on the machine already; a hypervisor runs one at a time.',
     impact: 'This backup did not begin. The job that runs is not touched.',
     next: 'Wait for it to end, or end it with the program that began it (`virsh domjobinfo MACHINE` shows it), then start again.',
