@@ -193,6 +193,28 @@ describe('redeploying a restored disk', () => {
     expect(stored).toBeLessThan(2 * changed);
   });
 
+  test('opens, to be compared, all that the guest mounts from its disks, and names what it cannot', async () => {
+    const guest = machine({ further: true });
+    const access = { disks: guest.disks, directory: join(base, 'inspect'), signal };
+    const [all, system] = [
+      await withGuest({ ...access, filesystems: 'all' }, async ({ mounts, notMounted, tree }) => ({
+        mounted: mounts.map(({ mountPoint }) => mountPoint),
+        not: Object.fromEntries(notMounted.map(({ mountPoint, reason }) => [mountPoint, reason])),
+        log: await tree.readText('/var/log/messages'),
+      })),
+      await withGuest(access, async ({ mounts }) => mounts.map(({ mountPoint }) => mountPoint)),
+    ];
+    // Whether vfat can be mounted depends on the kernel of this host.
+    const hasVfat = all.mounted.includes('/boot/efi');
+    expect(all.mounted).toEqual(['/', '/var', ...(hasVfat ? ['/boot/efi'] : [])]);
+    expect(all.log).toContain('a file nobody edits');
+    expect(Object.keys(all.not).toSorted()).toEqual([...(hasVfat ? [] : ['/boot/efi']), '/data']);
+    expect(all.not['/data']).toContain('is 0 of its filesystems');
+    expect(all.not['/boot/efi'] ?? 'vfat is mounted').toContain('vfat');
+    expect(system).toEqual(['/']);
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+
   test('replays the journal of a filesystem that was in use when it was captured, and changes nothing by looking', async () => {
     const guest = machine({ format: 'raw' });
     const live = join(base, 'live');

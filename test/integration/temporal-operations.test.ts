@@ -180,7 +180,13 @@ describe('a redeploy', () => {
   test('after which files differ that were not edited is not proven, and nothing is defined', async () => {
     const differing = ['/boot/initrd.img-6.1.0', '/etc/fstab'];
     const engine = new FakeEngine({
-      compareFiles: async () => ({ comparedFiles: 2, comparedBytes: 2, differing, durationMs: 1 }),
+      compareFiles: async () => ({
+        comparedFiles: 2,
+        comparedBytes: 2,
+        differing,
+        notCompared: ['/boot/efi: no vfat'],
+        durationMs: 1,
+      }),
     });
     const { result } = await run(engine, redeployRequest('differing'));
     expect(result).toMatchObject({ verdict: 'differing', boot: { finding: 'ready' }, compare: { differing } });

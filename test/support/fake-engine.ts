@@ -99,7 +99,13 @@ export class FakeEngine implements Engine, HostCare {
   readonly compareFiles: Engine['compareFiles'] = async (input, context) => {
     this.#note('compareFiles', input);
     if (this.#behaviour.compareFiles) return await this.#behaviour.compareFiles(input, context);
-    return { comparedFiles: 1, comparedBytes: 1, differing: ['/boot/initrd.img-6.1.0'], durationMs: 1 };
+    return {
+      comparedFiles: 1,
+      comparedBytes: 1,
+      differing: ['/boot/initrd.img-6.1.0'],
+      notCompared: [],
+      durationMs: 1,
+    };
   };
 
   readonly abandonOperation: Engine['abandonOperation'] = async (input, context) => {

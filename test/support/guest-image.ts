@@ -33,6 +33,8 @@ export interface GuestImageOptions {
   readonly table?: 'gpt' | 'mbr';
   /** A partition of its own for /boot. */
   readonly separateBoot?: boolean;
+  /** Partitions of their own for /var and for an EFI system partition, and entries in fstab for what is on no disk. */
+  readonly further?: boolean;
   /** The root's source in fstab; its UUID when absent. */
   readonly rootSource?: string;
   readonly initrd?: Partial<FakeInitrd>;
@@ -42,22 +44,45 @@ export interface GuestImageOptions {
 
 export const ROOT_UUID = '11111111-2222-3333-4444-555555555555';
 const BOOT_UUID = '66666666-7777-8888-9999-aaaaaaaaaaaa';
+const VAR_UUID = 'bbbbbbbb-cccc-dddd-eeee-ffffffffffff';
+const EFI_VOLUME_ID = 'ABCD1234';
 const MiB = 1024 * 1024;
+const VAR_MIB = 16;
+const EFI_MIB = 4;
 const ROOT_MIB = 160;
 const BOOT_MIB = 96;
 const SECTOR = 512;
 
+const FURTHER_FSTAB = `UUID=${VAR_UUID} /var ext4 defaults 0 2
+UUID=ABCD-1234 /boot/efi vfat umask=0077 0 1
+UUID=00000000-0000-0000-0000-000000000000 /data ext4 nofail 0 2
+/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0
+tmpfs /tmp tmpfs defaults 0 0
+`;
+
 /** Returns the image's path. */
 export function buildGuestImage(options: GuestImageOptions): string {
-  const { directory, table = 'gpt', separateBoot = false } = options;
+  const { directory, table = 'gpt', separateBoot = false, further = false } = options;
   const root = join(directory, 'root');
   writeTree(root, options);
   const raw = join(directory, 'disk.raw');
   const bootMib = separateBoot ? BOOT_MIB : 0;
+  const furtherMib = further ? VAR_MIB + EFI_MIB : 0;
   closeSync(openSync(raw, 'w'));
-  truncateSync(raw, (2 + bootMib + ROOT_MIB) * MiB);
-  const starts = { boot: MiB, root: (1 + bootMib) * MiB };
+  truncateSync(raw, (2 + furtherMib + bootMib + ROOT_MIB) * MiB);
+  const starts = {
+    var: MiB,
+    efi: (1 + VAR_MIB) * MiB,
+    boot: (1 + furtherMib) * MiB,
+    root: (1 + furtherMib + bootMib) * MiB,
+  };
   const lines = [
+    ...(further
+      ? [
+          `start=${starts.var / SECTOR}, size=${(VAR_MIB * MiB) / SECTOR}, type=${linuxType(table)}`,
+          `start=${starts.efi / SECTOR}, size=${(EFI_MIB * MiB) / SECTOR}, type=${table === 'gpt' ? 'uefi' : 'ef'}`,
+        ]
+      : []),
     ...(separateBoot
       ? [`start=${starts.boot / SECTOR}, size=${(bootMib * MiB) / SECTOR}, type=${linuxType(table)}`]
       : []),
@@ -72,6 +97,14 @@ export function buildGuestImage(options: GuestImageOptions): string {
     execFileSync('mv', [join(root, 'boot'), boot]);
     mkdirSync(join(root, 'boot'));
     placeFilesystem(raw, boot, { uuid: BOOT_UUID, startBytes: starts.boot, mib: BOOT_MIB, directory });
+  }
+  if (further) {
+    const tree = join(directory, 'var');
+    execFileSync('mv', [join(root, 'var'), tree]);
+    mkdirSync(join(root, 'var'));
+    placeFilesystem(raw, tree, { uuid: VAR_UUID, startBytes: starts.var, mib: VAR_MIB, directory });
+    const efi = ['-i', EFI_VOLUME_ID, '--offset', String(starts.efi / SECTOR), raw, String(EFI_MIB * 1024)];
+    execFileSync('mkfs.vfat', efi, { stdio: 'ignore' });
   }
   placeFilesystem(raw, root, { uuid: ROOT_UUID, startBytes: starts.root, mib: ROOT_MIB, directory });
   writeBootCode(raw);
@@ -94,9 +127,10 @@ function writeTree(root: string, options: GuestImageOptions): void {
   writeFileSync(join(root, 'usr/lib/os-release'), 'PRETTY_NAME="Fake GNU/Linux 12"\nID=debian\nVERSION_ID="12"\n');
   execFileSync('ln', ['-s', '../usr/lib/os-release', join(root, 'etc/os-release')]);
   const boot = options.separateBoot === true ? `UUID=${BOOT_UUID} /boot ext4 defaults 0 2\n` : '';
+  const further = options.further === true ? FURTHER_FSTAB : '';
   writeFileSync(
     join(root, 'etc/fstab'),
-    `# made up\n${options.rootSource ?? `UUID=${ROOT_UUID}`} / ext4 errors=remount-ro 0 1\n${boot}`,
+    `# made up\n${options.rootSource ?? `UUID=${ROOT_UUID}`} / ext4 errors=remount-ro 0 1\n${boot}${further}`,
   );
   writeFileSync(
     join(root, 'boot/grub/grub.cfg'),

@@ -77,7 +77,10 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         ? await stages.run(
             COMPARE_STAGE,
             () => verbs.compareFiles({ ...restored, opId: opIds.compare, epoch }),
-            ({ comparedFiles, differing }) => [`${comparedFiles} files compared, ${differing.length} differ`],
+            ({ comparedFiles, differing, notCompared }) => [
+              `${comparedFiles} files compared, ${differing.length} differ`,
+              ...notCompared.map((what) => `not compared: ${what}`),
+            ],
           )
         : undefined;
       const edited = new Set(redeploy.editedFiles);

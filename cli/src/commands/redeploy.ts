@@ -38,7 +38,7 @@ export async function redeployCommand(
 }
 
 function redeployLines(style: Style, result: RedeployMachineResult): string[] {
-  const { restore, plan, redeploy, boot, define } = result;
+  const { restore, plan, redeploy, compare, boot, define } = result;
   const lines = [...planLines(style, plan)];
   if (result.verdict === 'refused') {
     return [
@@ -59,6 +59,8 @@ function redeployLines(style: Style, result: RedeployMachineResult): string[] {
   }
   if (boot) lines.push(...bootLines(style, boot));
   else lines.push(style.warn('It was not started, so nothing is proven.'));
+  for (const what of compare?.notCompared ?? [])
+    lines.push(style.warn(`Not compared with the point: ${printable(what)}`));
   if (result.verdict === 'differing') {
     lines.push(badLine(style, 'Files differ from those of the recovery point though they were not edited.'));
   }

@@ -367,7 +367,7 @@ async function redeployStep(
     draft.check(
       'Every file of the guest that the journal does not name equals the point’s.',
       unexplained.length === 0,
-      `${compare.comparedFiles} files (${formatBytes(compare.comparedBytes)}) compared; ${compare.differing.length} differ and the journal names ${redeploy.editedFiles.length}${unexplained.length > 0 ? `; not named: ${unexplained.slice(0, MACHINE_LOG_LINES).join(', ')}` : ''}.`,
+      `${compare.comparedFiles} files (${formatBytes(compare.comparedBytes)}) compared; ${compare.differing.length} differ and the journal names ${redeploy.editedFiles.length}${unexplained.length > 0 ? `; not named: ${unexplained.slice(0, MACHINE_LOG_LINES).join(', ')}` : ''}${compare.notCompared.length > 0 ? `; not compared: ${compare.notCompared.join('; ')}` : ''}.`,
     );
   }
   const endedMs = timeline.endOf('boot test');

@@ -225,8 +225,10 @@ export interface CompareFilesInput extends OperationInput {
 export interface CompareFilesSummary {
   readonly comparedFiles: number;
   readonly comparedBytes: number;
-  /** Paths whose content, type, owner or mode differs, or that one side lacks; at most 1000 are listed. */
+  /** Paths whose content, type, owner, mode or attributes differ, or that one side lacks; of each filesystem at most 1000. */
   readonly differing: readonly string[];
+  /** Filesystems of the guest that could not be looked at here, each with why. */
+  readonly notCompared: readonly string[];
   readonly durationMs: number;
 }
 

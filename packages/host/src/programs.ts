@@ -9,6 +9,7 @@ const SYSTEM_DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin',
 /** Which Debian package brings a program, for the message of `host.tool-missing`. */
 const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   blkid: 'util-linux',
+  cp: 'coreutils',
   cpio: 'cpio',
   depmod: 'kmod',
   dnsmasq: 'dnsmasq-base',
@@ -17,6 +18,7 @@ const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   flock: 'util-linux',
   fusermount3: 'fuse3',
   getent: 'libc-bin',
+  getfattr: 'attr',
   hivexregedit: 'libhivex-bin',
   hivexsh: 'libhivex-bin',
   losetup: 'mount',

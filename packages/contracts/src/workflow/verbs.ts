@@ -180,6 +180,7 @@ export interface CompareFilesSummary {
   readonly comparedFiles: number;
   readonly comparedBytes: number;
   readonly differing: readonly string[];
+  readonly notCompared: readonly string[];
   readonly durationMs: number;
 }
 

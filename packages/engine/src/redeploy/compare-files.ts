@@ -1,11 +1,16 @@
-/** Compares every file of restored disks with the point's: both mounted under throw-away overlays, neither written. */
+/**
+ * Compares every file of restored disks with the point's: both mounted under throw-away overlays, neither written. All
+ * filesystems that the guest's fstab mounts from its disks; what cannot be looked at is named.
+ */
 import { join } from 'node:path';
 import type { VerbContext } from '@lifeboat/foundation/progress';
+import { hasCode } from '@lifeboat/foundation/errors';
 import { type GuestDisk, withGuest } from '@lifeboat/guest/access/open-guest';
 import type { EngineDeps } from '../deps.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
 import type { CompareFilesInput, CompareFilesSummary } from '../verbs.ts';
+import { compareAttributes } from './compare-attributes.ts';
 import { compareTrees } from './compare-trees.ts';
 import { guestDisk } from './redeploy.ts';
 
@@ -25,10 +30,12 @@ export async function compareFiles(
       name,
       image: { nbdSocketPath: served.socketPath, nbdExportName: name },
     }));
-    const access = (disks: readonly GuestDisk[], side: string) => ({ disks, directory: join(directory, side), signal });
+    const access = (disks: readonly GuestDisk[], side: string) =>
+      ({ disks, directory: join(directory, side), signal, filesystems: 'all' }) as const;
     return await withGuest(access(original, 'a'), (point) =>
       withGuest(access(input.disks.map(guestDisk), 'b'), async (restored) => {
         const total = { comparedFiles: 0, comparedBytes: 0, differing: [] as string[] };
+        const notCompared = point.notMounted.map(({ mountPoint, reason }) => `${mountPoint}: ${reason}`);
         for (const { mountPoint, hostPath } of point.mounts) {
           const other = restored.mounts.find((mount) => mount.mountPoint === mountPoint);
           if (!other) {
@@ -43,12 +50,29 @@ export async function compareFiles(
           });
           total.comparedFiles += part.comparedFiles;
           total.comparedBytes += part.comparedBytes;
-          total.differing.push(...part.differing.map((path) => join(mountPoint, path)));
+          const attributes = await attributesOrReason(hostPath, other.hostPath, signal);
+          if (attributes.reason) notCompared.push(`extended attributes of ${mountPoint}: ${attributes.reason}`);
+          const differing = new Set([...part.differing, ...attributes.differing]);
+          total.differing.push(...[...differing].map((path) => join(mountPoint, path)));
         }
-        return { ...total, durationMs: Math.round(deps.clock.monotonicMs() - startedMs) };
+        return { ...total, notCompared, durationMs: Math.round(deps.clock.monotonicMs() - startedMs) };
       }),
     );
   } finally {
     await operation.close({ remove: false });
+  }
+}
+
+/** A tree with more attributes than are read at once is named; its files are compared all the same. */
+async function attributesOrReason(
+  left: string,
+  right: string,
+  signal: AbortSignal,
+): Promise<{ readonly differing: readonly string[]; readonly reason?: string }> {
+  try {
+    return { differing: await compareAttributes(left, right, signal) };
+  } catch (error) {
+    if (!hasCode(error, 'host.tool-output-too-big')) throw error;
+    return { differing: [], reason: error.message };
   }
 }

@@ -115,6 +115,15 @@ describe('GuestTree', () => {
     expect(readdirSync(join(root, 'etc'))).toEqual(['beside', 'hostname']);
   });
 
+  it('replaces a file with its extended attributes', async () => {
+    const path = join(root, 'etc/hostname');
+    execFileSync('setfattr', ['-n', 'user.note', '-v', 'kept', path]);
+    await tree.replace('/etc/hostname', [Buffer.from('new name')]);
+    const args = ['--only-values', '-n', 'user.note', '--absolute-names', path];
+    expect(execFileSync('getfattr', args, { encoding: 'utf8' })).toBe('kept');
+    expect(readFileSync(path, 'utf8')).toBe('new name');
+  });
+
   it('does not follow a trap beside the file it replaces', async () => {
     link(join(base, 'secret'), 'etc/hostname.lifeboat-new');
     await expect(tree.replace('/etc/hostname', [Buffer.from('x')])).rejects.toThrow(/EEXIST/);

@@ -11,10 +11,12 @@ import { lstat, open, readdir, readlink, rename, statfs, unlink } from 'node:fs/
 import { dirname, join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
+import { runTool } from '@lifeboat/host/children';
 
 /** As many as Linux follows. */
 const MAX_SYMLINKS = 40;
 const DEFAULT_MAX_BYTES = 4 * MiB;
+const COPY_TIMEOUT_MS = 30_000;
 const TEMPORARY_SUFFIX = '.lifeboat-new';
 
 export interface FileEdit {
@@ -132,8 +134,8 @@ export class GuestTree {
   }
 
   /**
-   * Replaces the content of an existing regular file: written beside it with the same owner and mode, fsynced, renamed
-   * over it, directory fsynced. After a power cut the guest has the old or the new file, whole.
+   * Replaces the content of an existing regular file: written beside it with the same owner, mode, access control list and
+   * extended attributes, fsynced, renamed over it, directory fsynced. After a power cut the guest has the old or the new file, whole.
    * Errors: `guest.path-unusable` when there is no such file; `guest.no-space`.
    */
   async replace(path: string, content: readonly Uint8Array[]): Promise<FileEdit> {
@@ -158,6 +160,8 @@ export class GuestTree {
         }
         await file.chown(old.uid, old.gid);
         await file.chmod(old.mode & 0o7777);
+        // Last: a change of owner or content takes capabilities away.
+        await copyAttributes(target, temporary);
         await file.sync();
       } finally {
         await file.close();
@@ -221,6 +225,12 @@ async function unlinkIfThere(path: string): Promise<void> {
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error;
   }
+}
+
+/** Extended attributes (capabilities and labels of SELinux are such) and access control lists, for which Node has no calls. */
+async function copyAttributes(from: string, to: string): Promise<void> {
+  const args = ['--attributes-only', '--no-dereference', '--preserve=mode,xattr', '--', from, to];
+  await runTool('cp', args, { timeoutMs: COPY_TIMEOUT_MS });
 }
 
 async function sha256Of(path: string): Promise<string> {

@@ -19,7 +19,7 @@ import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openFileDevice } from '@lifeboat/disk/file-device';
 import { partitionTypes, readPartitionTable } from '@lifeboat/disk/partition-table';
-import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { KiB } from '@lifeboat/foundation/units';
 import { runTool } from '@lifeboat/host/children';
 import {
@@ -50,6 +50,13 @@ export interface OpenGuest {
   readonly mounted: MountedDisks;
   /** Every mounted filesystem, `/` first, for whoever compares whole trees. */
   readonly mounts: readonly GuestMount[];
+  /** With `filesystems: 'all'`: what the guest mounts from its disks and could not be mounted here, each with why. */
+  readonly notMounted: readonly UnmountedPart[];
+}
+
+export interface UnmountedPart {
+  readonly mountPoint: string;
+  readonly reason: string;
 }
 
 /** One disk's overlay after the work, unmounted and checked. */
@@ -66,6 +73,11 @@ export interface GuestAccess {
   /** For overlays, mounts and records; made if need be. One attempt at a time (the operation's lock). */
   readonly directory: string;
   readonly signal: AbortSignal;
+  /**
+   * `system`, the default: the root and what the guest needs to start. `all`: besides, everything else its fstab mounts from
+   * its disks, as far as the kernel of this host can.
+   */
+  readonly filesystems?: 'system' | 'all';
 }
 
 /** The kernel mounts these without our help; what else can hold a root is refused by name. */
@@ -77,8 +89,13 @@ const CONTAINERS: Readonly<Record<string, string>> = {
   linux_raid_member: 'MD RAID',
   BitLocker: 'BitLocker encryption',
 };
-/** Mounted when they are partitions of their own; nothing else is read or edited. */
+/** Mounted when they are partitions of their own; nothing else is edited. */
 const FURTHER_MOUNT_POINTS = ['/boot', '/usr'];
+/** For comparison only. Many kernels of hosts lack vfat. */
+const OTHER_FILESYSTEMS = new Set(['vfat']);
+/** Filesystems in fstab that lie on no disk, or on one that is no part of the machine. */
+const REMOVABLE = /^\/dev\/(?:sr\d+|cdrom\d*|dvd\w*|fd\d+|floppy\w*)$/;
+const ON_A_DISK = /^(?:(?:UUID|LABEL|PARTUUID|PARTLABEL)=|\/dev\/)/;
 /** A filesystem block: one changed block copies no neighbours into the journal. QEMU then takes disks up to 8 TiB. */
 const CLUSTER_BYTES = 4 * KiB;
 const CHECK_TIMEOUT_MS = 600_000;
@@ -120,6 +137,7 @@ interface MountedPart {
 class Session {
   readonly #access: GuestAccess;
   readonly #undo: (() => Promise<void>)[] = [];
+  readonly #notMounted: UnmountedPart[] = [];
   #counter = 0;
 
   constructor(access: GuestAccess) {
@@ -140,7 +158,7 @@ class Session {
       for (const disk of disks) served.push(await this.#serve(disk));
       const parts = await this.#mountAll(served);
       if (steps.writable) await this.#prepareForWriting(parts);
-      const guest = await describe(served, parts, signal);
+      const guest = { ...(await describe(served, parts, signal)), notMounted: this.#notMounted };
       const result = await steps.work(guest);
       for (const part of parts) await this.#unmount(part);
       if (steps.writable) for (const part of parts) await check(part, 'after', signal);
@@ -213,7 +231,29 @@ class Session {
       }
       parts.push(await this.#mount(served, filesystem, mountPoint));
     }
+    if (this.#access.filesystems === 'all') await this.#mountOthers(served, fstab, parts);
     return parts;
+  }
+
+  /** What cannot be mounted is named, not refused. */
+  async #mountOthers(served: readonly ServedDisk[], fstab: readonly FstabEntry[], parts: MountedPart[]): Promise<void> {
+    for (const entry of fstab) {
+      const { mountPoint, source } = entry;
+      const isThere = parts.some((part) => part.mountPoint === mountPoint);
+      if (isThere || !mountPoint.startsWith('/') || !ON_A_DISK.test(source) || REMOVABLE.test(source)) continue;
+      try {
+        const filesystem = findSource(entry, served);
+        const shared = parts.find((part) => part.filesystem === filesystem);
+        if (shared) throw unmountable(`it is a part of the filesystem at ${shared.mountPoint}`);
+        if (!isMountable(filesystem) && !OTHER_FILESYSTEMS.has(filesystem.type)) {
+          throw unmountable(`it is ${filesystem.type || 'something unknown'} (${source})`);
+        }
+        parts.push(await this.#mount(served, filesystem, mountPoint));
+      } catch (error) {
+        if (!hasCode(error, 'guest.layout-unsupported', 'guest.mount-failed')) throw error;
+        this.#notMounted.push({ mountPoint, reason: error.message.split('\n', 1)[0] ?? '' });
+      }
+    }
   }
 
   async #mount(
@@ -349,7 +389,7 @@ async function describe(
   served: readonly ServedDisk[],
   parts: readonly MountedPart[],
   signal: AbortSignal,
-): Promise<OpenGuest> {
+): Promise<Omit<OpenGuest, 'notMounted'>> {
   const mounts = parts.map(mountOf);
   const efiFiles: string[] = [];
   for (const { inspection, path } of served) {
@@ -390,7 +430,8 @@ async function check(part: MountedPart, when: 'before' | 'after', signal: AbortS
 }
 
 function mountOptions(type: string, readOnly: boolean): string[] {
-  const common = ['nosymfollow', 'noatime'];
+  // XFS refuses a second filesystem with the same UUID, as the point's and the restored one have.
+  const common = ['nosymfollow', 'noatime', ...(type === 'xfs' ? ['nouuid'] : [])];
   // ext4 would go on to zero unused inode tables in the background, and every block of that would enter the journal.
   return EXT_FILESYSTEMS.has(type) && !readOnly && type !== 'ext2' ? [...common, 'noinit_itable'] : common;
 }
@@ -425,6 +466,10 @@ function findSource(entry: FstabEntry, served: readonly ServedDisk[]): Filesyste
 function byLink(source: string): string[] | undefined {
   const match = /^\/dev\/disk\/by-(uuid|label|partuuid)\/(.+)$/.exec(source);
   return match === null ? undefined : ['', (match[1] ?? '').toUpperCase(), match[2] ?? ''];
+}
+
+function unmountable(reason: string): LifeboatError {
+  return new LifeboatError('guest.layout-unsupported', reason);
 }
 
 function noRoot(served: readonly ServedDisk[]): LifeboatError {
