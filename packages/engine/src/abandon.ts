@@ -9,6 +9,7 @@ import { undoCapture } from './capture/capture-machine.ts';
 import type { EngineDeps } from './deps.ts';
 import { undefineMachine } from './machine/define-machine.ts';
 import type { Intent } from './operations.ts';
+import { removeJournalsOf } from './redeploy/kept-journals.ts';
 import { undoRedeploy } from './redeploy/redeploy.ts';
 import { removeTargets } from './restore/targets.ts';
 import type { AbandonInput } from './verbs.ts';
@@ -35,7 +36,7 @@ export async function abandonOperation(deps: EngineDeps, input: AbandonInput, co
     if ((intent.intent as Intent).verb === 'redeploy') await undoRedeploy(operation);
     if (input.removeTargets) {
       await undefineMachine(deps, operation);
-      await removeTargets(operation);
+      await removeJournalsOf(deps, await removeTargets(operation));
     }
     remove = true;
   } finally {

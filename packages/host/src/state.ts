@@ -7,6 +7,8 @@
  *       <opId>/             0711   intent.json, lock, records: 0600
  *         qemu/             0700   owned by QEMU's account: sockets, scratch files, overlays
  *     exports/              0700   what the supervisor runs (exports.ts)
+ *     journals/<opId>/      0700   of finished edits, until their disks are removed by us
+ *     evidence/<opId>/      0700   of boot tests, for 90 days
  *
  * Not root: QEMU runs as the same account, so all directories are 0700.
  */

@@ -6,6 +6,7 @@ import { type HostId, parseOpId } from '@lifeboat/foundation/ids';
 import { jsonLog, type Log } from '@lifeboat/foundation/log';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { systemRandom } from '@lifeboat/foundation/random';
+import { reapEvidence } from '@lifeboat/engine/boot-test/evidence';
 import { reapableJobs } from '@lifeboat/engine/capture/reapable-jobs';
 import type { EngineDeps } from '@lifeboat/engine/deps';
 import { createEngine } from '@lifeboat/engine/engine';
@@ -91,6 +92,7 @@ export async function openHostRuntime(
         for (const { kind, name, outcome, reason } of entries) {
           if (outcome !== 'kept') log.info(`reaper: ${kind} ${name} ${outcome}`, { reason });
         }
+        await reapEvidence(deps, new Set(liveOps));
         const removed = entries.filter(({ kind, outcome }) => kind === 'operation' && outcome === 'removed');
         return { removedOps: removed.map(({ name }) => name) };
       },

@@ -21,16 +21,12 @@ import { beginOperation } from '../operations.ts';
 import { findPoint, machineRecordOf, nvramOf } from '../points.ts';
 import type { BootTestInput, BootTestSummary } from '../verbs.ts';
 import { watchBoot, whileRunning } from './boot-watch.ts';
+import { evidenceDirectory } from './evidence.ts';
 import { runProbes } from './probes.ts';
 
 const TOOL_TIMEOUT_MS = 60_000;
 /** The first disk decides whether a machine starts; its controller is the one a finding is about. */
 const BOOT_DISK = 0;
-
-/** Where evidence outlives its operation: `<state>/evidence/<opId>/`. */
-function evidenceDirectory(deps: EngineDeps, opId: string): string {
-  return join(deps.stateRoot, 'evidence', opId);
-}
 
 export async function bootTest(deps: EngineDeps, input: BootTestInput, context: VerbContext): Promise<BootTestSummary> {
   const ready = compile(input.readyPattern);

@@ -3,7 +3,7 @@
  *
  * The plan is made twice, once for people and once before the edit: it is a pure function of the disks and the profile, and
  * edits nothing but what it was made for. The journal moves to `<state>/journals/<opId>` when the edit is durable: it
- * outlives the operation, so that `revert` can give back the identical bytes.
+ * outlives the operation, so that `revert` can give back the identical bytes, and goes with the disks (kept-journals.ts).
  */
 import { access, mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,6 +22,7 @@ import type { Operation } from '@lifeboat/host/operation';
 import type { EngineDeps } from '../deps.ts';
 import { beginOperation } from '../operations.ts';
 import type { RedeployInput, RedeployPlanSummary, RedeploySummary, RestoredDisk } from '../verbs.ts';
+import { keptJournal } from './kept-journals.ts';
 
 export async function planRedeploy(
   deps: EngineDeps,
@@ -92,7 +93,7 @@ async function apply(
     editedFiles: injected.edits.map(({ path }) => path),
     injectionMs: Math.round(injected.durationMs),
     durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
-    journalPath: join(deps.stateRoot, 'journals', operation.opId),
+    journalPath: keptJournal(deps.stateRoot, operation.opId),
   };
 }
 

@@ -43,16 +43,16 @@ export async function makeTargets(
   }
 }
 
-/** Removes what this operation made and nobody has replaced. Idempotent. Returns the paths. */
+/** Removes what this operation made and nobody has replaced. Idempotent. Returns the paths where nothing is any more. */
 export async function removeTargets(operation: Pick<Operation, 'recall'>): Promise<string[]> {
   const made = ((await operation.recall(MADE)) as MadeFile[] | undefined) ?? [];
   const next = (await operation.recall(NEXT)) as string | null | undefined;
-  const removed: string[] = [];
+  const gone: string[] = [];
   for (const { path, identity } of made) {
-    if (await removeIf(path, (file) => identityOf(file) === identity)) removed.push(path);
+    if (await removeIf(path, (file) => identityOf(file) === identity)) gone.push(path);
   }
   if (next) await removeIf(next, (file) => file.isFile() && file.size === 0n);
-  return removed;
+  return gone;
 }
 
 async function makeEmpty(path: string): Promise<string> {
@@ -69,13 +69,13 @@ function identityOf({ ino, birthtimeNs }: BigIntStats): string {
   return `${ino}@${birthtimeNs}`;
 }
 
+/** False: something else is there. */
 async function removeIf(path: string, isIt: (file: BigIntStats) => boolean): Promise<boolean> {
   try {
     if (!isIt(await lstat(path, { bigint: true }))) return false;
     await rm(path);
-    return true;
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
-    throw error;
+    if (systemCode(error) !== 'ENOENT') throw error;
   }
+  return true;
 }
