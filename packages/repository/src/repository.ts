@@ -10,6 +10,7 @@ import { silentLog, type Log } from '@lifeboat/foundation/log';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
+import { reportDamage, type Damage } from './check/damage-reports.ts';
 import { checkPoint, type CheckLevel, type CheckReport } from './check/point-check.ts';
 import { condemn, type CondemnReport } from './collect/condemn.ts';
 import { SAFETY_RULES } from './collect/rules.ts';
@@ -312,6 +313,14 @@ export class Repository {
    */
   checkPoint(point: Point, level: CheckLevel, context: VerbContext): Promise<CheckReport> {
     return checkPoint(this.core, { point, level, context });
+  }
+
+  /**
+   * Writes down what a check found, for the next backups: they refer to none of it, read it again where their source still has it,
+   * and lead the older points to it. Returns how many records that took; none when all of it is known. May be repeated.
+   */
+  reportDamage(damage: Damage, options: { signal?: AbortSignal } = {}): Promise<number> {
+    return reportDamage(this.core, damage, options);
   }
 
   /** First half of a collection: finds packs no point needs, and publishes the list of them. Deletes nothing. */

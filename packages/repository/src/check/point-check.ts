@@ -7,13 +7,14 @@
  * | ciphertext | every byte of every pack | also any changed byte, without decrypting data |
  * | content | every chunk of every disk, through the read path | also a chunk that does not open to its id |
  *
- * What is damaged is then looked up in the maps, so that the report says which bytes of which disk are lost. Nothing is changed,
- * moved or renamed: a wrong verdict does no harm.
+ * What is damaged is then looked up in the maps, so that the report says which bytes of which disk are lost. What a relocation leads
+ * to a whole place is not damage any more. Nothing is changed, moved or renamed: a wrong verdict does no harm.
  */
 import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
 import type { Core } from '../core.ts';
+import type { Damage } from './damage-reports.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { MAX_PACK_BYTES } from '../format/limits.ts';
 import { packObject, type PackName } from '../format/names.ts';
@@ -51,6 +52,8 @@ export interface CheckReport {
   readonly objects: readonly ObjectDamage[];
   /** Sorted by disk and offset; neighbours with one cause are joined. */
   readonly disks: readonly DiskDamage[];
+  /** The same as the writers of the repository want to know it. */
+  readonly damage: Damage;
 }
 
 /** Chunks opened side by side in a content check. */
@@ -70,6 +73,8 @@ export async function checkPoint(
   const { point, level, context } = input;
   const objects: ObjectDamage[] = [];
   const disks: DiskDamage[] = [];
+  const chunks: BlobRef[] = [];
+  const pages: BlobRef[] = [];
   let checkedBytes = 0;
 
   const damaged = new Map<PackName, PackDamage>();
@@ -80,6 +85,7 @@ export async function checkPoint(
     context.signal.throwIfAborted();
     if ('error' in need) {
       const { error, set } = need;
+      if (error instanceof BlobDamage) pages.push(error.ref);
       const object = error instanceof BlobDamage ? packObject(error.ref.pack) : `pack set of ${set}`;
       objects.push({ object, reason: error.message });
       continue;
@@ -90,16 +96,15 @@ export async function checkPoint(
       level === 'ciphertext'
         ? await checkBytes(core, pack, context.signal)
         : await checkSize(core, pack, need, context.signal);
-    if (damage) {
-      damaged.set(pack, damage);
-      for (const reason of damage.whole === undefined ? new Set(damage.slots.values()) : [damage.whole]) {
-        objects.push({ object: packObject(pack), reason });
-      }
-    }
+    if (damage) damaged.set(pack, damage);
     if (level !== 'ciphertext') continue;
     checkedBytes += need.sizeBytes ?? 0;
     context.progress({ phase: 'check', doneBytes: checkedBytes, totalBytes });
   }
+
+  const relocated = new Set<PackName>();
+  for (const pack of damaged.keys())
+    if (await core.relocations.leadFrom(pack, { signal: context.signal })) relocated.add(pack);
 
   const mappedTotal = point.disks.reduce((sum, { root }) => sum + root.sizeBytes, 0);
   let before = 0;
@@ -110,7 +115,7 @@ export async function checkPoint(
       geometry: core.superblock,
       what: `disk ${name} of point ${point.pointId}`,
     });
-    const checker = new DiskCheck({ core, map, disk: name, damaged, openContent: level === 'content' });
+    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent: level === 'content' });
     const offset = before;
     const opened = await checker.run(context.signal, (doneBytes) => {
       if (level === 'content')
@@ -118,7 +123,17 @@ export async function checkPoint(
     });
     if (level === 'content') checkedBytes += opened;
     disks.push(...checker.damage);
+    chunks.push(...checker.chunks);
+    pages.push(...checker.pages);
     before += root.sizeBytes;
+  }
+  const hit = new Set([...chunks, ...pages].map(({ pack }) => pack));
+  const whole: PackName[] = [];
+  for (const [pack, damage] of damaged) {
+    if (!hit.has(pack) && relocated.has(pack)) continue;
+    if (damage.whole !== undefined) whole.push(pack);
+    for (const reason of damage.whole === undefined ? new Set(damage.slots.values()) : [damage.whole])
+      objects.push({ object: packObject(pack), reason });
   }
   const joined = join(disks);
   return {
@@ -128,6 +143,7 @@ export async function checkPoint(
     checkedBytes,
     objects,
     disks: joined,
+    damage: { packs: whole, chunks, pages },
   };
 }
 
@@ -201,10 +217,14 @@ async function checkBytesOnce(core: Core, pack: PackName, options: StoreOptions)
 /** Goes through one disk's map in order; with `openContent` every chunk is opened as well. */
 class DiskCheck {
   readonly damage: DiskDamage[] = [];
+  readonly chunks: BlobRef[] = [];
+  readonly pages: BlobRef[] = [];
   readonly #core: Core;
   readonly #map: MapReader;
   readonly #disk: string;
   readonly #damaged: ReadonlyMap<PackName, PackDamage>;
+  /** Packs that relocations lead away from. */
+  readonly #relocated: ReadonlySet<PackName>;
   readonly #openContent: boolean;
   #openedBytes = 0;
 
@@ -213,12 +233,14 @@ class DiskCheck {
     map: MapReader;
     disk: string;
     damaged: ReadonlyMap<PackName, PackDamage>;
+    relocated: ReadonlySet<PackName>;
     openContent: boolean;
   }) {
     this.#core = input.core;
     this.#map = input.map;
     this.#disk = input.disk;
     this.#damaged = input.damaged;
+    this.#relocated = input.relocated;
     this.#openContent = input.openContent;
   }
 
@@ -230,14 +252,15 @@ class DiskCheck {
     for await (const run of this.#map.runs(0, this.#map.chunkCount, { signal })) {
       const { places, firstChunk } = run;
       if (places instanceof Error) {
-        this.#report(firstChunk, run.count, { pack: packOf(places), reason: places.message });
+        this.#reportPage(firstChunk, run.count, places);
       } else if (typeof places !== 'string') {
         for (const [i, place] of places.entries()) {
           if (typeof place === 'string') continue;
           const chunk = firstChunk + i;
           const known = this.#knownDamage(place);
-          if (known !== undefined) this.#report(chunk, 1, { pack: place.pack, reason: known });
-          else if (this.#openContent) {
+          if (known !== undefined) {
+            if (!(await this.#isElsewhere(chunk, place, signal))) this.#reportChunk(chunk, place, known);
+          } else if (this.#openContent) {
             const opening = this.#open(chunk, place, signal).finally(() => window.delete(opening));
             // Awaited below; a failure must not count as unhandled until then.
             opening.catch(() => undefined);
@@ -255,7 +278,7 @@ class DiskCheck {
   /** The map itself must be readable at every level of check. */
   async #walkPagesOnly(signal: AbortSignal): Promise<number> {
     for await (const { firstChunk, count, places } of this.#map.runs(0, this.#map.chunkCount, { signal })) {
-      if (places instanceof Error) this.#report(firstChunk, count, { pack: packOf(places), reason: places.message });
+      if (places instanceof Error) this.#reportPage(firstChunk, count, places);
     }
     return 0;
   }
@@ -273,8 +296,31 @@ class DiskCheck {
       this.#openedBytes += exactBytes;
     } catch (error) {
       if (!(error instanceof BlobDamage)) throw error;
-      this.#report(chunk, 1, { pack: place.pack, reason: messageOf(error) });
+      this.#reportChunk(chunk, place, messageOf(error));
     }
+  }
+
+  /** Whether a relocation leads to a place that opens. */
+  async #isElsewhere(chunk: number, place: BlobRef, signal: AbortSignal): Promise<boolean> {
+    if (!this.#relocated.has(place.pack)) return false;
+    const exactBytes = this.#map.chunkBytes(chunk);
+    try {
+      discard(await this.#core.blobs.read(place, { kind: 'data', plain: { exactBytes } }, { signal }));
+      return true;
+    } catch (error) {
+      if (!(error instanceof BlobDamage)) throw error;
+      return false;
+    }
+  }
+
+  #reportChunk(chunk: number, place: BlobRef, reason: string): void {
+    this.chunks.push(place);
+    this.#report(chunk, 1, { pack: place.pack, reason });
+  }
+
+  #reportPage(firstChunk: number, count: number, error: Error): void {
+    if (error.cause instanceof BlobDamage) this.pages.push(error.cause.ref);
+    this.#report(firstChunk, count, { pack: packOf(error), reason: error.message });
   }
 
   #report(firstChunk: number, count: number, cause: { pack: string; reason: string }): void {

@@ -100,7 +100,7 @@ export async function sweep(
     deletedPacks: counts.deletedPacks,
   });
   // While the list is open nobody prepares another, so what lies about under control/ is nobody's.
-  await tidyUp(core, list, options);
+  await tidyUp(core, { list, live: mark?.live }, options);
   await core.store.putIfAbsent(condemnSweptObject(list.number), [swept], options);
   return { state: 'swept', ...report };
 }

@@ -3,6 +3,7 @@
  *
  * - records of sessions that are closed or have an outcome (fences and outcomes stay: a late PUT has no deadline)
  * - index segments whose packs are all gone
+ * - damage reports of packs nobody needs
  * - parts of lists before the one that is being swept, and of lists that were never published
  *
  * The list itself stays until the next one is swept: its points are what the next collection compares with, and its id is the
@@ -10,6 +11,7 @@
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 
+import { readDamage } from '../check/damage-reports.ts';
 import type { Core } from '../core.ts';
 import type { CondemnHead } from '../format/condemn-list.ts';
 import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
@@ -17,6 +19,8 @@ import {
   CONDEMN_PARTS,
   CONDEMNED,
   condemnSweptObject,
+  damageClosedObject,
+  damageOpenObject,
   hex,
   INDEX,
   OUTCOMES,
@@ -30,8 +34,13 @@ import { listAll } from './listing.ts';
 import { PackNames } from './pack-names.ts';
 
 /** May be repeated. While `list` is open nobody can publish another, so parts that are not its own will never belong to one. */
-export async function tidyUp(core: Core, list: CondemnHead, options: StoreOptions = {}): Promise<void> {
+export async function tidyUp(
+  core: Core,
+  { list, live }: { readonly list: CondemnHead; readonly live: PackNames | undefined },
+  options: StoreOptions = {},
+): Promise<void> {
   const stale = [
+    ...(live ? await settledReports(core, live, options) : []),
     ...(await closedSessions(core, options)),
     ...(await deadSegments(core, options)),
     ...(await olderLists(core, list, options)),
@@ -70,6 +79,17 @@ async function deadSegments(core: Core, options: StoreOptions): Promise<string[]
     }
   }
   return dead;
+}
+
+/** The report goes before its closing: alone it would count as open. */
+async function settledReports(core: Core, live: PackNames, options: StoreOptions): Promise<string[]> {
+  const { reports } = await readDamage(core, options);
+  return reports
+    .filter(
+      ({ packs, chunks, pages }) =>
+        ![...packs, ...[...chunks, ...pages].map(({ pack }) => pack)].some((pack) => live.has(pack)),
+    )
+    .flatMap(({ reportId }) => [damageOpenObject(reportId), damageClosedObject(reportId)]);
 }
 
 async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {

@@ -30,6 +30,18 @@ import {
   encodeRelocation,
   encodeRelocationStatement,
 } from './relocation.ts';
+import {
+  decodeClosing,
+  decodeReport,
+  decodeReportedBlobs,
+  encodeClosing,
+  encodeClosingStatement,
+  encodeReport,
+  encodeReportedBlobs,
+  encodeReportedPacks,
+  encodeReportStatement,
+  reportedPacks,
+} from './damage-report.ts';
 import { decodeFence, decodeOutcome, encodeFence, encodeOutcome, encodeOutcomeBody } from './session-outcome.ts';
 import { decodeTombstone, encodeTombstone, encodeTombstoneBody } from './tombstone.ts';
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
@@ -104,6 +116,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     request: fc.nat(99_999_999),
   }),
 );
+
+/** In the order of a damage report. */
+const reported = (minLength: number): fc.Arbitrary<BlobRef[]> =>
+  fc
+    .uniqueArray(ref, { selector: ({ pack, slot }) => `${pack} ${slot}`, minLength, maxLength: 9 })
+    .map((refs) => refs.toSorted((a, b) => (a.pack === b.pack ? a.slot - b.slot : a.pack < b.pack ? -1 : 1)));
 
 const codecs: readonly Codec[] = [
   codec(
@@ -312,6 +330,40 @@ const codecs: readonly Codec[] = [
       .map((refs) => refs.toSorted((a, b) => (a.id < b.id ? -1 : 1))),
     encodeMoved,
     (encoded) => decodeMoved(encoded, 'it'),
+  ),
+  codec(
+    'damage report',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      reportId: fc.string({ maxLength: 9 }),
+      reportedMs: fc.maxSafeNat(),
+      packs: fc.uint8Array({ maxLength: 96 }),
+      salt: hash,
+      sealed: fc.uint8Array({ maxLength: 100 }),
+      signer: hash,
+    }),
+    (report) => encodeReport({ statement: encodeReportStatement(report), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeReport(encoded, 'it').report as never,
+  ),
+  codec(
+    'closing of a damage report',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      reportId: fc.string({ maxLength: 9 }),
+      closedMs: fc.maxSafeNat(),
+      signer: hash,
+    }),
+    (closing) => encodeClosing({ statement: encodeClosingStatement(closing), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeClosing(encoded, 'it').closing as never,
+  ),
+  codec(
+    'reported blobs',
+    false,
+    fc.record({ chunks: reported(1), pages: reported(0) }),
+    encodeReportedBlobs,
+    (encoded) => decodeReportedBlobs(encoded, 'it'),
   ),
   codec(
     'key bundle',
@@ -550,6 +602,25 @@ test('a reference to the pack a page is in becomes the name of that pack', () =>
   const decoded = decodeMapPage(page, { level: 1, index: 0, self, geometry, what: 'it' });
   expect(decoded.places).toEqual([{ ...inPack, pack: self }, 'hole', 'zero', { ...inPack, pack: self }]);
   expect(sameRef(inPack, { ...inPack, pack: self })).toBe(false);
+});
+
+test('packs and blobs of a damage report that are not in order are refused', () => {
+  const [a, b] = [packNameOf(Buffer.alloc(32, 1)), packNameOf(Buffer.alloc(32, 2))];
+  const packs = Buffer.from(encodeReportedPacks([b, a]));
+  const report = {
+    tenantId: Buffer.alloc(16),
+    reportId: 'r',
+    reportedMs: 0,
+    salt: Buffer.alloc(32),
+    sealed: Buffer.alloc(0),
+    signer: Buffer.alloc(32),
+  };
+  expect(reportedPacks({ ...report, packs }, 'it')).toEqual([a, b]);
+  for (const wrong of [Buffer.concat([packs.subarray(32), packs]), Buffer.concat([packs, packs]), packs.subarray(1)])
+    expect(() => reportedPacks({ ...report, packs: wrong }, 'it')).toThrow(/out of order|bytes of pack names/);
+  const one = { id: chunkIdOf(Buffer.alloc(32, 3)), pack: a, slot: 1, offsetBytes: 0, lengthBytes: 20 };
+  const twice = encodeReportedBlobs({ chunks: [one, one], pages: [] });
+  expect(() => decodeReportedBlobs(twice, 'it')).toThrow('out of order');
 });
 
 test('a page that is not where it should be is refused', () => {

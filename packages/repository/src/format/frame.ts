@@ -18,6 +18,8 @@ export type ObjectType =
   | 'PONT'
   | 'PACK'
   | 'RELO'
+  | 'DMGR'
+  | 'DMGC'
   | 'FENC'
   | 'OUTC'
   | 'TOMB'

@@ -39,6 +39,11 @@ export const MAX_INDEX_SEGMENT_BYTES = 16 * MiB;
 /** Where every blob of a pack moved to: some 90 bytes each. */
 export const MAX_RELOCATION_BYTES = 4 * MiB;
 
+/** Blobs, and whole packs, in one damage report; a check that finds more writes several. */
+export const MAX_REPORTED_BLOBS = 16_384;
+export const MAX_REPORTED_PACKS = 16_384;
+export const MAX_DAMAGE_REPORT_BYTES = 4 * MiB;
+
 /** A point with its inventory and inline files, sealed. */
 export const MAX_POINT_BYTES = 16 * MiB;
 export const MAX_POINT_BODY_BYTES = 32 * MiB;

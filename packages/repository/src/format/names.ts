@@ -20,6 +20,7 @@ export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
 export const OUTCOMES = 'control/outcomes/';
+export const DAMAGE = 'control/damage/';
 export const TOMBSTONES = 'control/tombstones/';
 /** Condemn lists with their parts, and the marks that they were swept: one listing gives all of it. */
 export const CONDEMNED = 'control/condemned/';
@@ -62,6 +63,8 @@ export const sessionOpenObject = (sessionId: SessionId): string => `${SESSIONS}$
 export const sessionClosedObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/closed`;
 export const fenceObject = (sessionId: SessionId): string => `control/fences/${sessionId}`;
 export const outcomeObject = (sessionId: SessionId): string => `${OUTCOMES}${sessionId}`;
+export const damageOpenObject = (reportId: string): string => `${DAMAGE}${reportId}/open`;
+export const damageClosedObject = (reportId: string): string => `${DAMAGE}${reportId}/closed`;
 export const tombstonesPrefix = (machineId: MachineId): string => `${TOMBSTONES}${machineId}/`;
 export const tombstoneObject = (machineId: MachineId, pointId: PointId): string =>
   `${tombstonesPrefix(machineId)}${pointId}`;

@@ -29,6 +29,11 @@ export class LruCache<K, V> {
     }
   }
 
+  clear(): void {
+    this.#entries.clear();
+    this.#cost = 0;
+  }
+
   delete(key: K): void {
     const value = this.#entries.get(key);
     if (value === undefined) return;

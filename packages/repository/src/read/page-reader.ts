@@ -37,6 +37,11 @@ export class PageReader {
     return page;
   }
 
+  /** Lets go of pages that were read: the next readers see what is stored now. */
+  forget(): void {
+    this.#pages.clear();
+  }
+
   async packSet(ref: BlobRef, depth: number, options: StoreOptions = {}): Promise<PackSetPage> {
     const plain = await this.#blobs.read(ref, { kind: 'set', plain: { maxBytes: MAX_PAGE_BYTES } }, options);
     return decodePackSetPage(plain, { depth, self: ref.pack, what: `pack-set page in pack ${ref.pack}` });

@@ -83,6 +83,21 @@ export class Relocations {
     }
   }
 
+  /** What the relocations of a pack say, listed anew; those that cannot be used are left out. */
+  async from(pack: PackName, options: StoreOptions = {}): Promise<readonly ReadonlyMap<ChunkId, BlobRef>[]> {
+    const found: Moved[] = [];
+    for (const name of await this.#list(pack, options)) {
+      const moved = await this.#load(name, pack, options);
+      if (moved) found.push(moved);
+    }
+    return found;
+  }
+
+  /** Whether any relocation leads away from the pack; what it says is not looked at. */
+  async leadFrom(pack: PackName, options: StoreOptions = {}): Promise<boolean> {
+    return (await this.#list(pack, options)).length > 0;
+  }
+
   async #list(pack: PackName, options: StoreOptions): Promise<readonly string[]> {
     const names: string[] = [];
     for await (const { name } of this.#store.list(relocationsPrefix(pack), options)) {

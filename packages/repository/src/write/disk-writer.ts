@@ -29,8 +29,10 @@ import type { ChunkId, PackName } from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
 import { asMapDamage } from '../read/blob-reader.ts';
 import { MapReader } from '../read/map-reader.ts';
+import { readPackSet } from '../read/pack-set-reader.ts';
 import type { ByteRange } from '../store/object-store.ts';
 import { BufferPool } from './buffer-pool.ts';
+import type { Healing } from './healing.ts';
 import { leafTasks, type AwaitedChunk, type LeafTask } from './leaf-plan.ts';
 import type { WriterLimits } from './limits.ts';
 import { MapBuilder } from './map-builder.ts';
@@ -66,6 +68,8 @@ export interface WriteDiskStats {
   readonly zeroBytes: number;
   /** Not read, because the allocation says there is nothing. */
   readonly skippedBytes: number;
+  /** Read although nothing changed there: what the parent holds of it is damaged. */
+  readonly readAgainBytes: number;
   /** Not read, because nothing changed there. */
   readonly takenOverBytes: number;
   /** Chunks read that are as they were in the parent. */
@@ -92,7 +96,8 @@ export interface DiskSession {
   pageOwner(kind: 'map' | 'set'): PackOwner;
   /** Loads which packs there are, once. */
   loadListed(signal: AbortSignal): Promise<void>;
-  /** Whether a map may refer to it: its pack was listed, in a size that holds the blob. After `loadListed`. */
+  readonly healing: Healing;
+  /** Whether a map may refer to it: its pack was listed, in a size that holds the blob, and is not known to be damaged. After `loadListed`. */
   isUsable(ref: BlobRef): boolean;
   /** Loads what the repository knows, once. */
   loadKnown(signal: AbortSignal): Promise<void>;
@@ -141,6 +146,7 @@ export class DiskWriter {
     sourceBytes: 0,
     zeroBytes: 0,
     skippedBytes: 0,
+    readAgainBytes: 0,
     takenOverBytes: 0,
     unchangedChunks: 0,
     knownChunks: 0,
@@ -205,12 +211,22 @@ export class DiskWriter {
   async #run(): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
     const { sizeBytes, allocation } = this.#request;
     const { chunkSizeBytes, leafEntries } = this.#core.superblock;
-    const runs = planRuns({ sizeBytes, chunkSizeBytes, changed: this.#changed(), allocation });
+    const changed = this.#changed();
+    const damaged = await this.#damagedRanges();
+    const asked = changed === 'all' ? changed : [...changed, ...damaged];
+    const runs = planRuns({ sizeBytes, chunkSizeBytes, changed: asked, allocation });
     const bytesOf = (kind: 'read' | 'empty'): number =>
       runs
         .filter((run) => (run.kind === 'read') === (kind === 'read'))
         .reduce((sum, run) => sum + this.#bytesOf(run.firstChunk, run.count), 0);
     this.#totalBytes = bytesOf('read');
+    if (damaged.length > 0 && changed !== 'all') {
+      const without = planRuns({ sizeBytes, chunkSizeBytes, changed, allocation }).filter(
+        ({ kind }) => kind === 'read',
+      );
+      const withoutBytes = without.reduce((sum, run) => sum + this.#bytesOf(run.firstChunk, run.count), 0);
+      this.#stats.readAgainBytes = this.#totalBytes - withoutBytes;
+    }
     this.#stats.skippedBytes = bytesOf('empty');
     this.#stats.takenOverBytes = sizeBytes - this.#totalBytes - this.#stats.skippedBytes;
     this.#tasks = leafTasks(runs, {
@@ -253,6 +269,43 @@ export class DiskWriter {
     const { chunkSizeBytes } = this.#core.superblock;
     const offsetBytes = Math.floor(Math.min(parent.sizeBytes, sizeBytes) / chunkSizeBytes) * chunkSizeBytes;
     return [...changed, { offsetBytes, lengthBytes: sizeBytes - offsetBytes }];
+  }
+
+  /**
+   * Chunks whose place in the parent is reported as damaged, and led nowhere yet. The parent's map is looked through only when its
+   * pack set names a pack that was reported. Throws `repository.map-damaged`: then the parent is no help.
+   */
+  async #damagedRanges(): Promise<ByteRange[]> {
+    const { healing } = this.#session;
+    const parent = this.#parent;
+    if (!parent || healing.damage.isEmpty) return [];
+    const options = { signal: this.#signal };
+    let waits = false;
+    for await (const need of readPackSet(this.#core.pages, parent.root.packs, options)) {
+      if (need instanceof Error) throw this.#setDamage(need);
+      waits ||= healing.damage.waitsIn(need.pack);
+    }
+    if (!waits) return [];
+    const ranges: ByteRange[] = [];
+    const end = Math.min(parent.root.sizeBytes, this.#request.sizeBytes);
+    for await (const { firstChunk, places } of parent.runs(0, parent.chunkCount, options)) {
+      if (places instanceof Error) throw places;
+      if (typeof places === 'string') continue;
+      for (const [i, place] of places.entries()) {
+        if (typeof place === 'string' || !(await healing.needsRead(place, options))) continue;
+        const offsetBytes = (firstChunk + i) * parent.root.chunkSizeBytes;
+        const lengthBytes = Math.min(parent.chunkBytes(firstChunk + i), end - offsetBytes);
+        if (lengthBytes <= 0) continue;
+        healing.readAgain(place);
+        ranges.push({ offsetBytes, lengthBytes });
+      }
+    }
+    return ranges;
+  }
+
+  #setDamage(error: unknown): unknown {
+    const what = `the pack set of the parent of disk ${this.#request.name}`;
+    return asMapDamage(error, { what, offsetBytes: 0, lengthBytes: this.#request.sizeBytes });
   }
 
   // --- lanes
@@ -510,8 +563,7 @@ export class DiskWriter {
     try {
       packs = await writer.update(before, this.#deltas.sorted(), options);
     } catch (error) {
-      const what = `the pack set of the parent of disk ${this.#request.name}`;
-      throw asMapDamage(error, { what, offsetBytes: 0, lengthBytes: sizeBytes });
+      throw this.#setDamage(error);
     }
     await setPages.flush();
     // Copies: the page writer completed its references in place.

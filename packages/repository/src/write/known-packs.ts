@@ -40,12 +40,11 @@ export function isUsable(ref: BlobRef, packs: PackSizes): boolean {
 /** Fills `index` from the segments: all of it in memory. */
 export async function loadIndex(
   core: Core,
-  into: { index: ChunkIndex; packs: PackSizes },
+  into: { index: ChunkIndex; isUsable: (ref: BlobRef) => boolean },
   options: StoreOptions = {},
 ): Promise<void> {
   for await (const { name } of core.store.list(INDEX, options)) {
-    for (const ref of (await readSegment(core, name, options)) ?? [])
-      if (isUsable(ref, into.packs)) into.index.add(ref);
+    for (const ref of (await readSegment(core, name, options)) ?? []) if (into.isUsable(ref)) into.index.add(ref);
   }
 }
 

@@ -53,7 +53,7 @@ import { encodeRecord } from './index-run.ts';
 import { writeIndexSegment } from './index-segments.ts';
 import { isUsable, listPacks, loadIndex, syncIndex } from './known-packs.ts';
 import { generationOf } from './generation.ts';
-import { heal, holds } from './healing.ts';
+import { heal, Healing, holds, type WholePlaces } from './healing.ts';
 import type { WriterLimits } from './limits.ts';
 import type { FinishedPack, PackOwner } from './pack-builder.ts';
 import { encodePoint, putPoint } from './point-writer.ts';
@@ -115,6 +115,12 @@ export class WriterSession {
   #generation = generationOf(undefined);
   /** Roots that are known to belong to a valid point, or that this session wrote. */
   readonly #heldRoots = new Set<string>();
+  readonly #healing: Healing;
+  /** Packs this session stored. */
+  readonly #own = new Set<PackName>();
+  /** Where chunks that wait to be healed lie as well; the index leaves them out, so that they are stored anew. */
+  readonly #elsewhere = new Map<ChunkId, BlobRef>();
+  #healedChunks: number | undefined;
   #listed: Promise<void> | undefined;
   #known: Promise<void> | undefined;
   #busy = false;
@@ -142,7 +148,8 @@ export class WriterSession {
         stored = { sessionId: newSessionId(core), key: core.keyring.newSessionKey(core.random) };
         await files.writeKey(stored);
       }
-      const session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory });
+      const healing = await Healing.begin(core, options);
+      const session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory, healing });
       const before = await readCondemnLists(core, options);
       await session.#record('open', { before }, options);
       // A list published between the two knows nothing of this session: it must know of the list.
@@ -165,6 +172,7 @@ export class WriterSession {
     key: SessionKey;
     machineId: MachineId;
     indexDirectory?: string | undefined;
+    healing: Healing;
   }) {
     this.#core = input.core;
     this.#directory = input.directory;
@@ -174,6 +182,7 @@ export class WriterSession {
     this.#indexDirectory = input.indexDirectory;
     this.sessionId = input.sessionId;
     this.#key = input.key;
+    this.#healing = input.healing;
     this.machineId = input.machineId;
   }
 
@@ -196,6 +205,7 @@ export class WriterSession {
         request,
         context: verbContext(context),
       });
+      this.#healedChunks = undefined;
       const written = await writer.run();
       this.#heldRoots.add(JSON.stringify(written.root));
       return written;
@@ -240,6 +250,14 @@ export class WriterSession {
   }
 
   /**
+   * Leads older points from damaged places to what this session stored of them, or finds stored elsewhere. When the disks are written;
+   * `commit` does it where the caller does not. Returns how many chunks were healed. May be repeated. Errors: those of the store.
+   */
+  heal(options: { signal?: AbortSignal } = {}): Promise<number> {
+    return this.#exclusively(() => this.#heal(options));
+  }
+
+  /**
    * Makes the point visible, and ends the session. May be repeated with the same input, also by another process over the same
    * directory. Errors: `repository.point-exists`, `repository.session-fenced`, `repository.limit-exceeded`, those of the store.
    */
@@ -260,6 +278,7 @@ export class WriterSession {
       // Of a session that was ended without it, the point is void under any bytes that name that session.
       if (object && (await isVoid(this.#core, openPoint(this.#core, object, { machineId, pointId }), options)))
         object = undefined;
+      await this.#heal(options);
       if (!object) {
         await this.#spill(1, options);
         object = await encodePoint(this.#core, { ...body, machineId, pointId, sessionId }, options);
@@ -269,6 +288,7 @@ export class WriterSession {
       const point = openPoint(this.#core, object, { machineId, pointId });
       await putPoint(this.#core, { machineId, pointId, object }, options);
       await this.#assertCommitted(point, options);
+      await this.#healing.close(options);
       await this.#record('committed', { pointId }, options);
       await this.#files.remove();
       await this.#cache?.close();
@@ -320,7 +340,8 @@ export class WriterSession {
         access: { machineId },
       }),
       loadListed: () => this.#loadListed(),
-      isUsable: (ref) => isUsable(ref, this.#sizes),
+      isUsable: (ref) => this.#isUsable(ref),
+      healing: this.#healing,
       loadKnown: () => this.#loadKnown(),
       lookup: (id: ChunkId) => this.#index.get(id),
       find: (id: ChunkId) => this.#find(id),
@@ -338,6 +359,7 @@ export class WriterSession {
       storePagePack: async (pack, bytes, { spoilt, signal }) => {
         if ((await this.#put(pack, bytes, signal)) === 'taken') return 'taken';
         const sizes = new Map([[pack.name, pack.sizeBytes]]);
+        this.#healing.keepPages(pack.blobs);
         for (const name of spoilt) await heal(this.#core, { pack: name, moved: pack.blobs, sizes }, { signal });
         return 'stored';
       },
@@ -356,6 +378,7 @@ export class WriterSession {
   }
 
   #remember(stored: StoredPack): void {
+    this.#own.add(stored.pack);
     this.#sizes.set(stored.pack, stored.sizeBytes);
     for (const ref of stored.blobs) {
       this.#index.add(ref);
@@ -364,7 +387,30 @@ export class WriterSession {
   }
 
   async #find(id: ChunkId): Promise<BlobRef | undefined> {
-    return this.#index.get(id) ?? this.#cache?.find(id, (ref) => isUsable(ref, this.#sizes));
+    return this.#index.get(id) ?? this.#cache?.find(id, (ref) => this.#isKnown(ref));
+  }
+
+  #isUsable(ref: BlobRef): boolean {
+    return isUsable(ref, this.#sizes) && !this.#healing.avoids(ref);
+  }
+
+  /** Whether deduplication may answer with it. A chunk that waits to be healed is stored anew, whatever others know of it. */
+  #isKnown(ref: BlobRef): boolean {
+    if (!this.#isUsable(ref)) return false;
+    if (this.#own.has(ref.pack) || !this.#healing.damage.openIds.has(ref.id)) return true;
+    this.#elsewhere.set(ref.id, ref);
+    return false;
+  }
+
+  async #heal(options: { signal?: AbortSignal | undefined }): Promise<number> {
+    if (this.#healedChunks !== undefined || this.#healing.damage.isEmpty) return this.#healedChunks ?? 0;
+    await this.#loadKnown();
+    const places: WholePlaces = {
+      candidates: async (id) => [await this.#find(id), this.#elsewhere.get(id)].filter((ref) => ref !== undefined),
+      isOwn: (pack) => this.#own.has(pack),
+      sizeOf: (pack) => this.#sizes.get(pack),
+    };
+    return (this.#healedChunks = await this.#healing.run(places, options));
   }
 
   /** Makes index segments of what was stored, once there are so many; memory keeps only what none holds. One call after the other. */
@@ -395,7 +441,7 @@ export class WriterSession {
     const present = await Promise.all(
       packs.map((stored) =>
         slots.run(async () => {
-          if (this.#condemned.has(stored.pack)) return false;
+          if (this.#condemned.has(stored.pack) || this.#healing.damage.touches(stored.pack)) return false;
           const found = await this.#core.store.head(packObject(stored.pack), options);
           return found?.sizeBytes === stored.sizeBytes;
         }),
@@ -404,7 +450,7 @@ export class WriterSession {
     packs.forEach((stored, i) => {
       if (present[i]) this.#remember(stored);
       else
-        this.#core.log.warn('a pack of this session is gone or condemned; its chunks are stored again', {
+        this.#core.log.warn('a pack of this session is gone, damaged or condemned; its chunks are stored again', {
           pack: stored.pack,
         });
     });
@@ -432,7 +478,8 @@ export class WriterSession {
     this.#known ??= (async () => {
       const packs = this.#sizes;
       await this.#loadListed();
-      if (this.#indexDirectory === undefined) return loadIndex(this.#core, { index: this.#index, packs });
+      if (this.#indexDirectory === undefined)
+        return loadIndex(this.#core, { index: this.#index, isUsable: (ref) => this.#isKnown(ref) });
       const cache = await IndexCache.open(localIndex(this.#core, this.#indexDirectory));
       this.#cache = cache;
       await syncIndex(this.#core, { cache, packs });
