@@ -14,11 +14,15 @@ import {
   writeSync,
 } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { PointId } from '@lifeboat/foundation/ids';
+import type { MachineId, PointId } from '@lifeboat/foundation/ids';
+import { silentLog } from '@lifeboat/foundation/log';
 import type { ProgressSink } from '@lifeboat/foundation/progress';
 import { GiB, KiB, MiB } from '@lifeboat/foundation/units';
 import { SCRATCH_FLOOR_BYTES } from '@lifeboat/engine/capture/scratch-watch';
 import type { CapturedDisk } from '@lifeboat/engine/verbs';
+import { packObject } from '@lifeboat/repository/format/names';
+import { MapReader } from '@lifeboat/repository/read/map-reader';
+import { openConfiguredRepository } from '@lifeboat/runtime/repository';
 import { difference, run, TestHost, type TinyMachine, verbContext, virsh } from '../support/test-host.ts';
 
 /** Of the repository, and of a dirty bitmap. */
@@ -77,6 +81,24 @@ function readByQemu(pid: number): number {
 
 function repositoryBytes(): number {
   return Number(run('du', '--bytes', '--summarize', host.path('repository')).split('\t')[0]);
+}
+
+/** Flips a bit of the sealed chunk, where it lies. */
+async function damageChunk(machineId: MachineId, pointId: PointId, chunk: number): Promise<void> {
+  const repository = await openConfiguredRepository(host.configuration, { log: silentLog });
+  try {
+    const { pages, superblock: geometry } = repository.core;
+    const [disk] = (await repository.readPoint(machineId, pointId)).disks;
+    if (!disk) throw new Error(`point ${pointId} has no disk`);
+    const place = await new MapReader({ root: disk.root, pages, geometry, what: disk.name }).place(chunk);
+    if (typeof place === 'string') throw new Error(`chunk ${chunk} is ${place}`);
+    const path = host.path('repository', packObject(place.pack));
+    const bytes = readFileSync(path);
+    bytes[place.offsetBytes + 100] = (bytes[place.offsetBytes + 100] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+  } finally {
+    await repository.close();
+  }
 }
 
 const ours = (pointId: PointId): string[] => [`lb-${pointId}`];
@@ -161,6 +183,23 @@ describe('a running machine with two disks', () => {
       expect(disk).toMatchObject({ method: 'incremental', changedBytes: 0, touchedBytes: 0, readBytes: 16 * MiB });
     }
     expect(repositoryBytes() - stored).toBeLessThan(256 * KiB);
+    await expectEqual(machine, point.pointId, copies);
+  });
+
+  test('a block lost in the repository is read again, it alone, and the points that share it are whole again', async () => {
+    const copies = machine.copies('healed');
+    const older = await capture(machine);
+    const check = { machine: machine.name, pointId: older.pointId, level: 'content' } as const;
+    await damageChunk(older.machineId, older.pointId, 905);
+    expect((await host.engine.checkPoint(check, verbContext())).damage).toMatchObject([
+      { disk: 'vda', offsetBytes: 905 * MiB, lengthBytes: MiB },
+    ]);
+    const point = await capture(machine);
+    expect(point.healedChunks).toBe(1);
+    expect(point.disks.map(({ method }) => method)).toEqual(['incremental', 'incremental']);
+    expect(point.disks.map(({ readBytes }) => readBytes)).toEqual([17 * MiB, 16 * MiB]);
+    expect((await host.engine.checkPoint(check, verbContext())).damage).toEqual([]);
+    await expectEqual(machine, older.pointId, copies);
     await expectEqual(machine, point.pointId, copies);
   });
 

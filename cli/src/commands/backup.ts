@@ -22,11 +22,12 @@ export async function backupCommand(context: CommandContext, machine: string): P
 }
 
 function captureLines(style: Style, capture: CaptureSummary): string[] {
-  const { pointId, machineName, consistency, consistencyReason, durationMs } = capture;
+  const { pointId, machineName, consistency, consistencyReason, durationMs, healedChunks = 0 } = capture;
   const reason = consistencyReason ? `: ${consistencyReason}` : '';
   return [
     goodLine(style, `${machineName} is backed up as ${pointId} in ${formatDuration(durationMs)}`),
     `    ${printable(`${consistency}-consistent${reason}`)}`,
+    ...(healedChunks > 0 ? [`    healed ${healedChunks} damaged chunks of earlier recovery points`] : []),
     ...table(
       [
         { title: 'Disk' },

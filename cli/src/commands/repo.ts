@@ -109,6 +109,7 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
         signal,
         progress: (progress) => stages.update(name, progress),
       });
+      if (!report.sound) await repository.reportDamage(report.damage, { signal });
       stages.end(name, report.sound ? 'done' : 'failed');
       const [first] = [...report.disks, ...report.objects];
       found.push({

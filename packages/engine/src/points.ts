@@ -19,6 +19,7 @@ export interface CaptureRecord {
   readonly consistencyReason: string;
   readonly hypervisor: { readonly libvirtVersion: string; readonly qemuVersion: string };
   readonly durationMs: number;
+  readonly healedChunks?: number;
   readonly disks: readonly DiskRecord[];
 }
 

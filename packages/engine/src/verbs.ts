@@ -78,6 +78,8 @@ export interface CaptureSummary {
   /** The instant the point shows, Unix ms. */
   readonly instantMs: number;
   readonly durationMs: number;
+  /** Chunks of earlier points that a check had found damaged, and that are whole again; absent: none. */
+  readonly healedChunks?: number;
   readonly disks: readonly CapturedDisk[];
 }
 

@@ -40,6 +40,7 @@ export interface CaptureSummary {
   readonly consistencyReason: string;
   readonly instantMs: number;
   readonly durationMs: number;
+  readonly healedChunks?: number;
   readonly disks: readonly CapturedDisk[];
 }
 

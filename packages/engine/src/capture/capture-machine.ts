@@ -5,7 +5,7 @@
  *   2. re-attach to its backup job if that still runs; if it is gone, that instant is lost: drop its checkpoint and begin
  *      again under a new point id (packs it sent already are found again by the writer session)
  *   3. begin the job: one instant for all disks, a checkpoint `lb-<pointId>`, the dirty bitmap since the parent's
- *   4. per disk: changed extents -> chunks -> packs, audited (capture-disk.ts)
+ *   4. per disk: changed extents -> chunks -> packs, audited (capture-disk.ts); then older points are led away from known damage
  *      meanwhile the scratch files are watched: rather no point than a machine that cannot write (scratch-watch.ts)
  *   5. commit the point, end the job, and only then delete older checkpoints
  *
@@ -115,6 +115,7 @@ async function capture(
     const captures = await watch(deps, watched, { signal: context.signal, reads: true }, (signal) =>
       readDisks(deps, { job, parent, session }, { ...context, signal }),
     );
+    const healedChunks = await session.heal({ signal: context.signal });
     const host = await hypervisor.describeHost();
     const record: CaptureRecord = {
       version: 1,
@@ -125,6 +126,7 @@ async function capture(
       consistencyReason: job.consistencyReason,
       hypervisor: { libvirtVersion: host.libvirtVersion, qemuVersion: host.qemuVersion },
       durationMs: deps.clock.monotonicMs() - startedMs,
+      ...(healedChunks > 0 ? { healedChunks } : {}),
       disks: captures.map(({ disk, nextSweepChunk }) => ({
         ...disk,
         nextSweepChunk,

@@ -6,11 +6,19 @@ import type { CheckInput, CheckSummary } from '../verbs.ts';
 /** A summary travels through a workflow; the first places are enough to act on. */
 const MAX_LISTED = 100;
 
-/** Verification reads and reports; it never mutates. */
-export async function checkPoint(deps: EngineDeps, input: CheckInput, context: VerbContext): Promise<CheckSummary> {
+/**
+ * Verification reads and reports; what it looks at it never changes. What it finds damaged is written down for the next backups, which
+ * heal what their machines still have.
+ */
+export async function checkPoint(
+  deps: Pick<EngineDeps, 'repository' | 'clock'>,
+  input: CheckInput,
+  context: VerbContext,
+): Promise<CheckSummary> {
   const startedMs = deps.clock.monotonicMs();
   const point = await findPoint(deps.repository, input.machine, input.pointId);
   const report = await deps.repository.checkPoint(point, input.level, context);
+  if (!report.sound) await deps.repository.reportDamage(report.damage, { signal: context.signal });
   const places = report.disks.map(({ disk, offsetBytes, lengthBytes, pack, reason }) => ({
     disk,
     offsetBytes,

@@ -125,7 +125,7 @@ export const repositoryErrors = {
     cause: 'A part of a disk cannot be read back as it was written: its pack is missing, cut short or changed.',
     impact:
       'The byte range named in the message is lost in the points that share it; the rest of the disk is readable.',
-    next: 'Check the storage below the repository; run a check of the point for the whole extent; back the machine up again.',
+    next: 'Check the storage below the repository; run a check of the point for the whole extent; the next backup of the machine heals what it still has.',
   },
   'repository.map-damaged': {
     retry: 'permanent',

@@ -123,7 +123,10 @@ export async function readDamage(core: Core, options: StoreOptions = {}): Promis
   return new KnownDamage(reports);
 }
 
-/** Writes down what no open report names yet. Returns how many reports that took. */
+/**
+ * Writes down what no open report names yet. Returns how many reports that took. Who may only read can still say what is damaged:
+ * `repository.store-denied` is logged, and nothing is written.
+ */
 export async function reportDamage(core: Core, damage: Damage, options: StoreOptions = {}): Promise<number> {
   const { open: known } = await readDamage(core, options);
   const packs = unknown(
@@ -151,7 +154,13 @@ export async function reportDamage(core: Core, damage: Damage, options: StoreOpt
       chunks: chunks.slice(i * PART_BLOBS, (i + 1) * PART_BLOBS),
       pages: pages.slice(i * PART_BLOBS, (i + 1) * PART_BLOBS),
     };
-    await writeReport(core, part, options);
+    try {
+      await writeReport(core, part, options);
+    } catch (error) {
+      if (!hasCode(error, 'repository.store-denied')) throw error;
+      core.log.warn('damage cannot be written down for the next backups', { why: error.message });
+      return i;
+    }
   }
   return count;
 }

@@ -1,0 +1,52 @@
+import { systemClock } from '@lifeboat/foundation/clock';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { DAMAGE, PACKS } from '@lifeboat/repository/format/names';
+import { decodePackHeader, kindOf } from '@lifeboat/repository/format/pack';
+import { MemoryStore } from '@lifeboat/repository/store/memory-store';
+import { noisyDisk } from '@lifeboat/repository/testing/disks';
+import { fileSource } from '@lifeboat/repository/testing/file-source';
+import { initTiny, MACHINE, openTiny, pointId, Scratch } from '@lifeboat/repository/testing/tiny';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { checkPoint } from './check-point.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+const context = { signal: new AbortController().signal, progress: () => {} };
+
+/** Credentials that may read everything, and write no record of damage. */
+class ReadOnlyStore extends MemoryStore {
+  override putIfAbsent(...[name, ...rest]: Parameters<MemoryStore['putIfAbsent']>) {
+    if (name.startsWith(DAMAGE)) throw new LifeboatError('repository.store-denied', `may not put ${name}`);
+    return super.putIfAbsent(name, ...rest);
+  }
+}
+
+describe('a check that finds damage', () => {
+  let objects: ReadonlyMap<string, Uint8Array>;
+  beforeEach(async () => {
+    const store = new MemoryStore();
+    const session = await (await initTiny(store)).beginSession({ machineId: MACHINE, directory: scratch.directory() });
+    const content = noisyDisk(20);
+    const source = fileSource(scratch.file(content));
+    const request = { name: 'vda', sizeBytes: content.length, source, changed: 'all' } as const;
+    const { root } = await session.writeDisk(request, context);
+    const capture = { version: 1, machineName: 'web', instantMs: 1, consistency: 'crash', disks: [] };
+    await session.commit({ pointId: pointId(1), machine: {}, capture, disks: [{ name: 'vda', root }] });
+    const [gone = ''] = [...store.objects].flatMap(([name, object]) =>
+      name.startsWith(PACKS) && kindOf(decodePackHeader(object, name).header) === 'data' ? [name] : [],
+    );
+    store.objects.delete(gone);
+    objects = store.objects;
+  });
+
+  it.each([
+    ['writes it down for the next backup', new MemoryStore(), 1],
+    ['says it also where it may write nothing', new ReadOnlyStore(), 0],
+  ])('%s', async (_, store, records) => {
+    for (const [name, object] of objects) store.objects.set(name, object);
+    const deps = { repository: await openTiny(store), clock: systemClock };
+    const { damage } = await checkPoint(deps, { machine: 'web', level: 'present' }, context);
+    expect(damage.length).toBeGreaterThan(0);
+    expect([...store.objects.keys()].filter((name) => name.startsWith(DAMAGE))).toHaveLength(records);
+  });
+});
