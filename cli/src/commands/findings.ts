@@ -28,8 +28,10 @@ export function checkLines(style: Style, check: CheckSummary): string[] {
   }
   const listed = check.damage
     .slice(0, LISTED_DAMAGE)
-    .map(({ disk, offsetBytes, lengthBytes, what }) =>
-      printable(`    ${disk}: ${formatBytes(lengthBytes)} at ${offsetBytes}: ${what}`),
+    .map(({ disk, partition, offsetBytes, lengthBytes, what }) =>
+      printable(
+        `    ${disk}${partition ? `, ${partition}` : ''}: ${formatBytes(lengthBytes)} at ${offsetBytes}: ${what}`,
+      ),
     );
   const more = check.damage.length - listed.length;
   return [

@@ -1,7 +1,9 @@
 import { formatBytes } from '@lifeboat/foundation/units';
 import { parseMachineId } from '@lifeboat/foundation/ids';
+import type { Progress } from '@lifeboat/foundation/progress';
 import {
   addWay,
+  checkConfigured,
   copyConfigured,
   infoOf,
   initConfigured,
@@ -94,44 +96,28 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
 async function check(context: CommandContext, action: Extract<RepoAction, { kind: 'check' }>): Promise<ExitCode> {
   const { configuration, output, stages, display, signal } = context;
   const { level, machine } = action;
-  const results = await withRepository(configuration, async (repository) => {
-    const found = [];
-    const machineId = machine === undefined ? undefined : parseMachineId(machine);
-    for (const point of await repository.points(machineId, { signal })) {
-      const name = point.state === 'damaged' ? point.object : `${point.machineId} ${point.pointId}`;
-      if (point.state === 'damaged') {
-        found.push({ point: name, sound: false, reason: point.error.message, objects: [], disks: [] });
-        continue;
-      }
-      stages.begin(name, `Check ${name}`);
-      const whole = await repository.readPoint(point.machineId, point.pointId, { signal });
-      const report = await repository.checkPoint(whole, level, {
-        signal,
-        progress: (progress) => stages.update(name, progress),
-      });
-      if (!report.sound) await repository.reportDamage(report.damage, { signal });
-      stages.end(name, report.sound ? 'done' : 'failed');
-      const [first] = [...report.disks, ...report.objects];
-      found.push({
-        point: name,
-        sound: report.sound,
-        objects: report.objects,
-        disks: report.disks,
-        ...(first ? { reason: first.reason } : {}),
-      });
-    }
-    return found;
-  });
+  const machineId = machine === undefined ? undefined : parseMachineId(machine);
+  const listener = {
+    begin: (point: string): void => stages.begin(point, `Check ${point}`),
+    progress: (point: string, progress: Progress): void => stages.update(point, progress),
+    end: (point: string, sound: boolean): void => stages.end(point, sound ? 'done' : 'failed'),
+  };
+  const { points, losses } = await checkConfigured(configuration, { level, machineId, listener }, { signal });
   display.close();
-  output.result(
-    { level, points: results },
-    results.map(({ point, sound, reason, disks }) =>
+  output.result({ level, points, losses }, [
+    ...points.map(({ point, sound, reason, disks }) =>
       sound
         ? goodLine(output.style, `${point}: whole (${level})`)
         : badLine(output.style, `${point}: damaged in ${disks.length} places of its disks: ${reason ?? ''}`),
     ),
-  );
-  return results.every(({ sound }) => sound) ? EXIT.done : EXIT.negative;
+    ...losses.map(({ machineName, disk, partition, lostBytes, points: hit }) =>
+      badLine(
+        output.style,
+        `${machineName}, disk ${disk}, ${partition}: ${formatBytes(lostBytes)} lost in ${hit.length} recovery points: ${hit.join(', ')}`,
+      ),
+    ),
+  ]);
+  return points.every(({ sound }) => sound) ? EXIT.done : EXIT.negative;
 }
 
 async function prune(context: CommandContext, action: Extract<RepoAction, { kind: 'prune' }>): Promise<ExitCode> {

@@ -120,6 +120,11 @@ function unusable(
   return { pointId, machineId, machineName: '?', instantMs, consistency: 'inconsistent', disks: [], damage };
 }
 
+/** What the machine was called; its id where the record says nothing. */
+export function machineNameOf(listing: Extract<PointListing, { state: 'readable' }>): string {
+  return knownRecordOf(listing)?.machineName ?? listing.machineId;
+}
+
 /** Undefined for a point that is damaged or that this release does not understand. */
 function knownRecordOf(listing: PointListing): CaptureRecord | undefined {
   const record = listing.state === 'readable' ? captureRecordOrWhyNot(listing) : undefined;

@@ -111,6 +111,8 @@ export interface CheckSummary {
   readonly durationMs: number;
   readonly damage: readonly {
     readonly disk: string;
+    /** Which partition of the disk, or why none can be named; absent for damage of no disk. */
+    readonly partition?: string;
     readonly offsetBytes: number;
     readonly lengthBytes: number;
     readonly what: string;

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { checkRepository } from '@lifeboat/engine/check/check-repository';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
@@ -101,6 +102,14 @@ export function statsOf(
   options: { signal: AbortSignal },
 ): ReturnType<typeof repositoryStats> {
   return withRepository(configuration, (repository) => repositoryStats(repository.core, options));
+}
+
+export function checkConfigured(
+  configuration: Configuration,
+  input: Parameters<typeof checkRepository>[1],
+  options: { signal: AbortSignal },
+): ReturnType<typeof checkRepository> {
+  return withRepository(configuration, (repository) => checkRepository(repository, input, options));
 }
 
 export async function addWay(

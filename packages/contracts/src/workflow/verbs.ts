@@ -79,6 +79,7 @@ export interface CheckSummary {
   readonly durationMs: number;
   readonly damage: readonly {
     readonly disk: string;
+    readonly partition?: string;
     readonly offsetBytes: number;
     readonly lengthBytes: number;
     readonly what: string;

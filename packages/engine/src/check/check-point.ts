@@ -1,6 +1,7 @@
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { EngineDeps } from '../deps.ts';
 import { findPoint } from '../points.ts';
+import { placeDamage } from './damaged-partitions.ts';
 import type { CheckInput, CheckSummary } from '../verbs.ts';
 
 /** A summary travels through a workflow; the first places are enough to act on. */
@@ -19,8 +20,10 @@ export async function checkPoint(
   const point = await findPoint(deps.repository, input.machine, input.pointId);
   const report = await deps.repository.checkPoint(point, input.level, context);
   if (!report.sound) await deps.repository.reportDamage(report.damage, { signal: context.signal });
-  const places = report.disks.map(({ disk, offsetBytes, lengthBytes, pack, reason }) => ({
+  const damaged = await placeDamage(deps.repository, point, report.disks, context);
+  const places = damaged.map(({ disk, partition, offsetBytes, lengthBytes, pack, reason }) => ({
     disk,
+    partition,
     offsetBytes,
     lengthBytes,
     what: `${reason} (pack ${pack})`,
