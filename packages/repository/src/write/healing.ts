@@ -52,6 +52,9 @@ export async function heal(
   await writeRelocation(core, { ...input, moved, relocationId, reason: 'healed' }, options);
 }
 
+/** Pages a session remembers for healing: 40 MB. A disk of 16 TiB has as many; of a larger one the rest is not healed. */
+const MAX_KEPT_PAGES = 262_144;
+
 /** How a session finds a chunk again. */
 export interface WholePlaces {
   /** Places the session knows for a chunk, its own first; none of them was ever reported. */
@@ -111,7 +114,8 @@ export class Healing {
 
   /** Pages this session stored: they may be what a damaged page was. */
   keepPages(pages: readonly BlobRef[]): void {
-    if (this.damage.open.some((report) => report.pages.length > 0)) this.#pages.push(...pages);
+    if (!this.damage.open.some((report) => report.pages.length > 0)) return;
+    this.#pages.push(...pages.slice(0, MAX_KEPT_PAGES - this.#pages.length));
   }
 
   /** Writes the relocations, after everything they lead to is durable. Returns how many chunks they heal. May be repeated. */
