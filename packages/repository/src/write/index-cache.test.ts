@@ -9,10 +9,11 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { chunkIdOf, INDEX, PACKS, packNameOf } from '../format/names.ts';
 import { MemoryStore } from '../store/memory-store.ts';
-import { noisyDisk } from '../testing/disks.ts';
+import { noisyDisk, readDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_LIMITS } from '../testing/tiny.ts';
 import { IndexCache } from './index-cache.ts';
+import { encodeRecord } from './index-run.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
@@ -86,7 +87,49 @@ describe('the local index', () => {
       await cache.close();
     }
     const cache = await openCache(directory);
-    expect(cache.count).toBe(40);
+    expect(cache.count).toBe(0);
+    await cache.close();
+  });
+
+  test('of a session that stores much has few runs, and look-ups go on while they are merged', async () => {
+    const directory = scratch.directory();
+    const cache = await openCache(directory);
+    // One chunk in so many packs that a look-up reads page after page, and is still on its way when the runs are merged.
+    const places = (i: number): BlobRef[] =>
+      refs(i * 8000, 8000)
+        .filter(({ slot }) => slot === 0)
+        .map(({ pack }) => ({ ...ref(0), pack }));
+    for (let i = 0; i < 20; i++) {
+      const lookUp = cache.find(ref(0).id, () => false);
+      await cache.add(places(i).map(encodeRecord), [`control/index/${i}`]);
+      expect(await lookUp).toBeUndefined();
+      expect(readdirSync(directory).filter((name) => name.startsWith('run-')).length).toBeLessThanOrEqual(8);
+    }
+    for (const { pack } of places(7).slice(0, 20))
+      expect(await cache.find(ref(0).id, (found) => found.pack === pack)).toMatchObject({ pack });
+    expect(cache.count).toBe(8000);
+    await cache.close();
+  });
+
+  test('keeps every place of a chunk that two runs have, since either may be gone next time', async () => {
+    const cache = await openCache(scratch.directory());
+    const places = [ref(1), { ...ref(1), pack: ref(100).pack }];
+    for (let i = 0; i < 9; i++)
+      await cache.add(places.slice(i % 2, (i % 2) + 1).map(encodeRecord), [`control/index/${i}`]);
+    for (const { pack } of places)
+      expect(await cache.find(ref(1).id, (found) => found.pack === pack)).toMatchObject({ pack });
+    await cache.close();
+  });
+
+  test('leaves out a run that turns out to be damaged when it is merged', async () => {
+    const directory = scratch.directory();
+    const cache = await openCache(directory);
+    const add = (i: number): Promise<void> => cache.add(refs(i * 20, 20).map(encodeRecord), [`control/index/${i}`]);
+    await add(0);
+    const [run = ''] = readdirSync(directory).filter((name) => name.startsWith('run-'));
+    writeFileSync(join(directory, run), readFileSync(join(directory, run)).fill(0xff, 100, 101));
+    for (let i = 1; i < 10; i++) await add(i);
+    for (let n = 0; n < 200; n++) expect(await cache.find(ref(n).id, all)).toEqual(n < 20 ? undefined : ref(n));
     await cache.close();
   });
 
@@ -138,27 +181,47 @@ describe('a session with a local index', () => {
     await session.commit({ pointId: pointId(input.point), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
     return stats;
   };
-  const segmentsIn = async (store: MemoryStore): Promise<string[]> => {
-    const names: string[] = [];
-    for await (const { name } of store.list(INDEX)) names.push(name);
-    return names;
-  };
+  const segmentsIn = (store: MemoryStore): string[] =>
+    [...store.objects.keys()].filter((name) => name.startsWith(INDEX));
 
   test('finds what other sessions stored, and stores it again only when index and segments are lost', async () => {
     const store = new MemoryStore();
     const indexDirectory = scratch.directory();
     expect(await write(store, { indexDirectory, first: true, point: 1 })).toMatchObject({ newChunks: 90 });
     // In parts, while the disk was being written.
-    expect(await segmentsIn(store)).toHaveLength(6);
+    expect(segmentsIn(store)).toHaveLength(6);
     expect(await write(store, { indexDirectory, point: 2 })).toMatchObject({ newChunks: 0, knownChunks: 90 });
     // Lost: built from the segments.
     rmSync(indexDirectory, { recursive: true });
     expect(await write(store, { indexDirectory, point: 3 })).toMatchObject({ newChunks: 0, knownChunks: 90 });
-    for (const name of await segmentsIn(store)) await store.delete(name);
+    for (const name of segmentsIn(store)) await store.delete(name);
     // The local index still knows.
     expect(await write(store, { indexDirectory, point: 4 })).toMatchObject({ newChunks: 0 });
     rmSync(indexDirectory, { recursive: true });
     expect(await write(store, { indexDirectory, point: 5 })).toMatchObject({ newChunks: 90 });
+  });
+
+  test('goes on with a journal of more than it holds in memory: that lies in the index before the disk is written', async () => {
+    const store = new MemoryStore();
+    const indexDirectory = scratch.directory();
+    const deps = { indexDirectory, writerLimits: { ...TINY_LIMITS, segmentEntries: 16 } };
+    const begun = { machineId: MACHINE, directory: scratch.directory() };
+    const killed = await (await initTiny(store, deps)).beginSession(begun);
+    const request = { name: 'vda', sizeBytes: 90 * 64, source: fileSource(disk), changed: 'all' as const };
+    const context = { signal: new AbortController().signal };
+    await killed.writeDisk(request, context);
+    await killed.detach();
+    // Neither the index nor the segments of the first attempt are needed.
+    rmSync(indexDirectory, { recursive: true });
+    for (const name of segmentsIn(store)) await store.delete(name);
+    const session = await (await openTiny(store, deps)).beginSession(begun);
+    expect(segmentsIn(store)).toHaveLength(5);
+    expect(readdirSync(indexDirectory)).toHaveLength(1);
+    const { root, stats } = await session.writeDisk(request, context);
+    expect(stats).toMatchObject({ newChunks: 0, knownChunks: 90, storedBytes: 0 });
+    const input = { pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] };
+    await session.commit(input);
+    expect(await readDisk(await openTiny(store), MACHINE, pointId(1))).toEqual(readFileSync(disk));
   });
 
   test('refers to no pack that the store does not list', async () => {

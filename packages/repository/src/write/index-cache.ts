@@ -18,7 +18,7 @@
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { hasCode, systemCode } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 import type { Random } from '@lifeboat/foundation/random';
 
@@ -42,6 +42,16 @@ interface ManifestRun {
   readonly segments: readonly string[];
 }
 
+interface HeldRun {
+  readonly run: IndexRun;
+  readonly segments: readonly string[];
+  /** Look-ups that may still read it. */
+  users: number;
+  isDropped: boolean;
+}
+
+const held = (run: IndexRun, segments: readonly string[]): HeldRun => ({ run, segments, users: 0, isDropped: false });
+
 export interface IndexCacheDeps {
   /** Of this repository alone; made when it is missing. */
   readonly directory: string;
@@ -64,7 +74,7 @@ export function localIndex(core: Core, hostDirectory: string): IndexCacheDeps {
 
 export class IndexCache {
   readonly #deps: IndexCacheDeps;
-  #runs: { readonly run: IndexRun; readonly segments: readonly string[] }[] = [];
+  #runs: HeldRun[] = [];
 
   static async open(deps: IndexCacheDeps): Promise<IndexCache> {
     await mkdir(deps.directory, { recursive: true, mode: 0o700 });
@@ -72,7 +82,7 @@ export class IndexCache {
     for (const { file, segments } of await readManifest(deps)) {
       try {
         const run = await IndexRun.open(join(deps.directory, file), deps.key);
-        if (run) cache.#runs.push({ run, segments });
+        if (run) cache.#runs.push(held(run, segments));
       } catch (error) {
         cache.#forgetting(error);
       }
@@ -97,19 +107,16 @@ export class IndexCache {
     read: (segment: string) => Promise<readonly BlobRef[] | undefined>,
     isThere: (pack: PackName) => boolean,
   ): Promise<void> {
-    const held = new Set(this.#runs.flatMap((entry) => entry.segments));
+    const known = new Set(this.#runs.flatMap((entry) => entry.segments));
     let records: Buffer[] = [];
     let names: string[] = [];
     const write = async (): Promise<void> => {
-      if (names.length > 0) {
-        await this.add(records, names);
-        if (this.#runs.length > MAX_RUNS) await this.#merge(isThere);
-      }
+      if (names.length > 0) await this.add(records, names, isThere);
       records = [];
       names = [];
     };
     for await (const segment of segments) {
-      if (held.has(segment)) continue;
+      if (known.has(segment)) continue;
       const refs = await read(segment);
       if (!refs) continue;
       names.push(segment);
@@ -121,24 +128,37 @@ export class IndexCache {
 
   /** Where the chunk is stored, if any run knows and `isUsable` agrees. A damaged run is forgotten on the way. */
   async find(id: ChunkId, isUsable: (ref: BlobRef) => boolean): Promise<BlobRef | undefined> {
-    for (const entry of this.#runs) {
-      try {
-        const ref = await entry.run.find(id);
-        if (ref && isUsable(ref)) return ref;
-      } catch (error) {
-        this.#forgetting(error);
-        this.#runs = this.#runs.filter((other) => other !== entry);
-        await rm(entry.run.path, { force: true });
+    const runs = this.#runs;
+    for (const entry of runs) entry.users++;
+    try {
+      for (const entry of runs) {
+        try {
+          const ref = await entry.run.find(id, isUsable);
+          if (ref) return ref;
+        } catch (error) {
+          this.#forgetting(error);
+          await this.#drop(entry);
+        }
       }
+      return undefined;
+    } finally {
+      for (const entry of runs) if (--entry.users === 0 && entry.isDropped) await entry.run.close();
     }
-    return undefined;
   }
 
-  /** Makes a run of what these segments hold. Look-ups may go on meanwhile. */
-  async add(records: readonly Buffer[], segments: readonly string[]): Promise<void> {
+  /**
+   * Makes a run of what these segments hold, and one of several when there are too many. Look-ups may go on meanwhile; other calls wait for
+   * each other. `isThere`: packs of which entries are worth keeping; all, unless the caller knows.
+   */
+  async add(
+    records: readonly Buffer[],
+    segments: readonly string[],
+    isThere: (pack: PackName) => boolean = () => true,
+  ): Promise<void> {
     const run = await this.#write(records.toSorted(byId));
-    this.#runs = [...this.#runs, { run, segments }];
+    this.#runs = [...this.#runs, held(run, segments)];
     await this.#writeManifest();
+    if (this.#runs.length > MAX_RUNS) await this.#merge(isThere);
   }
 
   async close(): Promise<void> {
@@ -147,23 +167,47 @@ export class IndexCache {
     await Promise.all(runs.map(({ run }) => run.close()));
   }
 
-  /** The shorter half becomes one run: every entry is rewritten a number of times that grows with the logarithm of all. */
+  /**
+   * The shortest runs become one: two at least, and each that is no longer than those before it together. So every entry is rewritten a
+   * number of times that grows with the logarithm of all: 5 times for 100 million chunks in segments of 65,536.
+   */
   async #merge(isThere: (pack: PackName) => boolean): Promise<void> {
-    const sorted = this.#runs.toSorted((a, b) => a.run.count - b.run.count);
-    const short = sorted.slice(0, MAX_RUNS);
-    const isKept = (record: Buffer): boolean => isThere(packNameOf(record.subarray(32, 64)));
-    const merged = await this.#write(
-      mergeRuns(
-        short.map(({ run }) => run),
-        isKept,
-      ),
-    );
-    this.#runs = [...sorted.slice(MAX_RUNS), { run: merged, segments: short.flatMap((entry) => entry.segments) }];
-    await this.#writeManifest();
-    for (const { run } of short) {
-      await run.close();
-      await rm(run.path, { force: true });
+    const short: HeldRun[] = [];
+    let entries = 0;
+    for (const entry of this.#runs.toSorted((a, b) => a.run.count - b.run.count)) {
+      if (short.length >= 2 && entry.run.count > entries) break;
+      short.push(entry);
+      entries += entry.run.count;
     }
+    const isKept = (record: Buffer): boolean => isThere(packNameOf(record.subarray(32, 64)));
+    let merged: IndexRun;
+    try {
+      merged = await this.#write(
+        mergeRuns(
+          short.map(({ run }) => run),
+          isKept,
+        ),
+      );
+    } catch (error) {
+      const damaged = short.find(({ run }) => error instanceof LifeboatError && run.path === error.context['path']);
+      if (!damaged) throw error;
+      this.#forgetting(error);
+      return this.#drop(damaged);
+    }
+    const others = this.#runs.filter((entry) => !short.includes(entry));
+    const segments = short.flatMap((entry) => entry.segments);
+    this.#runs = [...others, held(merged, segments)];
+    await this.#writeManifest();
+    for (const entry of short) await this.#drop(entry);
+  }
+
+  /** Look-ups that hold it go on; the last of them closes it. */
+  async #drop(entry: HeldRun): Promise<void> {
+    this.#runs = this.#runs.filter((other) => other !== entry);
+    if (entry.isDropped) return;
+    entry.isDropped = true;
+    await rm(entry.run.path, { force: true });
+    if (entry.users === 0) await entry.run.close();
   }
 
   async #write(records: Iterable<Buffer> | AsyncIterable<Buffer>): Promise<IndexRun> {

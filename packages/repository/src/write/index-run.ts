@@ -146,14 +146,16 @@ export class IndexRun {
     this.#firsts = input.firsts;
   }
 
-  /** Throws `repository.object-damaged` when a page of it is. */
-  async find(id: ChunkId): Promise<BlobRef | undefined> {
+  /** The first place of the chunk that `isUsable` agrees to. Throws `repository.object-damaged` when a page of the run is. */
+  async find(id: ChunkId, isUsable: (ref: BlobRef) => boolean): Promise<BlobRef | undefined> {
     const wanted = hashBytes(id);
     const word = wanted.readUInt32BE(0);
     for (let page = this.#lastBefore(word); page < this.#firsts.length; page++) {
       if ((this.#firsts[page] ?? 0) > word) return undefined;
       for (const record of this.#records(page, await readAt(this.#file, this.path, page * PAGE_BYTES, PAGE_BYTES))) {
-        if (record.compare(wanted, 0, ID_BYTES, 0, ID_BYTES) === 0) return decodeRecord(record);
+        if (record.compare(wanted, 0, ID_BYTES, 0, ID_BYTES) !== 0) continue;
+        const ref = decodeRecord(record);
+        if (isUsable(ref)) return ref;
       }
     }
     return undefined;
@@ -194,7 +196,7 @@ export class IndexRun {
   }
 }
 
-/** Of several sorted runs one; of equal ids the first run's. */
+/** Of several sorted runs one. A chunk may have a place in several packs: which of them are there next time is not known now. */
 export async function* mergeRuns(runs: readonly IndexRun[], keep: (record: Buffer) => boolean): AsyncGenerator<Buffer> {
   const heads = await Promise.all(
     runs.map(async (run) => {
@@ -203,7 +205,7 @@ export async function* mergeRuns(runs: readonly IndexRun[], keep: (record: Buffe
       return { records, head: done ? undefined : value };
     }),
   );
-  const last = Buffer.alloc(ID_BYTES);
+  const last = Buffer.alloc(2 * ID_BYTES);
   let any = false;
   for (;;) {
     let least: (typeof heads)[number] | undefined;
@@ -212,8 +214,8 @@ export async function* mergeRuns(runs: readonly IndexRun[], keep: (record: Buffe
     }
     if (!least?.head) return;
     const record = least.head;
-    if ((!any || record.compare(last, 0, ID_BYTES, 0, ID_BYTES) !== 0) && keep(record)) {
-      record.copy(last, 0, 0, ID_BYTES);
+    if ((!any || record.compare(last, 0, last.length, 0, last.length) !== 0) && keep(record)) {
+      record.copy(last, 0, 0, last.length);
       any = true;
       yield record;
     }
