@@ -17,7 +17,9 @@ export function memorySession(directory: OperationDirectory): SessionStorage {
       directory.key = session;
       return Promise.resolve();
     },
-    openJournal: () => Promise.resolve([...directory.journal]),
+    async *openJournal() {
+      yield* directory.journal;
+    },
     append(pack) {
       directory.journal.push(pack);
       return Promise.resolve();

@@ -13,6 +13,7 @@ import { link, mkdir, open, readFile, rename, rm, writeFile, type FileHandle } f
 import { join } from 'node:path';
 
 import { hasCode, LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
+import { MiB } from '@lifeboat/foundation/units';
 import { parseSessionId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
 
 import { fromColumns, placesSchema, toColumns, type BlobRef } from '../format/blob-ref.ts';
@@ -51,6 +52,8 @@ const intentSchema = message({
 /** Frame around each record: 18 bytes in front, 32 behind. */
 const FRAME_HEAD_BYTES = 18;
 const FRAME_BYTES = FRAME_HEAD_BYTES + 32;
+/** A pack of most blobs takes 50 bytes for each. */
+const MAX_RECORD_FRAME_BYTES = 2 * MiB;
 
 export interface StoredSession {
   readonly sessionId: SessionId;
@@ -103,35 +106,41 @@ export class SessionFiles {
     await this.#replace('session.key', encodeFrame('SKEY', body));
   }
 
-  /** Opens the journal for appending and returns what is in it. A record cut off at the end is removed. */
-  async openJournal(): Promise<StoredPack[]> {
+  /**
+   * What is in the journal, a record at a time. Read to its end it is open for appending, and a record cut off there is removed; before
+   * that nothing may be appended.
+   */
+  async *openJournal(): AsyncGenerator<StoredPack> {
     const name = 'session.journal';
-    const content = (await this.#readOptional(name)) ?? Buffer.alloc(0);
-    const frames = wholeFrames(content);
-    let packs: StoredPack[] = [];
-    const [head, ...records] = frames.bodies;
-    if (head) {
-      this.#assertOurs(
-        name,
-        this.#decoding(name, () => journalHeadSchema.decode(head, name)),
-      );
-      packs = this.#decoding(name, () => records.map((record) => decodePackRecord(record, name)));
-    }
-    this.#journal = await this.#writing(name, () =>
-      open(join(this.#directory, name), constants.O_WRONLY | constants.O_CREAT, 0o600),
+    const journal = await this.#writing(name, () =>
+      open(join(this.#directory, name), constants.O_RDWR | constants.O_CREAT, 0o600),
     );
-    const journal = this.#journal;
-    await this.#writing(name, async () => {
-      await journal.truncate(frames.lengthBytes);
-      if (!head) {
-        const body = journalHeadSchema.encode({ tenantId: this.#tenantId, machineId: this.#machineId });
-        await journal.write(encodeFrame('JRNL', body), 0, undefined, 0);
+    try {
+      let endBytes = 0;
+      for await (const frame of wholeFrames(journal)) {
+        const body = this.#decoding(name, () => decodeFrame('JRNL', frame, name));
+        if (endBytes > 0) yield this.#decoding(name, () => decodePackRecord(body, name));
+        else
+          this.#assertOurs(
+            name,
+            this.#decoding(name, () => journalHeadSchema.decode(body, name)),
+          );
+        endBytes += frame.length;
       }
-      await journal.sync();
-      await this.#syncDirectory();
-    });
-    this.#end = (await journal.stat()).size;
-    return packs;
+      await this.#writing(name, async () => {
+        await journal.truncate(endBytes);
+        if (endBytes === 0) {
+          const body = journalHeadSchema.encode({ tenantId: this.#tenantId, machineId: this.#machineId });
+          await journal.write(encodeFrame('JRNL', body), 0, undefined, 0);
+        }
+        await journal.sync();
+        await this.#syncDirectory();
+      });
+      this.#end = (await journal.stat()).size;
+      this.#journal = journal;
+    } finally {
+      if (this.#journal !== journal) await journal.close();
+    }
   }
 
   #end = 0;
@@ -287,17 +296,26 @@ function decodePackRecord(record: Uint8Array, what: string): StoredPack {
   };
 }
 
-/** The frames that are whole, from the start, and how many bytes they take. */
-function wholeFrames(content: Buffer): { bodies: Uint8Array[]; lengthBytes: number } {
-  const bodies: Uint8Array[] = [];
-  let at = 0;
-  while (at + FRAME_BYTES <= content.length) {
-    const length = FRAME_BYTES + content.readUInt32BE(at + FRAME_HEAD_BYTES - 4);
-    const frame = content.subarray(at, at + length);
-    const hash = frame.subarray(-32);
-    if (frame.length !== length || !sha256(frame.subarray(0, length - 32)).equals(hash)) break;
-    bodies.push(decodeFrame('JRNL', frame, 'session.journal'));
+/** The frames that are whole, from the start. A journal of 100 TiB has gigabytes: one frame is in memory at a time. */
+async function* wholeFrames(file: FileHandle): AsyncGenerator<Buffer> {
+  for (let at = 0; ;) {
+    const head = await readWhole(file, at, FRAME_HEAD_BYTES);
+    if (!head) return;
+    const length = FRAME_BYTES + head.readUInt32BE(FRAME_HEAD_BYTES - 4);
+    const frame = length > MAX_RECORD_FRAME_BYTES ? undefined : await readWhole(file, at, length);
+    if (!frame || !sha256(frame.subarray(0, length - 32)).equals(frame.subarray(-32))) return;
+    yield frame;
     at += length;
   }
-  return { bodies, lengthBytes: at };
+}
+
+/** Undefined when the file ends before. */
+async function readWhole(file: FileHandle, offsetBytes: number, lengthBytes: number): Promise<Buffer | undefined> {
+  const target = Buffer.alloc(lengthBytes);
+  for (let at = 0; at < lengthBytes;) {
+    const { bytesRead } = await file.read(target, at, lengthBytes - at, offsetBytes + at);
+    if (bytesRead === 0) return undefined;
+    at += bytesRead;
+  }
+  return target;
 }

@@ -43,7 +43,6 @@ import { encodeSessionRecord, type SessionEvent } from '../format/session-record
 import type { JsonValue } from '../json.ts';
 import { MapReader } from '../read/map-reader.ts';
 import { openPoint, readPoint, type Point } from '../read/point-reader.ts';
-import { Slots } from '../read/slots.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import { compareChunks, type Comparison } from './compare.ts';
@@ -134,6 +133,7 @@ export class WriterSession {
     const { machineId, directory, signal } = input;
     const options = { signal };
     const files = deps.files ?? new SessionFiles({ directory, tenantId: core.keyring.tenantId, machineId });
+    let session: WriterSession | undefined;
     try {
       let stored = await files.readKey();
       if (stored && (await core.store.head(fenceObject(stored.sessionId), options))) {
@@ -149,14 +149,15 @@ export class WriterSession {
         await files.writeKey(stored);
       }
       const healing = await Healing.begin(core, options);
-      const session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory, healing });
+      session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory, healing });
       const before = await readCondemnLists(core, options);
       await session.#record('open', { before }, options);
       // A list published between the two knows nothing of this session: it must know of the list.
       await session.#heed(core.rules.readListsAfterOpen ? await readCondemnLists(core, options) : before, options);
-      await session.#resume(await files.openJournal(), options);
+      await session.#resume(files.openJournal(), options);
       return session;
     } catch (error) {
+      await session?.detach();
       await files.close();
       throw error;
     }
@@ -436,31 +437,34 @@ export class WriterSession {
   }
 
   /** Takes up the packs of earlier attempts that are still in the store, whole. */
-  async #resume(packs: readonly StoredPack[], options: { signal?: AbortSignal | undefined }): Promise<void> {
-    const slots = new Slots(RESUME_CHECKS);
-    const present = await Promise.all(
-      packs.map((stored) =>
-        slots.run(async () => {
-          if (this.#condemned.has(stored.pack) || this.#healing.damage.touches(stored.pack)) return false;
-          const found = await this.#core.store.head(packObject(stored.pack), options);
-          return found?.sizeBytes === stored.sizeBytes;
-        }),
-      ),
-    );
-    packs.forEach((stored, i) => {
-      if (present[i]) this.#remember(stored);
-      else
-        this.#core.log.warn('a pack of this session is gone, damaged or condemned; its chunks are stored again', {
-          pack: stored.pack,
-        });
-    });
-    if (packs.length > 0) {
-      const reused = present.filter(Boolean).length;
-      this.#core.log.info('a session goes on', {
-        sessionId: this.sessionId,
-        machineId: this.machineId,
-        reusedPacks: reused,
-      });
+  async #resume(journal: AsyncIterable<StoredPack>, options: { signal?: AbortSignal | undefined }): Promise<void> {
+    let batch: StoredPack[] = [];
+    let packs = 0;
+    let reusedPacks = 0;
+    const takeUp = async (): Promise<void> => {
+      const present = await Promise.all(batch.map((stored) => this.#isThere(stored, options)));
+      for (const [i, stored] of batch.entries()) {
+        packs++;
+        if (present[i]) {
+          reusedPacks++;
+          this.#remember(stored);
+        } else {
+          this.#core.log.warn('a pack of this session is gone, damaged or condemned; its chunks are stored again', {
+            pack: stored.pack,
+          });
+        }
+      }
+      batch = [];
+      // What an earlier attempt stored may be more than memory holds: it goes where that attempt had put it.
+      if (this.#stored.length < this.#segmentEntries || this.#indexDirectory === undefined) return;
+      await this.#openCache(this.#indexDirectory);
+      await this.#spill(this.#segmentEntries, options);
+    };
+    for await (const stored of journal) if (batch.push(stored) >= RESUME_CHECKS) await takeUp();
+    await takeUp();
+    if (packs > 0) {
+      const { sessionId, machineId } = this;
+      this.#core.log.info('a session goes on', { sessionId, machineId, reusedPacks });
     }
   }
 
@@ -474,15 +478,22 @@ export class WriterSession {
     return this.#listed;
   }
 
+  async #isThere({ pack, sizeBytes }: StoredPack, options: { signal?: AbortSignal | undefined }): Promise<boolean> {
+    if (this.#condemned.has(pack) || this.#healing.damage.touches(pack)) return false;
+    return (await this.#core.store.head(packObject(pack), options))?.sizeBytes === sizeBytes;
+  }
+
+  async #openCache(indexDirectory: string): Promise<IndexCache> {
+    return (this.#cache ??= await IndexCache.open(localIndex(this.#core, indexDirectory)));
+  }
+
   #loadKnown(): Promise<void> {
     this.#known ??= (async () => {
       const packs = this.#sizes;
       await this.#loadListed();
       if (this.#indexDirectory === undefined)
         return loadIndex(this.#core, { index: this.#index, isUsable: (ref) => this.#isKnown(ref) });
-      const cache = await IndexCache.open(localIndex(this.#core, this.#indexDirectory));
-      this.#cache = cache;
-      await syncIndex(this.#core, { cache, packs });
+      await syncIndex(this.#core, { cache: await this.#openCache(this.#indexDirectory), packs });
     })();
     // A failed load is tried again by the next caller.
     this.#known.catch(() => (this.#known = undefined));
