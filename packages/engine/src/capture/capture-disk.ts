@@ -22,7 +22,7 @@ import type { ByteRange } from '@lifeboat/repository/store/object-store';
 import type { WriterSession } from '@lifeboat/repository/write/session';
 import type { SourceSpec } from '@lifeboat/repository/write/source';
 import type { CapturedDisk } from '../verbs.ts';
-import { selectAudit } from './audit.ts';
+import { selectAudit, type ChunkRun } from './audit.ts';
 import { nbdSourceModule } from './nbd-source.ts';
 import type { ParentDisk } from './parent.ts';
 
@@ -91,12 +91,12 @@ async function capture(deps: CaptureDeps, input: DiskInput, context: VerbContext
   };
   if (!incremental) return { disk: captured, root: written.root, nextSweepChunk: parent?.sweepFromChunk ?? 0 };
 
-  const mapped: number[] = [];
-  for await (const { firstChunk, count } of session.mappedRuns(parent.root, { signal: context.signal })) {
-    for (let chunk = firstChunk; chunk < firstChunk + count; chunk++) mapped.push(chunk);
-  }
-  const candidates = unchangedAllocated(mapped, { dirty, allocation, chunkSizeBytes });
-  const sample = selectAudit(candidates, { sweepFromChunk: parent.sweepFromChunk, random: deps.random });
+  const sample = await selectAudit({
+    unchanged: unchangedRuns({ dirty, allocation, chunkSizeBytes }),
+    mapRuns: (run) => session.mapRuns(parent.root, run, { signal: context.signal }),
+    sweepFromChunk: parent.sweepFromChunk,
+    random: deps.random,
+  });
   const audit = await session.compare({ parent: parent.root, source, chunkIndexes: sample.chunkIndexes }, context);
   const audited: CapturedDisk = {
     ...captured,
@@ -143,19 +143,31 @@ async function readMaps(
 
 /**
  * Chunks the bitmap calls unchanged and that are wholly allocated now. Freed blocks change without a write, so a chunk
- * with a hole in it proves nothing. All inputs ascending.
+ * with a hole in it proves nothing. All inputs ascending, and so is what comes back.
  */
-export function unchangedAllocated(
-  mappedChunks: readonly number[],
-  options: { dirty: readonly ByteRange[]; allocation: readonly Extent[]; chunkSizeBytes: number },
-): number[] {
-  const { dirty, allocation, chunkSizeBytes } = options;
-  const data = merge(allocation.filter(({ kind }) => kind === 'data'));
-  return mappedChunks.filter((index) => {
-    const begin = index * chunkSizeBytes;
-    const end = begin + chunkSizeBytes;
-    return covering(data, begin, end) && !touching(dirty, begin, end);
-  });
+export function unchangedRuns(disk: {
+  dirty: readonly ByteRange[];
+  allocation: readonly Extent[];
+  chunkSizeBytes: number;
+}): ChunkRun[] {
+  const { dirty, allocation, chunkSizeBytes } = disk;
+  const runs: ChunkRun[] = [];
+  let d = 0;
+  for (const { offsetBytes, lengthBytes } of merge(allocation.filter(({ kind }) => kind === 'data'))) {
+    let chunk = Math.ceil(offsetBytes / chunkSizeBytes);
+    const end = Math.floor((offsetBytes + lengthBytes) / chunkSizeBytes);
+    while (chunk < end) {
+      const write = dirty[d];
+      const writtenFrom = write ? Math.floor(write.offsetBytes / chunkSizeBytes) : end;
+      const count = Math.min(writtenFrom, end) - chunk;
+      if (count > 0) runs.push({ firstChunk: chunk, count });
+      if (!write || writtenFrom >= end) break;
+      chunk = Math.max(chunk, Math.ceil((write.offsetBytes + write.lengthBytes) / chunkSizeBytes));
+      // One that reaches beyond this extent touches the next one as well.
+      if (chunk < end) d++;
+    }
+  }
+  return runs;
 }
 
 /** Bytes of the whole chunks that any of the ranges touches. Ascending, without overlap. */
@@ -184,29 +196,6 @@ function merge(ranges: readonly ByteRange[]): ByteRange[] {
     else merged.push({ offsetBytes, lengthBytes });
   }
   return merged;
-}
-
-/** The first range that ends after `position`, by bisection: disks have many ranges and many chunks. */
-function firstEndingAfter(ranges: readonly ByteRange[], position: number): ByteRange | undefined {
-  let low = 0;
-  let high = ranges.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const range = ranges[middle];
-    if (range && range.offsetBytes + range.lengthBytes > position) high = middle;
-    else low = middle + 1;
-  }
-  return ranges[low];
-}
-
-function covering(ranges: readonly ByteRange[], begin: number, end: number): boolean {
-  const range = firstEndingAfter(ranges, begin);
-  return range !== undefined && range.offsetBytes <= begin && range.offsetBytes + range.lengthBytes >= end;
-}
-
-function touching(ranges: readonly ByteRange[], begin: number, end: number): boolean {
-  const range = firstEndingAfter(ranges, begin);
-  return range !== undefined && range.offsetBytes < end;
 }
 
 function sum(ranges: readonly ByteRange[]): number {

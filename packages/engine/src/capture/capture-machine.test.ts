@@ -45,7 +45,7 @@ async function world(options: { nvramPath?: string } = {}) {
       return { root, stats: { readBytes: MiB, sourceBytes: MiB, storedBytes: 7 } };
     },
     compare: async () => ({ mismatches: [], comparedChunks: 0, readBytes: 0, sourceBytes: 0 }),
-    async *mappedRuns() {},
+    async *mapRuns() {},
     commit: async ({ pointId, capture, files }: CommitInput) => {
       state.files = new Map(files?.map(({ name, content }) => [name, Buffer.from(content).toString()]));
       return { machineId: MACHINE, pointId, capture };

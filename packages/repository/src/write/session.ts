@@ -230,22 +230,26 @@ export class WriterSession {
     );
   }
 
-  /** Runs of chunks the root maps to data, in order: what an audit may draw its sample from. */
-  async *mappedRuns(
+  /**
+   * Which of these chunks the root maps to data, part by part, in order: what an audit may draw its sample from. A part ends with a page of
+   * the map at the latest; pages are read as the parts are asked for. Throws `repository.map-damaged`.
+   */
+  async *mapRuns(
     root: DiskRoot,
+    chunks: { readonly firstChunk: number; readonly count: number },
     options: { signal?: AbortSignal } = {},
-  ): AsyncIterable<{ firstChunk: number; count: number }> {
-    const map = this.#map(root);
-    for await (const { firstChunk, places } of map.runs(0, map.chunkCount, options)) {
+  ): AsyncIterable<{ firstChunk: number; count: number; isMapped: boolean }> {
+    for await (const { firstChunk, count, places } of this.#map(root).runs(chunks.firstChunk, chunks.count, options)) {
       if (places instanceof Error) throw places;
-      if (typeof places === 'string') continue;
-      let start: number | undefined;
-      for (const [i, place] of [...places, 'hole' as const].entries()) {
-        if (typeof place !== 'string') start ??= i;
-        else if (start !== undefined) {
-          yield { firstChunk: firstChunk + start, count: i - start };
-          start = undefined;
-        }
+      if (typeof places === 'string') {
+        yield { firstChunk, count, isMapped: false };
+        continue;
+      }
+      const isMapped = (i: number): boolean => typeof places[i] === 'object';
+      for (let start = 0, i = 1; i <= count; i++) {
+        if (i < count && isMapped(i) === isMapped(start)) continue;
+        yield { firstChunk: firstChunk + start, count: i - start, isMapped: isMapped(start) };
+        start = i;
       }
     }
   }
