@@ -46,6 +46,7 @@ async function world(options: { nvramPath?: string } = {}) {
     },
     compare: async () => ({ mismatches: [], comparedChunks: 0, readBytes: 0, sourceBytes: 0 }),
     async *mapRuns() {},
+    heal: async () => 0,
     commit: async ({ pointId, capture, files }: CommitInput) => {
       state.files = new Map(files?.map(({ name, content }) => [name, Buffer.from(content).toString()]));
       return { machineId: MACHINE, pointId, capture };
