@@ -1,5 +1,5 @@
 import type { ProofLevel, VerifyPointInput, VerifyPointResult } from '@lifeboat/contracts/workflow/operations';
-import type { CheckInput } from '@lifeboat/contracts/workflow/verbs';
+import type { CheckInput, CheckSummary } from '@lifeboat/contracts/workflow/verbs';
 import { BOOT_SCRATCH_BYTES, BOOT_STAGE, bootStage } from './boot-stage.ts';
 import { newOpId } from './operation-id.ts';
 import { runOperation } from './operation.ts';
@@ -31,10 +31,10 @@ export async function VerifyPoint(input: VerifyPointInput): Promise<VerifyPointR
       const check = await stages.run(
         CHECK_STAGE,
         () => verbs.checkPoint({ machine, level, ...(input.pointId ? { pointId: input.pointId } : {}) }),
-        ({ pointId, damage }) => [`recovery point ${pointId}: ${damage.length} damaged places`],
+        (found) => [damagedPlaces(found)],
       );
       if (check.damage.length > 0) {
-        stages.mark(CHECK_STAGE, 'failed', [`recovery point ${check.pointId}: ${check.damage.length} damaged places`]);
+        stages.mark(CHECK_STAGE, 'failed', [damagedPlaces(check)]);
         return { verdict: 'damaged', check, proof: [] };
       }
       const proof = PROOF_OF_CHECK[level];
@@ -56,4 +56,8 @@ export async function VerifyPoint(input: VerifyPointInput): Promise<VerifyPointR
       ...(boot?.finding === 'ready' ? { provenRtoMs: boot.elapsedMs } : {}),
     }),
   );
+}
+
+function damagedPlaces({ pointId, damage, unlistedPlaces = 0 }: CheckSummary): string {
+  return `recovery point ${pointId}: ${damage.length + unlistedPlaces} damaged places`;
 }

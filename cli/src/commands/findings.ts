@@ -33,11 +33,13 @@ export function checkLines(style: Style, check: CheckSummary): string[] {
         `    ${disk}${partition ? `, ${partition}` : ''}: ${formatBytes(lengthBytes)} at ${offsetBytes}: ${what}`,
       ),
     );
-  const more = check.damage.length - listed.length;
+  const places = check.damage.length + (check.unlistedPlaces ?? 0);
+  const more = places - listed.length;
+  const inJson = check.unlistedPlaces ? `the first ${check.damage.length} of ${places}` : 'them all';
   return [
-    badLine(style, `${check.pointId}: damaged in ${check.damage.length} places (${check.level}, ${amount})`),
+    badLine(style, `${check.pointId}: damaged in ${places} places (${check.level}, ${amount})`),
     ...listed,
-    ...(more > 0 ? [`    and ${more} more; --json lists them all`] : []),
+    ...(more > 0 ? [`    and ${more} more; --json lists ${inJson}`] : []),
   ];
 }
 

@@ -117,6 +117,8 @@ export interface CheckSummary {
     readonly lengthBytes: number;
     readonly what: string;
   }[];
+  /** Damaged places beyond those in `damage`, which are the first 100. */
+  readonly unlistedPlaces?: number;
 }
 
 // ---------------------------------------------------------------- boot test

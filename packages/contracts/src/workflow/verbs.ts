@@ -84,6 +84,7 @@ export interface CheckSummary {
     readonly lengthBytes: number;
     readonly what: string;
   }[];
+  readonly unlistedPlaces?: number;
 }
 
 export interface RestoredDisk {

@@ -38,11 +38,13 @@ export async function checkPoint(
           lengthBytes: 0,
           what: `${object}: ${reason}`,
         }));
+  const damage = [...places, ...objects];
   return {
     pointId: point.pointId,
     level: input.level,
     checkedBytes: report.checkedBytes,
     durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
-    damage: [...places, ...objects].slice(0, MAX_LISTED),
+    damage: damage.slice(0, MAX_LISTED),
+    ...(damage.length > MAX_LISTED ? { unlistedPlaces: damage.length - MAX_LISTED } : {}),
   };
 }
