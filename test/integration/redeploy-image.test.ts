@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parseMachineId, parseOpId, parsePointId, type PointId } from '@lifeboat/foundation/ids';
 import { withEditableGuest, withGuest, type GuestDisk } from '@lifeboat/guest/access/open-guest';
 import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
 import { injectDrivers, type InjectionResult } from '@lifeboat/guest/inject/inject-drivers';
@@ -33,6 +34,10 @@ import { clearLeftovers } from '@lifeboat/host/leftovers';
 import { mountsBeneath } from '@lifeboat/host/mounts';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
 import { startVictim } from '@lifeboat/host/testing/victim';
+import { fileSource } from '@lifeboat/repository/testing/file-source';
+import { type Configuration, loadConfiguration } from '@lifeboat/runtime/configuration';
+import { openHostRuntime } from '@lifeboat/runtime/host-runtime';
+import { openConfiguredRepository } from '@lifeboat/runtime/repository';
 import {
   buildGuestImage,
   contentHash,
@@ -101,6 +106,26 @@ const inspect = (disks: readonly GuestDisk[]): Promise<GuestInspection> =>
 
 async function planFor(from: Machine, profile: string): Promise<RedeployPlan> {
   return planRedeploy(await inspect(from.disks), await loadHardwareProfile(profile));
+}
+
+const silentLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** A recovery point of a disk, without a hypervisor. */
+async function pointOf(image: string, configuration: Configuration): Promise<PointId> {
+  const repository = await openConfiguredRepository(configuration, { log: silentLog });
+  try {
+    const machineId = parseMachineId('11111111-2222-4333-8444-555555555555');
+    const session = await repository.beginSession({ machineId, directory: join(base, 'session') });
+    const source = fileSource(image);
+    const request = { name: 'vda', sizeBytes: statSync(image).size, source, changed: 'all' } as const;
+    const { root } = await session.writeDisk(request, quiet);
+    const pointId = parsePointId('p20260101T000000Z-00000001');
+    const capture = { version: 1, machineName: 'web', instantMs: 1, consistency: 'crash', disks: [] };
+    await session.commit({ pointId, machine: {}, capture, disks: [{ name: 'vda', root }] });
+    return pointId;
+  } finally {
+    await repository.close();
+  }
 }
 
 const operation = (): string => join(base, 'op');
@@ -213,6 +238,41 @@ describe('redeploying a restored disk', () => {
     expect(all.not['/boot/efi'] ?? 'vfat is mounted').toContain('vfat');
     expect(system).toEqual(['/']);
     expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+
+  test('is compared with its point: every filesystem, contents and attributes', async () => {
+    const { image } = machine({ format: 'raw', further: true });
+    const sizeBytes = statSync(image).size;
+    const configuration = loadConfiguration({ environment: { ...process.env, LIFEBOAT_STATE: join(base, 'state') } });
+    const host = await openHostRuntime(configuration, { makeRepository: true, log: silentLog });
+    try {
+      const pointId = await pointOf(image, configuration);
+      const compare = (opId: string) => {
+        const disks = [{ name: 'vda', path: image, format: 'raw', sizeBytes }] as const;
+        return host.engine.compareFiles({ opId: parseOpId(opId), machine: 'web', pointId, disks }, quiet);
+      };
+      const equal = await compare('equal');
+      expect(equal.differing).toEqual([]);
+      // Those of /var, too, which the root's own filesystem does not hold.
+      expect(equal.comparedFiles).toBeGreaterThan(60);
+      expect(equal.notCompared.map((text) => text.split(':')[0])).toContain('/data');
+
+      const value = join(base, 'capability');
+      writeFileSync(value, Buffer.from('0100000200200000000000000000000000000000', 'hex'));
+      const set = (partition: number, command: string): void => {
+        const { partitiontable } = JSON.parse(execFileSync('sfdisk', ['--json', image], { encoding: 'utf8' })) as {
+          partitiontable: { partitions: { start: number }[] };
+        };
+        const startBytes = (partitiontable.partitions[partition]?.start ?? 0) * 512;
+        execFileSync('debugfs', ['-w', '-R', command, `${image}?offset=${startBytes}`], { stdio: 'ignore' });
+      };
+      set(0, 'ea_set /log/messages user.note hello');
+      set(2, `ea_set -f ${value} /boot/vmlinuz-${FAKE_VERSION} security.capability`);
+      const changed = await compare('changed');
+      expect(changed.differing.toSorted()).toEqual([`/boot/vmlinuz-${FAKE_VERSION}`, '/var/log/messages']);
+    } finally {
+      await host.close();
+    }
   });
 
   test('replays the journal of a filesystem that was in use when it was captured, and changes nothing by looking', async () => {
