@@ -47,6 +47,19 @@ describe('a target', () => {
     }
   });
 
+  test('that is missing, or of the wrong kind, is no target', async () => {
+    for (const [path, why] of [
+      [`${target}.gone`, 'ENOENT'],
+      [join(target, '..'), 'neither a file nor a block device'],
+      ['/dev/null', 'neither a file nor a block device'],
+    ] as const) {
+      await expect(claimTarget(running({}), path)).rejects.toMatchObject({
+        code: 'input.invalid',
+        message: expect.stringContaining(why) as string,
+      });
+    }
+  });
+
   test('that nothing uses is claimed, and let go of', async () => {
     const claim = await claimTarget(running({ paths: [other, `${other}.gone`] }), link);
     await expect(claim.release()).resolves.toBeUndefined();

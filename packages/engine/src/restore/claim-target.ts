@@ -38,22 +38,17 @@ export async function claimTarget(hypervisor: Pick<Hypervisor, 'listSources'>, p
 }
 
 async function openAlone(path: string): Promise<FileHandle> {
-  const stats = await stat(path).catch((cause: unknown) => {
-    throw new LifeboatError('input.invalid', `target ${path} cannot be opened (${systemCode(cause) ?? 'unknown'})`, {
-      cause,
-    });
-  });
-  if (stats.isFile()) return open(path, constants.O_RDWR);
-  if (!stats.isBlockDevice()) {
-    throw new LifeboatError('input.invalid', `target ${path} is neither a file nor a block device`);
-  }
   try {
+    const stats = await stat(path);
     // The kernel refuses exclusive use of a device that is mounted, part of LVM or MD, or open exclusively.
-    return await open(path, constants.O_RDWR | constants.O_EXCL);
-  } catch (error) {
-    if (systemCode(error) === 'EBUSY') throw inUse(path, 'it is mounted or part of a volume');
-    throw error;
+    if (stats.isBlockDevice()) return await open(path, constants.O_RDWR | constants.O_EXCL);
+    if (stats.isFile()) return await open(path, constants.O_RDWR);
+  } catch (cause) {
+    const code = systemCode(cause) ?? 'unknown';
+    if (code === 'EBUSY') throw inUse(path, 'it is mounted or part of a volume');
+    throw new LifeboatError('input.invalid', `target ${path} cannot be opened (${code})`, { cause });
   }
+  throw new LifeboatError('input.invalid', `target ${path} is neither a file nor a block device`);
 }
 
 async function storageOf(source: string, path: string, machine: string): Promise<Storage | undefined> {
