@@ -8,6 +8,8 @@ export const EXIT = {
   usage: 2,
   /** Done, and what was found is bad: damage, or a machine that does not start. */
   negative: 3,
+  /** Asked for and accepted, but not done: it waits for an approval or for time to pass. */
+  requested: 4,
   /** Broken off by Ctrl-C (128 + SIGINT), as shells expect it. */
   interrupted: 130,
   /** Broken off by SIGTERM or a closed terminal (128 + SIGTERM). */
@@ -21,5 +23,6 @@ export const EXIT_CODE_HELP = `Exit codes:
   1    the operation failed; the message names the code and the next step
   2    wrong usage or input; nothing was started
   3    done, and the finding is bad: damage, or a machine that does not start
+  4    asked for, not done yet: it waits for an approval or for time
   130  broken off by Ctrl-C; what had begun was undone
   143  ended by SIGTERM or a closed terminal; what had begun was undone`;

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { InvalidArgumentError } from 'commander';
+import { CommanderError, InvalidArgumentError } from 'commander';
 import { messageOf } from '@lifeboat/foundation/errors';
 import { parsePointId, type PointId } from '@lifeboat/foundation/ids';
 
@@ -88,4 +88,39 @@ export function patternOption(text: string): string {
     throw new InvalidArgumentError(messageOf(error));
   }
   return text;
+}
+
+const COUNT_LIMIT = 100_000;
+
+export function countOption(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || count > COUNT_LIMIT)
+    throw new InvalidArgumentError(`a whole number from 0 to ${COUNT_LIMIT} is needed.`);
+  return count;
+}
+
+const DELAY_UNITS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+const DELAY_LIMIT_DAYS = 365;
+
+/** `30m`, `24h`, `7d` or `0` on the command line, milliseconds inside. */
+export function delayOption(text: string): number {
+  const [, digits = '', unit] = /^(\d{1,6})([mhd]?)$/.exec(text) ?? [];
+  const delayMs = Number(digits) * (DELAY_UNITS[unit as keyof typeof DELAY_UNITS] ?? 1);
+  if (digits === '' || (unit === '' && delayMs > 0) || delayMs > DELAY_LIMIT_DAYS * DELAY_UNITS.d)
+    throw new InvalidArgumentError(`a time such as 30m, 24h or 7d, at most ${DELAY_LIMIT_DAYS}d, or 0 is needed.`);
+  return delayMs;
+}
+
+const REASON_LIMIT_BYTES = 255;
+
+export function reasonOption(text: string): string {
+  if (CONTROLS.test(text)) throw new InvalidArgumentError('a reason is one line without control characters.');
+  if (Buffer.byteLength(text) > REASON_LIMIT_BYTES)
+    throw new InvalidArgumentError(`a reason has at most ${REASON_LIMIT_BYTES} bytes.`);
+  return text;
+}
+
+/** Options that do not go together: found before anything starts. */
+export function usage(message: string): CommanderError {
+  return new CommanderError(2, 'lifeboat.usage', `error: ${message}`);
 }

@@ -130,6 +130,18 @@ describe('command line', () => {
     [['repo', 'keys', 'remove', 'first'], '16 hexadecimal digits'],
     [['repo', 'keys', 'shred'], '--confirm'],
     [['repo', 'copy'], '--to <place>'],
+    [['repo', 'policy', 'set'], 'say what is kept'],
+    [['repo', 'policy', 'set', '--daily', '7', '--keep-everything'], 'say what is kept'],
+    [['repo', 'policy', 'set', '--daily', '0'], 'nothing but zeros'],
+    [['repo', 'policy', 'set', '--daily', '-1'], 'a whole number'],
+    [['repo', 'policy', 'set', '--daily', '100001'], 'a whole number'],
+    [['repo', 'policy', 'guard'], 'say --four-eyes'],
+    [['repo', 'policy', 'guard', '--delay', '5'], 'a time such as 30m'],
+    [['repo', 'policy', 'guard', '--delay', '366d'], 'at most 365d'],
+    [['repo', 'hold', 'add'], "missing required argument 'machine'"],
+    [['repo', 'hold', 'add', 'web', '--reason', 'x'.repeat(256)], 'at most 255 bytes'],
+    [['repo', 'hold', 'lift', '0'], 'a number from 1'],
+    [['repo', 'prune-point', 'web'], "missing required argument 'point'"],
   ])('refuses %j', async (args, message) => {
     await expect(parse(...args)).rejects.toThrow(message);
   });
@@ -157,7 +169,47 @@ describe('command line', () => {
     await expect(parse('repo', 'keys', 'print')).rejects.toThrow('--label');
   });
 
+  it('takes policies, holds and requests', async () => {
+    const actionOf = async (...args: string[]): Promise<unknown> => (await parse('repo', ...args)).calls[0]?.[1];
+    expect(await actionOf('policy', 'set', 'web', '--last', '3', '--daily', '0', '--zone', 'Europe/Berlin')).toEqual({
+      kind: 'policy-set',
+      machine: 'web',
+      rules: { last: 3, daily: 0, zone: 'Europe/Berlin' },
+      reason: '',
+    });
+    expect(await actionOf('policy', 'set', '--keep-everything')).toMatchObject({ rules: {} });
+    expect(await actionOf('policy', 'set', 'web', '--remove')).toMatchObject({ rules: undefined });
+    expect(await actionOf('policy', 'guard', '--four-eyes')).toEqual({
+      kind: 'policy-guard',
+      fourEyes: true,
+      reason: '',
+    });
+    expect(await actionOf('policy', 'guard', '--no-four-eyes', '--delay', '7d')).toMatchObject({
+      fourEyes: false,
+      delayMs: 604_800_000,
+    });
+    expect(await actionOf('hold', 'add', 'web', '--point', POINT, '--reason', 'case 17')).toEqual({
+      kind: 'hold-add',
+      machine: 'web',
+      point: POINT,
+      reason: 'case 17',
+    });
+    expect(await actionOf('requests', 'approve', '12')).toEqual({ kind: 'requests-approve', request: 12, reason: '' });
+    expect(await actionOf('prune', '--dry-run')).toEqual({ kind: 'prune', dryRun: true });
+  });
+
   it.each([
+    'prune-point',
+    'policy show',
+    'policy set',
+    'policy guard',
+    'policy write-off',
+    'hold add',
+    'hold list',
+    'hold lift',
+    'requests list',
+    'requests approve',
+    'requests withdraw',
     'init',
     'info',
     'stats',

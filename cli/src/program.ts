@@ -1,5 +1,5 @@
 /** The command line as it is typed: names, options, help. What the commands do is in `commands/`. */
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
 import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
 import { addRepoCommands, type RepoAction } from './repo-program.ts';
@@ -13,6 +13,7 @@ import {
   pointOption,
   profileOption,
   timeoutOption,
+  usage,
   type CheckLevel,
 } from './options.ts';
 
@@ -269,8 +270,4 @@ function restoreOptions(raw: RawRestoreOptions): RestoreOptions {
     return { ...point, target: { kind: 'device', disk, path: toDevice } };
   }
   throw usage('say where to restore: --to DIR --name NAME, or --to-device PATH --disk DISK.');
-}
-
-function usage(message: string): CommanderError {
-  return new CommanderError(2, 'lifeboat.usage', `error: ${message}`);
 }

@@ -1,7 +1,8 @@
 /** `lifeboat repo …` as it is typed. */
-import { CommanderError, InvalidArgumentError, type Command } from 'commander';
-import { levelOption, machineArgument, pathOption, type CheckLevel } from './options.ts';
+import { InvalidArgumentError, type Command } from 'commander';
+import { levelOption, machineArgument, pathOption, usage, type CheckLevel } from './options.ts';
 import type { GlobalOptions } from './program.ts';
+import { addRetentionCommands, type RetentionAction } from './retention-program.ts';
 
 export type NewWayOption =
   | { readonly kind: 'key-file'; readonly path: string }
@@ -14,7 +15,7 @@ export type RepoAction =
   | { readonly kind: 'info' }
   | { readonly kind: 'stats' }
   | { readonly kind: 'check'; readonly machine?: string; readonly level: CheckLevel }
-  | { readonly kind: 'prune'; readonly dryRun: boolean }
+  | RetentionAction
   | {
       readonly kind: 'copy';
       readonly machine?: string;
@@ -41,7 +42,7 @@ export function addRepoCommands(
 ): void {
   const repo = program
     .command('repo')
-    .description('Makes, shows, checks and copies the repository, and manages its keys.');
+    .description('Makes, shows, checks, prunes and copies the repository, and manages its keys.');
 
   define(
     repo,
@@ -81,14 +82,7 @@ export function addRepoCommands(
     .action((machine: string | undefined, options: GlobalOptions & { level: CheckLevel }) =>
       act({ kind: 'check', level: options.level, ...(machine === undefined ? {} : { machine }) }, options),
     );
-  define(
-    repo,
-    'prune',
-    'Collects packs that no recovery point needs; repeat it until nothing waits.',
-    'repo prune --dry-run',
-  )
-    .option('--dry-run', 'only say what would be collected', false)
-    .action((options: GlobalOptions & { dryRun: boolean }) => act({ kind: 'prune', dryRun: options.dryRun }, options));
+  addRetentionCommands(repo, define, act);
   define(
     repo,
     'copy',
@@ -163,7 +157,8 @@ export function addRepoCommands(
   define(
     keys,
     'shred',
-    'Destroys the key service’s keys of the tenant: its data can never be read again.',
+    'Destroys the key service’s keys of the tenant: its data can never be read again. Where four eyes or a delay are wanted it asks ' +
+      'first, and does it when it is repeated then.',
     'repo keys shred --confirm 00112233445566778899aabbccddeeff',
   )
     .requiredOption('--confirm <tenant id>', 'the id of the tenant, to be sure')
@@ -208,8 +203,4 @@ function labelOption(text: string): string {
 function slotArgument(text: string): string {
   if (!/^[0-9a-f]{16}$/.test(text)) throw new InvalidArgumentError('a slot has 16 hexadecimal digits.');
   return text;
-}
-
-function usage(message: string): CommanderError {
-  return new CommanderError(2, 'lifeboat.usage', `error: ${message}`);
 }

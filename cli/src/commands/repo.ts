@@ -20,10 +20,14 @@ import { keyPageHtml, keyPageText } from '../key-page.ts';
 import { formatInstant } from '../text/instant.ts';
 import { fields, table } from '../text/table.ts';
 import { printable } from '../text/width.ts';
+import type { Style } from '../text/style.ts';
 import { badLine, goodLine } from './findings.ts';
+import { pruneCommand } from './prune.ts';
+import { retentionCommand } from './retention.ts';
+import { retentionLines } from './retention-text.ts';
 
 type Info = Awaited<ReturnType<typeof infoOf>>;
-type Keys = Info['tenants'][number];
+type Keys = Change['info'];
 type Change = Awaited<ReturnType<typeof addWay>>;
 
 /** Short acts on the repository in this process: no Temporal, no hypervisor. */
@@ -32,12 +36,12 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
   switch (action.kind) {
     case 'init': {
       const info = await initConfigured(configuration, action);
-      output.result(info, infoLines(info));
+      output.result(info, infoLines(output.style, info));
       return EXIT.done;
     }
     case 'info': {
       const info = await infoOf(configuration);
-      output.result(info, infoLines(info));
+      output.result(info, infoLines(output.style, info));
       return EXIT.done;
     }
     case 'stats': {
@@ -63,7 +67,7 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
     case 'check':
       return check(context, action);
     case 'prune':
-      return prune(context, action);
+      return pruneCommand(context, action);
     case 'copy':
       return copy(context, action);
     case 'keys-list': {
@@ -82,14 +86,22 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
       );
     case 'keys-rotate':
       return changed(context, await withRepository(configuration, (repository) => repository.keys.rotate({ signal })));
-    default: {
+    case 'keys-shred': {
       const result = await shredTenant(configuration, action.confirm);
+      if (result.outcome === 'requested') {
+        output.result(result, [
+          `asked for: request ${result.request ?? ''} waits ("lifeboat repo requests list"); repeat the command when it is due`,
+        ]);
+        return EXIT.requested;
+      }
       const keys = result.destroyedKeys.join(', ');
       output.result(result, [
         goodLine(output.style, `tenant ${result.tenantId} cannot be read any more; destroyed: ${keys}`),
       ]);
       return EXIT.done;
     }
+    default:
+      return retentionCommand(context, action);
   }
 }
 
@@ -118,27 +130,6 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
     ),
   ]);
   return points.every(({ sound }) => sound) ? EXIT.done : EXIT.negative;
-}
-
-async function prune(context: CommandContext, action: Extract<RepoAction, { kind: 'prune' }>): Promise<ExitCode> {
-  const { configuration, output, signal } = context;
-  const { condemned, swept } = await withRepository(configuration, async (repository) => ({
-    condemned: await repository.condemn({ dryRun: action.dryRun }, { signal }),
-    swept: action.dryRun ? undefined : await repository.sweep({}, { signal }),
-  }));
-  output.result({ condemned, ...(swept ? { swept } : {}) }, [
-    `dead: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; needed: ${condemned.livePacks} packs of ${condemned.points} points`,
-    ...(swept
-      ? [
-          `deleted: ${swept.deletedPacks} packs, ${swept.deletedPoints} pruned points`,
-          ...(swept.state === 'waiting'
-            ? [`waiting for ${swept.waitingFor.length} open sessions; repeat the command when they are over`]
-            : []),
-          ...(swept.lockedPacks > 0 ? [`locked by the store for now: ${swept.lockedPacks} packs`] : []),
-        ]
-      : []),
-  ]);
-  return EXIT.done;
 }
 
 async function copy(context: CommandContext, action: Extract<RepoAction, { kind: 'copy' }>): Promise<ExitCode> {
@@ -189,7 +180,7 @@ function changed({ output }: CommandContext, { info, kept }: Change): ExitCode {
   return EXIT.done;
 }
 
-function infoLines(info: Info): string[] {
+function infoLines(style: Style, info: Info): string[] {
   return [
     ...fields([
       ['repository', info.repositoryId],
@@ -197,7 +188,7 @@ function infoLines(info: Info): string[] {
       ['made', formatInstant(info.createdMs)],
       ['chunks', formatBytes(info.chunkSizeBytes)],
     ]),
-    ...info.tenants.flatMap((tenant) => ['', ...keysLines(tenant)]),
+    ...info.tenants.flatMap((tenant) => ['', ...keysLines(tenant), ...retentionLines(style, tenant.retention)]),
   ];
 }
 

@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { checkRepository } from '@lifeboat/engine/check/check-repository';
+import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
@@ -16,11 +17,14 @@ import {
   type KeysInfo,
 } from '@lifeboat/repository/seal/repository-keys';
 import type { Secret } from '@lifeboat/repository/seal/secret';
+import { readLedgerOf } from '@lifeboat/repository/retention/ledger';
 import { repositoryStats } from '@lifeboat/repository/stats';
+import { TenantStore } from '@lifeboat/repository/store/tenant-store';
 import { inlineSealer } from '@lifeboat/repository/write/inline-sealer';
 import { configurationEnvironment, loadConfiguration, type Configuration } from './configuration.ts';
 import { assertNewPlace, rememberPlace } from './known-places.ts';
 import { kmsSecret, openConfiguredRepository, passphraseOf, repositoryDeps, secretOf } from './repository.ts';
+import { retentionInfo, type RetentionInfo } from './retention-info.ts';
 import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
 const deps = { log: silentLog };
@@ -39,7 +43,7 @@ export interface RepositoryInfo {
   readonly repositoryId: string;
   readonly createdMs: number;
   readonly chunkSizeBytes: number;
-  readonly tenants: readonly KeysInfo[];
+  readonly tenants: readonly (KeysInfo & { readonly retention: RetentionInfo })[];
 }
 
 /** Makes the repository, or with `addTenant` a tenant in the one that is there. Errors: those of `initRepository`, `addTenant`. */
@@ -71,17 +75,23 @@ export async function initConfigured(
   return infoOf(configuration);
 }
 
-/** Needs no key; what it says of the keys is checked only by who opens them. */
+/** Needs no key; what it says of keys and retention is checked only by who opens them. */
 export async function infoOf(configuration: Configuration): Promise<RepositoryInfo> {
   const { place } = configuration.repository;
   const store = await openConfiguredStore(place, deps);
   const { superblock } = await readSuperblock(store);
+  const first = Buffer.from(superblock.tenantId).toString('hex');
+  const tenants = [];
+  for (const keys of await describeTenants(store)) {
+    const own = keys.tenantId === first ? store : new TenantStore(store, keys.tenantId);
+    tenants.push({ ...keys, retention: retentionInfo((await readLedgerOf(own)).state, systemClock.nowMs()) });
+  }
   return {
     place: nameOfPlace(place),
     repositoryId: Buffer.from(superblock.repositoryId).toString('hex'),
     createdMs: superblock.createdMs,
     chunkSizeBytes: superblock.chunkSizeBytes,
-    tenants: await describeTenants(store),
+    tenants,
   };
 }
 
@@ -170,13 +180,20 @@ async function createPageFile(path: string): ReturnType<typeof open> {
 }
 
 /**
- * Destroys the key service's keys of the tenant, and proves that it does not open any more. `confirm` is the tenant's id.
- * Errors: `repository.not-shreddable`, `input.invalid`, those of the key service.
+ * Destroys the key service's keys of the tenant, and proves that it does not open any more. `confirm` is the tenant's id. Where four eyes
+ * or a delay guard the repository, it asks for that first, and does it when it is called again after the approval and the delay.
+ * Errors: `repository.not-shreddable`, `repository.point-held`, `input.invalid`, those of the key service.
  */
 export async function shredTenant(
   configuration: Configuration,
   confirm: string,
-): Promise<{ readonly tenantId: string; readonly destroyedKeys: readonly string[] }> {
+): Promise<{
+  readonly tenantId: string;
+  readonly outcome: 'done' | 'requested';
+  /** The request it waits for. */
+  readonly request?: number;
+  readonly destroyedKeys: readonly string[];
+}> {
   const info = await withRepository(configuration, (repository) => repository.keys.info());
   if (confirm !== info.tenantId) {
     throw new LifeboatError('input.invalid', `confirm with the tenant's id, ${info.tenantId}, not '${confirm}'`);
@@ -186,6 +203,14 @@ export async function shredTenant(
       'repository.not-shreddable',
       `tenant ${info.tenantName} stays readable: ${info.shred.obstacles.join('; ')}`,
     );
+  }
+  const { tenantId } = info;
+  const allowed = await withRepository(configuration, (repository) =>
+    repository.retention.perform({ act: { kind: 'delete-tenant' }, reason: `confirmed with ${confirm}` }),
+  );
+  if (allowed.outcome === 'requested') {
+    const request = allowed.entry === undefined ? {} : { request: allowed.entry };
+    return { tenantId, outcome: 'requested', ...request, destroyedKeys: [] };
   }
   const secret = kmsSecret(configuration.repository.kms, undefined);
   if (!('kms' in secret))
@@ -197,7 +222,7 @@ export async function shredTenant(
     opened = await openConfiguredRepository(configuration, deps);
   } catch (error) {
     if (error instanceof LifeboatError && error.code === 'repository.kms-refused')
-      return { tenantId: info.tenantId, destroyedKeys };
+      return { tenantId, outcome: 'done', destroyedKeys };
     throw error;
   }
   await opened.close();

@@ -99,6 +99,14 @@ export async function connectStack(configuration: Configuration, options: StackO
   }
 }
 
+/** Where Temporal is, for who only asks a question: the configured cluster, or a stack that runs. Undefined: neither. */
+export async function temporalInUse(configuration: Configuration): Promise<TemporalPlace | undefined> {
+  const { address, namespace } = configuration.temporal;
+  if (address !== undefined) return { address, namespace };
+  const record = await readStackRecord(join(configuration.stateRoot, 'stack'));
+  return record && (await stillRuns(record.owner)) ? { address: record.temporal.address, namespace } : undefined;
+}
+
 /** Starts the stack; for a process that is the stack. Errors: `stack.in-use` when there is one, as `connectStack`. */
 export async function startStack(configuration: Configuration, options: StackOptions): Promise<Stack> {
   const directory = await stackDirectory(configuration);

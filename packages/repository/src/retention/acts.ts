@@ -68,6 +68,12 @@ export async function perform(
       const destructive = isDestructive(state, act);
       if (destructive && act.kind !== 'write-off') assertWhole(state);
       if (act.kind === 'prune') assertNotHeld(state, act);
+      if (act.kind === 'delete-tenant') {
+        assertNothingHeld(state);
+        there = decided(state, core.clock.nowMs());
+        // Who was to destroy the keys was killed, or the key service did not answer.
+        if (there) return undefined;
+      }
       direct = !(isGuarded(state.guard) && destructive);
       there = direct ? undefined : pending(state, act, core.clock.nowMs());
       if (!direct) {
@@ -81,7 +87,7 @@ export async function perform(
     options,
   );
   if (direct && act.kind === 'prune') await bury(core, act, { by: nameOf(by), reason }, options);
-  const isDone = direct || written?.step.kind === 'done';
+  const isDone = direct || written?.step.kind === 'done' || there?.done !== undefined;
   return { outcome: isDone ? 'done' : 'requested', entry: written?.number ?? there?.entry };
 }
 
@@ -142,7 +148,7 @@ export async function carryOutDue(deps: Pick<ActDeps, 'core' | 'by'>, options: S
       async (ledger) => {
         const request = ledger.state.requests.get(number);
         if (!request || request.done || !(await isDueByStore(core, { ledger, request }, options))) return undefined;
-        assertWhole(ledger.state);
+        if (act.kind !== 'write-off') assertWhole(ledger.state);
         // It stays due: when the hold is lifted in time, it is carried out.
         if (act.kind === 'prune' && holdOn(ledger.state, act)) return undefined;
         return { step: { kind: 'done', request: number }, reason: '' };
@@ -183,6 +189,15 @@ function assertNotHeld(state: LedgerState, point: { readonly machineId: string; 
   );
 }
 
+/** Errors: `repository.point-held`. */
+function assertNothingHeld({ holds }: LedgerState): void {
+  const [hold] = holds.values();
+  if (!hold) return;
+  throw new LifeboatError('repository.point-held', `machine ${hold.machineId} is under hold ${hold.entry}`, {
+    context: { machineId: hold.machineId, hold: hold.entry },
+  });
+}
+
 function nameOf({ slotId, label }: OpenedSlot): string {
   return `${label} (slot ${slotId})`;
 }
@@ -216,6 +231,13 @@ async function assertThere(core: Core, key: PointKey, options: StoreOptions): Pr
   throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
     context: { machineId, pointId },
   });
+}
+
+/** The deletion of the tenant, where it was decided not long ago. */
+function decided({ requests }: LedgerState, nowMs: number): Request | undefined {
+  return [...requests.values()].find(
+    ({ act, done }) => act.kind === 'delete-tenant' && done && nowMs - done.signedMs < REQUEST_LIFETIME_MS,
+  );
 }
 
 function pending({ guard, requests }: LedgerState, act: Act, nowMs: number): Request | undefined {

@@ -42,7 +42,7 @@ export function readLedger(core: Core, options: StoreOptions = {}): Promise<Ledg
 }
 
 /** Without `isOurs` nothing is proven: for showing what there is without a key. `store` is the tenant's. */
-async function readLedgerOf(
+export async function readLedgerOf(
   store: ObjectStore,
   options: StoreOptions = {},
   isOurs: IsOurs = () => true,

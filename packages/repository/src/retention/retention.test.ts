@@ -271,10 +271,10 @@ describe('four eyes and a delay', () => {
     const { repository } = await guarded();
     expect(await act(repository, setPolicy({}))).toMatchObject({ outcome: 'done' });
     expect(await act(repository, setPolicy({ daily: 7 }))).toMatchObject({ outcome: 'requested' });
+    expect(await act(repository, { kind: 'delete-tenant' })).toMatchObject({ outcome: 'requested' });
     const hold = await act(repository, { kind: 'hold', machineId: MACHINE });
     expect(hold).toMatchObject({ outcome: 'done' });
     expect(await act(repository, { kind: 'lift', hold: hold.entry as number })).toMatchObject({ outcome: 'requested' });
-    expect(await act(repository, { kind: 'delete-tenant' })).toMatchObject({ outcome: 'requested' });
     for (const guard of [
       { fourEyes: false, delayMs: DAY },
       { fourEyes: true, delayMs: DAY - 1 },
@@ -298,7 +298,17 @@ describe('four eyes and a delay', () => {
     await other.retention.approve({ request: entry as number, reason: '' });
     clock.ms += DAY + 1;
     expect(await repository.retention.carryOutDue()).toEqual([]);
-    expect(await act(repository, { kind: 'delete-tenant' })).toMatchObject({ outcome: 'done' });
+    const hold = await act(repository, { kind: 'hold', machineId: MACHINE });
+    await expect(act(repository, { kind: 'delete-tenant' })).rejects.toMatchObject(
+      refusedWith('repository.point-held'),
+    );
+    const lift = await act(repository, { kind: 'lift', hold: hold.entry as number });
+    await other.retention.approve({ request: lift.entry as number, reason: '' });
+    clock.ms += DAY + 1;
+    await other.retention.carryOutDue();
+    // Twice: the key service may not answer the first time.
+    expect(await act(repository, { kind: 'delete-tenant' })).toEqual({ outcome: 'done', entry: expect.any(Number) });
+    expect(await act(repository, { kind: 'delete-tenant' })).toEqual({ outcome: 'done', entry });
   });
 
   test('a slot that was added after the request does not approve it', async () => {
@@ -430,6 +440,19 @@ describe('a ledger that was harmed', () => {
       expect(await pointsOf(repository)).not.toContain(first);
     },
   );
+
+  test('where four eyes are wanted, they also see what is written off', async () => {
+    const { repository, other, clock, store } = await guarded();
+    await act(repository, { kind: 'hold', machineId: OTHER });
+    await act(repository, { kind: 'hold', machineId: MACHINE });
+    store.objects.delete(ledgerObject(2));
+    const { entry } = await act(repository, { kind: 'write-off', entry: 2 });
+    await other.retention.approve({ request: entry as number, reason: '' });
+    expect((await repository.retention.state()).lost).toHaveLength(1);
+    clock.ms += DAY + 1;
+    await repository.retention.carryOutDue();
+    expect((await repository.retention.state()).lost).toEqual([]);
+  });
 
   test('a number somebody chose to use them up stops nobody', async () => {
     const { repository, store } = await site();

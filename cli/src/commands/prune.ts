@@ -1,0 +1,139 @@
+/** `lifeboat repo prune`: the policies, then the collection; and with `--dry-run` the simulator. */
+import { formatBytes } from '@lifeboat/foundation/units';
+import { pruneConfigured } from '@lifeboat/runtime/retention-admin';
+import type { CommandContext } from '../context.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { failureOf } from '../failure.ts';
+import { machineEvidence } from '../operations/machine-evidence.ts';
+import type { RetentionAction } from '../retention-program.ts';
+import { printable } from '../text/width.ts';
+import { formatInstant } from '../text/instant.ts';
+import { badLine } from './findings.ts';
+import { planLines } from './retention-text.ts';
+
+type Result = Awaited<ReturnType<typeof pruneConfigured>>;
+
+/** Points that are named when they went; `--json` names all. */
+const MAX_NAMED = 50;
+
+export async function pruneCommand(
+  context: CommandContext,
+  action: Extract<RetentionAction, { kind: 'prune' }>,
+): Promise<ExitCode> {
+  const { configuration, output, signal } = context;
+  let evidence: 'asked' | 'nobody to ask' = 'nobody to ask';
+  const result = await pruneConfigured(
+    configuration,
+    {
+      dryRun: action.dryRun,
+      evidenceOf: async (machineIds) => {
+        const found = await machineEvidence(configuration, machineIds);
+        if (found) evidence = 'asked';
+        return found ?? new Map();
+      },
+    },
+    { signal },
+  );
+  const { plan, condemned, swept, refused } = result;
+  const machines = plan.machines.map(({ points, ...machine }) => ({
+    ...machine,
+    name: result.machineNames[machine.machineId] ?? machine.machineId,
+    points: points.map((point) => ({ ...point, verdict: point.keep.length > 0 ? 'keep' : 'prune' })),
+  }));
+  const failure = refused && failureOf(refused);
+  output.result(
+    {
+      dryRun: action.dryRun,
+      evidence,
+      machines,
+      strangers: plan.strangers,
+      carriedOut: result.carriedOut,
+      ...(condemned ? { condemned } : {}),
+      ...(swept ? { swept } : {}),
+      ...(failure ? { error: failure } : {}),
+    },
+    [
+      ...(action.dryRun ? simulated(context, result) : pruned(context, result)),
+      ...(evidence === 'nobody to ask' && hasPolicy(result)
+        ? [
+            'Which points were started is not known here: Temporal does not run. Of each machine the newest point stays.',
+          ]
+        : []),
+      ...collected(result),
+    ],
+  );
+  if (!failure) return EXIT.done;
+  if (action.dryRun) return EXIT.negative;
+  output.failed(failure, { document: false });
+  return failure.exitCode;
+}
+
+function simulated({ output }: CommandContext, { plan, machineNames, refused }: Result): string[] {
+  return [
+    ...policyNote({ plan }),
+    ...plan.machines.flatMap((machine) =>
+      planLines(output.style, machine, machineNames[machine.machineId] ?? machine.machineId),
+    ),
+    ...plan.strangers.map((object) => badLine(output.style, `${object} lies among the points and is none`)),
+    ...(refused ? [badLine(output.style, `a collection would refuse: ${refused.message}`)] : []),
+    '',
+  ];
+}
+
+function pruned({ output }: CommandContext, { plan, machineNames, carriedOut }: Result): string[] {
+  const gone = plan.machines.flatMap(({ machineId, points }) =>
+    points.filter(({ keep }) => keep.length === 0).map((point) => ({ ...point, name: machineNames[machineId] })),
+  );
+  const kept = plan.machines.reduce((sum, { points }) => sum + points.length, 0) - gone.length;
+  const more = gone.length - MAX_NAMED;
+  return [
+    ...policyNote({ plan }),
+    ...(carriedOut.length > 0 ? [`carried out: requests ${carriedOut.join(', ')}`] : []),
+    ...gone
+      .slice(0, MAX_NAMED)
+      .map(({ name, pointId, lockedUntilMs }) =>
+        printable(
+          `pruned ${name ?? ''} ${pointId}` +
+            (lockedUntilMs === undefined ? '' : `; its bytes stay until ${formatInstant(lockedUntilMs)} (Object Lock)`),
+        ),
+      ),
+    ...(more > 0 ? [`and ${more} more; --json names them`] : []),
+    `points: ${kept} kept, ${gone.length} pruned by policy`,
+    ...plan.strangers.map((object) => badLine(output.style, `${object} lies among the points and is none`)),
+  ];
+}
+
+function policyNote({ plan }: Pick<Result, 'plan'>): string[] {
+  return hasPolicy({ plan })
+    ? []
+    : [
+        'There is no retention policy, so no point is ever pruned. "lifeboat repo policy set --daily 7 --weekly 4" sets one.',
+      ];
+}
+
+function hasPolicy({ plan }: Pick<Result, 'plan'>): boolean {
+  return plan.machines.some(({ policy }) => policy !== undefined);
+}
+
+function collected({ dryRun, condemned, swept }: Result): string[] {
+  if (!condemned) return [];
+  const stillLocked =
+    swept && swept.state !== 'waiting' && condemned.state === 'published'
+      ? condemned.prunedPoints - swept.deletedPoints
+      : 0;
+  return [
+    `dead: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; needed: ${condemned.livePacks} packs of ${condemned.points} points` +
+      (dryRun ? ' (as it is now: what only the points above need is not counted yet)' : ''),
+    ...(condemned.lockedPacks > 0 ? [`dead, but locked by the store for now: ${condemned.lockedPacks} packs`] : []),
+    ...(swept
+      ? [
+          `deleted: ${swept.deletedPacks} packs, ${swept.deletedPoints} pruned points`,
+          ...(swept.state === 'waiting'
+            ? [`waiting for ${swept.waitingFor.length} open sessions; repeat the command when they are over`]
+            : []),
+          ...(swept.lockedPacks > 0 ? [`locked by the store for now: ${swept.lockedPacks} packs`] : []),
+          ...(stillLocked > 0 ? [`locked by the store for now: ${stillLocked} pruned points`] : []),
+        ]
+      : []),
+  ];
+}

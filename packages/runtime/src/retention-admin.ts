@@ -1,0 +1,246 @@
+/** What `lifeboat repo policy`, `hold`, `requests` and `prune` do on the configured repository. */
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { parseMachineId, parsePointId, type MachineId } from '@lifeboat/foundation/ids';
+import { captureRecordOf } from '@lifeboat/engine/points';
+import type { Act } from '@lifeboat/repository/format/ledger-entry';
+import type { CondemnReport } from '@lifeboat/repository/collect/condemn';
+import type { SweepReport } from '@lifeboat/repository/collect/sweep';
+import type { ActOutcome } from '@lifeboat/repository/retention/acts';
+import { isGuarded } from '@lifeboat/repository/retention/ledger-state';
+import { retentionPolicy, type RetentionPolicy } from '@lifeboat/repository/retention/policy';
+import type { PrunePlan } from '@lifeboat/repository/retention/prune-plan';
+import type { Repository } from '@lifeboat/repository/repository';
+import type { Configuration } from './configuration.ts';
+import { pruneKnowledge, type MachineEvidence } from './prune-knowledge.ts';
+import { withRepository } from './repository-admin.ts';
+import { retentionInfo, type RetentionInfo } from './retention-info.ts';
+
+/** Four eyes without a word about the delay: long enough for somebody to notice. */
+const DEFAULT_DELAY_MS = 24 * 3_600_000;
+
+export interface PolicyRules extends Partial<Omit<RetentionPolicy, 'zone'>> {
+  readonly zone?: string;
+}
+
+interface At {
+  readonly signal: AbortSignal;
+}
+
+export function showRetention(configuration: Configuration, at: At): Promise<RetentionInfo> {
+  return withRepository(configuration, (repository) => infoOf(repository, at));
+}
+
+/** `rules` undefined: no policy of its own any more. Without a machine: the default. */
+export function setPolicy(
+  configuration: Configuration,
+  what: { readonly machine?: string; readonly rules: PolicyRules | undefined; readonly reason: string },
+  at: At,
+): Promise<ActResult> {
+  return changed(configuration, at, async (repository) => {
+    const { machine, rules, reason } = what;
+    const machineId = machine === undefined ? undefined : await machineOf(repository, machine, at);
+    const policy = rules && retentionPolicy(rules);
+    return {
+      act: { kind: 'policy', ...(machineId === undefined ? {} : { machineId }), ...(policy ? { policy } : {}) },
+      reason,
+    };
+  });
+}
+
+/** What is not said stays; four eyes that are switched on bring a day's delay along where there was none. */
+export function setGuard(
+  configuration: Configuration,
+  what: { readonly fourEyes?: boolean; readonly delayMs?: number; readonly reason: string },
+  at: At,
+): Promise<ActResult> {
+  return changed(configuration, at, async (repository) => {
+    const { guard } = await repository.retention.state(at);
+    const fourEyes = what.fourEyes ?? guard.fourEyes;
+    const usual = fourEyes && !isGuarded(guard) ? DEFAULT_DELAY_MS : guard.delayMs;
+    return { act: { kind: 'guard', guard: { fourEyes, delayMs: what.delayMs ?? usual } }, reason: what.reason };
+  });
+}
+
+export function addHold(
+  configuration: Configuration,
+  what: { readonly machine: string; readonly point?: string; readonly reason: string },
+  at: At,
+): Promise<ActResult> {
+  return changed(configuration, at, async (repository) => {
+    const machineId = await machineOf(repository, what.machine, at);
+    const pointId = what.point === undefined ? undefined : parsePointId(what.point);
+    // A hold on what is not there would hold nothing, and look as if it did.
+    if (pointId !== undefined) await assertListed(repository, { machineId, pointId }, at);
+    return { act: { kind: 'hold', machineId, ...(pointId === undefined ? {} : { pointId }) }, reason: what.reason };
+  });
+}
+
+export function liftHold(
+  configuration: Configuration,
+  what: { readonly hold: number; readonly reason: string },
+  at: At,
+): Promise<ActResult> {
+  return changed(configuration, at, async () => ({ act: { kind: 'lift', hold: what.hold }, reason: what.reason }));
+}
+
+export function writeOff(
+  configuration: Configuration,
+  what: { readonly entry: number; readonly reason: string },
+  at: At,
+): Promise<ActResult> {
+  return changed(configuration, at, async () => ({
+    act: { kind: 'write-off', entry: what.entry },
+    reason: what.reason,
+  }));
+}
+
+export function prunePoint(
+  configuration: Configuration,
+  what: { readonly machine: string; readonly point: string; readonly reason: string },
+  at: At,
+): Promise<ActResult> {
+  return changed(configuration, at, async (repository) => {
+    const machineId = await machineOf(repository, what.machine, at);
+    return { act: { kind: 'prune', machineId, pointId: parsePointId(what.point) }, reason: what.reason };
+  });
+}
+
+export function approveRequest(
+  configuration: Configuration,
+  what: { readonly request: number; readonly reason: string },
+  at: At,
+): Promise<RetentionInfo> {
+  return withRepository(configuration, async (repository) => {
+    await repository.retention.approve(what, at);
+    await repository.retention.carryOutDue(at);
+    return infoOf(repository, at);
+  });
+}
+
+export function withdrawRequest(
+  configuration: Configuration,
+  what: { readonly request: number; readonly reason: string },
+  at: At,
+): Promise<RetentionInfo> {
+  return withRepository(configuration, async (repository) => {
+    await repository.retention.withdraw(what, at);
+    return infoOf(repository, at);
+  });
+}
+
+export interface ActResult extends ActOutcome {
+  readonly act: Act;
+  readonly retention: RetentionInfo;
+}
+
+export interface PruneResult {
+  readonly dryRun: boolean;
+  readonly plan: PrunePlan;
+  /** By machine id; machines that no point names have none. */
+  readonly machineNames: Readonly<Record<string, string>>;
+  /** Requests that were due, and were carried out. */
+  readonly carriedOut: readonly number[];
+  /** Undefined where it was refused. */
+  readonly condemned?: CondemnReport;
+  readonly swept?: SweepReport;
+  /** Why nothing was collected; the points that go are gone nevertheless. */
+  readonly refused?: LifeboatError;
+}
+
+/** What a collection refuses without having deleted anything. */
+const COLLECTION_REFUSALS = [
+  'repository.collection-refused',
+  'repository.collection-running',
+  'repository.clocks-disagree',
+] as const;
+
+/**
+ * Carries out what is due, lets go of what the policies do not keep, collects. With `dryRun` it only says what it would do.
+ * `evidenceOf` is asked once, for the machines that have points.
+ */
+export function pruneConfigured(
+  configuration: Configuration,
+  how: {
+    readonly dryRun: boolean;
+    readonly evidenceOf: (machineIds: readonly MachineId[]) => Promise<ReadonlyMap<string, MachineEvidence>>;
+  },
+  at: At,
+): Promise<PruneResult> {
+  const { dryRun, evidenceOf } = how;
+  return withRepository(configuration, async (repository) => {
+    const machineNames = await namesOfMachines(repository, at);
+    const evidence = await evidenceOf(Object.keys(machineNames).map(parseMachineId));
+    const knowledge = await pruneKnowledge(configuration.stateRoot, evidence);
+    const { retention } = repository;
+    const carriedOut = dryRun ? [] : await retention.carryOutDue(at);
+    const plan = dryRun ? await retention.plan(knowledge, at) : await retention.prune(knowledge, at);
+    const done = { dryRun, plan, machineNames, carriedOut };
+    try {
+      const condemned = await repository.condemn({ dryRun }, at);
+      return { ...done, condemned, ...(dryRun ? {} : { swept: await repository.sweep({}, at) }) };
+    } catch (error) {
+      if (!hasCode(error, ...COLLECTION_REFUSALS)) throw error;
+      return { ...done, refused: error };
+    }
+  });
+}
+
+async function changed(
+  configuration: Configuration,
+  at: At,
+  what: (repository: Repository) => Promise<{ readonly act: Act; readonly reason: string }>,
+): Promise<ActResult> {
+  return withRepository(configuration, async (repository) => {
+    const wanted = await what(repository);
+    const outcome = await repository.retention.perform(wanted, at);
+    return { ...outcome, act: wanted.act, retention: await infoOf(repository, at) };
+  });
+}
+
+async function infoOf(repository: Repository, at: At): Promise<RetentionInfo> {
+  return retentionInfo(await repository.retention.state(at), repository.core.clock.nowMs());
+}
+
+/** The machine that has points and this id, or this name. Errors: `input.invalid` for none, or several of one name. */
+async function machineOf(repository: Repository, text: string, at: At): Promise<MachineId> {
+  const names = Object.entries(await namesOfMachines(repository, at));
+  const found = names.filter(([id, name]) => id === text || name === text).map(([id]) => id);
+  const [only, ...more] = found.includes(text) ? [text] : found;
+  if (only === undefined)
+    throw new LifeboatError(
+      'input.invalid',
+      `no machine '${text}' has recovery points; "lifeboat repo stats" lists them`,
+    );
+  if (more.length > 0)
+    throw new LifeboatError('input.invalid', `several machines are called '${text}': ${found.join(', ')}`);
+  return parseMachineId(only);
+}
+
+/** By id, with the name of the newest point; the id itself where none says one. */
+async function namesOfMachines(repository: Repository, at: At): Promise<Record<string, string>> {
+  const names: Record<string, string> = {};
+  for (const point of await repository.points(undefined, at)) {
+    if (point.machineId === undefined) continue;
+    names[point.machineId] ??= point.machineId;
+    if (point.state === 'damaged') continue;
+    try {
+      names[point.machineId] = captureRecordOf(point).machineName;
+    } catch (error) {
+      // A record this release does not understand says no name.
+      if (!hasCode(error, 'engine.newer-point', 'repository.point-damaged')) throw error;
+    }
+  }
+  return names;
+}
+
+async function assertListed(
+  repository: Repository,
+  point: { readonly machineId: MachineId; readonly pointId: string },
+  at: At,
+): Promise<void> {
+  const { machineId, pointId } = point;
+  if ((await repository.points(machineId, at)).some((there) => there.pointId === pointId)) return;
+  throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
+    context: point,
+  });
+}
