@@ -68,14 +68,15 @@ export async function pruneCommand(
   return failure.exitCode;
 }
 
-function simulated({ output }: CommandContext, { plan, machineNames, refused }: Result): string[] {
+function simulated({ output }: CommandContext, { plan, machineNames, carriedOut, refused }: Result): string[] {
   return [
     ...policyNote({ plan }),
     ...plan.machines.flatMap((machine) =>
       planLines(output.style, machine, machineNames[machine.machineId] ?? machine.machineId),
     ),
     ...plan.strangers.map((object) => badLine(output.style, `${object} lies among the points and is none`)),
-    ...(refused ? [badLine(output.style, `a collection would refuse: ${refused.message}`)] : []),
+    ...(carriedOut.length > 0 ? ['', `due, and would be carried out first: requests ${carriedOut.join(', ')}`] : []),
+    ...(refused ? ['', badLine(output.style, `it would stop here: ${refused.message}`)] : []),
     '',
   ];
 }
@@ -122,8 +123,8 @@ function collected({ dryRun, condemned, swept }: Result): string[] {
       ? condemned.prunedPoints - swept.deletedPoints
       : 0;
   return [
-    `dead: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; needed: ${condemned.livePacks} packs of ${condemned.points} points` +
-      (dryRun ? ' (as it is now: what only the points above need is not counted yet)' : ''),
+    `${dryRun ? 'would be dead' : 'dead'}: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; ` +
+      `needed: ${condemned.livePacks} packs of ${condemned.points} points`,
     ...(condemned.lockedPacks > 0 ? [`dead, but locked by the store for now: ${condemned.lockedPacks} packs`] : []),
     ...(swept
       ? [

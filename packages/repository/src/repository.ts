@@ -32,13 +32,21 @@ import { listPoints, readPoint, type Point, type PointSummary } from './read/poi
 import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
 import { Retention } from './retention/retention.ts';
-import { listTenants, readNewestSet, removeOlderSets, unlock, type Unlocked } from './seal/key-store.ts';
+import {
+  listTenants,
+  readNewestSet,
+  removeOlderSets,
+  unlock,
+  type OpenedSlot,
+  type Unlocked,
+} from './seal/key-store.ts';
 import { Keyring, newKeyBundle } from './seal/keyring.ts';
 import { assertPaperOf } from './seal/paper.ts';
 import { zstd } from './seal/codec.ts';
 import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
 import { RepositoryKeys, writeFirstKeySet } from './seal/repository-keys.ts';
 import type { ObjectStore } from './store/object-store.ts';
+import { OverlayStore } from './store/overlay-store.ts';
 import { TenantStore } from './store/tenant-store.ts';
 import { defaultWriterLimits, type WriterLimits } from './write/limits.ts';
 import type { Sealer } from './write/sealer.ts';
@@ -198,6 +206,7 @@ export class Repository {
   /** Which points stay: policies, holds, pruning. */
   readonly retention: Retention;
   readonly #deps: RepositoryDeps;
+  readonly #openedBy: OpenedSlot;
 
   /** Use `initRepository`, `openRepository` or `addTenant`. */
   constructor(input: {
@@ -244,6 +253,7 @@ export class Repository {
       random,
       log,
     });
+    this.#openedBy = slot;
     this.retention = new Retention({ core: this.core, by: slot, keys: this.keys });
   }
 
@@ -331,6 +341,15 @@ export class Repository {
   /** Second half: deletes what is on the list and still dead, once the sessions that may not know it are over. Repeat it until then. */
   sweep(input: { readonly graceMs?: number } = {}, options: { signal?: AbortSignal } = {}): Promise<SweepReport> {
     return sweep(this.core, input, options);
+  }
+
+  /** What pruning and collecting would do: the same code over the same store, but nothing is written. */
+  simulation(): Pick<Repository, 'retention' | 'condemn'> {
+    const core = { ...this.core, store: new OverlayStore(this.core.store) };
+    return {
+      retention: new Retention({ core, by: this.#openedBy, keys: this.keys }),
+      condemn: (_, options) => condemn(core, { dryRun: true }, options),
+    };
   }
 
   /**

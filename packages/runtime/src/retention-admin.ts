@@ -143,7 +143,7 @@ export interface PruneResult {
   /** Undefined where it was refused. */
   readonly condemned?: CondemnReport;
   readonly swept?: SweepReport;
-  /** Why nothing was collected; the points that go are gone nevertheless. */
+  /** Why nothing was collected; what the plan lets go of is gone nevertheless, unless it is a simulation. */
   readonly refused?: LifeboatError;
 }
 
@@ -171,16 +171,24 @@ export function pruneConfigured(
     const machineNames = await namesOfMachines(repository, at);
     const evidence = await evidenceOf(Object.keys(machineNames).map(parseMachineId));
     const knowledge = await pruneKnowledge(configuration.stateRoot, evidence);
-    const { retention } = repository;
-    const carriedOut = dryRun ? [] : await retention.carryOutDue(at);
-    const plan = dryRun ? await retention.plan(knowledge, at) : await retention.prune(knowledge, at);
-    const done = { dryRun, plan, machineNames, carriedOut };
+    // The simulator is the real thing over a store that it only reads.
+    const target = dryRun ? repository.simulation() : repository;
+    const { retention } = target;
+    const carriedOut = await retention.carryOutDue(at);
     try {
-      const condemned = await repository.condemn({ dryRun }, at);
-      return { ...done, condemned, ...(dryRun ? {} : { swept: await repository.sweep({}, at) }) };
+      const plan = await retention.prune(knowledge, at);
+      const done = { dryRun, plan, machineNames, carriedOut };
+      try {
+        const condemned = await target.condemn({}, at);
+        return { ...done, condemned, ...(dryRun ? {} : { swept: await repository.sweep({}, at) }) };
+      } catch (error) {
+        if (!hasCode(error, ...COLLECTION_REFUSALS)) throw error;
+        return { ...done, refused: error };
+      }
     } catch (error) {
-      if (!hasCode(error, ...COLLECTION_REFUSALS)) throw error;
-      return { ...done, refused: error };
+      // Nothing was let go of; who only wants to see is shown why.
+      if (!dryRun || !hasCode(error, 'repository.clocks-disagree')) throw error;
+      return { dryRun, plan: await retention.plan(knowledge, at), machineNames, carriedOut, refused: error };
     }
   });
 }

@@ -50,7 +50,7 @@ export interface PrunePlan {
   readonly strangers: readonly string[];
 }
 
-/** The simulator: changes nothing. Errors: `repository.retention-unreadable`, `input.invalid` for an unknown time zone, those of the store. */
+/** Changes nothing. Errors: `repository.retention-unreadable`, `input.invalid` for an unknown time zone, those of the store. */
 export async function planPrune(
   core: Core,
   knowledge: PruneKnowledge = {},

@@ -151,6 +151,20 @@ describe('policies', () => {
     });
   });
 
+  test('a simulation says what would go, to the pack, and writes nothing', async () => {
+    const { repository, store } = await site();
+    await days(repository, [3, 2, 1]);
+    await act(repository, setPolicy({ last: 1 }));
+    const before = new Map(store.objects);
+    const simulation = repository.simulation();
+    const simulated = { plan: await simulation.retention.prune(), condemned: await simulation.condemn() };
+    expect(new Map(store.objects)).toEqual(before);
+    const plan = await repository.retention.prune();
+    const { deadPacks, deadBytes, prunedPoints } = await repository.condemn();
+    expect(simulated).toMatchObject({ plan, condemned: { state: 'dry-run', deadPacks, deadBytes, prunedPoints } });
+    expect([deadPacks > 0, prunedPoints]).toEqual([true, 2]);
+  });
+
   test('all of many changes at once are kept, one after the other', async () => {
     const made = await site();
     const { store, repository } = made;

@@ -35,7 +35,7 @@ export class Retention {
     return carryOutDue(this.#deps, options);
   }
 
-  /** The simulator: what `prune` would let go of, and why it keeps the rest. */
+  /** What `prune` would let go of, and why it keeps the rest. */
   plan(knowledge: PruneKnowledge = {}, options: StoreOptions = {}): Promise<PrunePlan> {
     return planPrune(this.#deps.core, knowledge, options);
   }
