@@ -7,6 +7,7 @@ import { INDEX, PACKS, POINTS, RELOCATIONS, SESSIONS, pointObject, type PackName
 import type { DiskRoot } from '../format/point.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
+import type { ObjectStore } from '../store/object-store.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { noisyDisk, readDisk } from '../testing/disks.ts';
 import { movePack } from '../testing/move-pack.ts';
@@ -327,6 +328,111 @@ describe('without the rule', () => {
       expect(outcome).toBe(rule ? 'whole' : 'lost');
     },
   );
+});
+
+/**
+ * A pack is deleted, and brought back by a repetition of its PUT that was on its way for long. A collector that was frozen before it
+ * deleted the same pack wakes up when a new point refers to it.
+ */
+describe('a pack that a late PUT brings back', () => {
+  function over(store: MemoryStore, changed: Partial<ObjectStore>): ObjectStore {
+    return new Proxy<ObjectStore>(store, {
+      get: (_target, key): unknown => {
+        const own: unknown = Reflect.get(changed, key) ?? Reflect.get(store, key);
+        return typeof own === 'function' ? (own as () => unknown).bind(store) : own;
+      },
+    });
+  }
+
+  async function haunt(store: MemoryStore, repository: Repository) {
+    const content = noisyDisk(20);
+    await backUp(repository, 1, content);
+    const late = new Map(store.objects);
+    await bury(repository, 1);
+    await repository.condemn();
+    const packs = namesUnder(store, PACKS);
+    return {
+      content,
+      comeBack: () => {
+        // Index segments that name other packs as well stay; so do the local ones of a host.
+        for (const name of [...packs, ...[...late.keys()].filter((key) => key.startsWith(INDEX))])
+          store.objects.set(name, late.get(name) ?? Buffer.alloc(0));
+      },
+    };
+  }
+
+  /** A sweep over a store in which the deletion of a pack lasts until `wake`; `asleep`: it has come so far. */
+  function frozen(repository: Repository, rules: Partial<SafetyRules>, when: (name: string) => boolean) {
+    let wake = (): void => {};
+    const woken = new Promise<void>((resolve) => (wake = resolve));
+    let fallAsleep = (): void => {};
+    const asleep = new Promise<void>((resolve) => (fallAsleep = resolve));
+    const store = repository.core.store as MemoryStore;
+    const sleepy = over(store, {
+      delete: async (name: string) => {
+        if (when(name)) {
+          fallAsleep();
+          await woken;
+        }
+        return store.delete(name);
+      },
+    });
+    const core = { ...repository.core, store: sleepy, rules: { ...SAFETY_RULES, ...rules } };
+    return { done: sweep(core, { graceMs: 0 }), asleep, wake };
+  }
+
+  test.each([true, false])(
+    'is not referred to while it is on the newest list (%s), or a point is lost',
+    async (rule) => {
+      const store = new MemoryStore();
+      const repository = await initTiny(store);
+      const { content, comeBack } = await haunt(store, repository);
+      const collector = frozen(repository, {}, (name) => name.startsWith(PACKS));
+      await collector.asleep;
+      expect((await sweep(repository.core)).state).toBe('swept');
+      comeBack();
+      const core = { ...repository.core, rules: { ...SAFETY_RULES, avoidSwept: rule } };
+      const session = await WriterSession.begin(
+        core,
+        { machineId: MACHINE, directory: scratch.directory() },
+        { sealer: inlineSealer(), limits: TINY_LIMITS },
+      );
+      sessions.push(session);
+      const source = fileSource(scratch.file(content));
+      const request = { name: 'vda', sizeBytes: content.length, source, changed: 'all' as const };
+      const { root } = await session.writeDisk(request, { signal });
+      await session.commit({ pointId: pointId(2), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+      collector.wake();
+      await collector.done;
+      const outcome = await readDisk(await openTiny(store), MACHINE, pointId(2)).then(
+        (read) => (read.equals(content) ? 'whole' : 'wrong'),
+        (error: unknown) =>
+          hasCode(error, 'repository.map-damaged', 'repository.chunk-damaged') ? 'lost' : String(error),
+      );
+      expect(outcome).toBe(rule ? 'whole' : 'lost');
+    },
+  );
+
+  test('is left alone by a collector that was overtaken before it looked', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const { comeBack } = await haunt(store, repository);
+    let wake = (): void => {};
+    const woken = new Promise<void>((resolve) => (wake = resolve));
+    const marking = over(store, {
+      async *list(prefix: string) {
+        yield* store.list(prefix);
+        if (prefix === RELOCATIONS) await woken;
+      },
+    });
+    const late = sweep({ ...repository.core, store: marking });
+    expect((await sweep(repository.core)).state).toBe('swept');
+    comeBack();
+    const before = namesUnder(store, PACKS);
+    wake();
+    expect(await late).toMatchObject({ state: 'overtaken', deletedPacks: 0 });
+    expect(namesUnder(store, PACKS)).toEqual(before);
+  });
 });
 
 describe('a tombstone', () => {

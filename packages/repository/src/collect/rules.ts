@@ -17,6 +17,8 @@ export interface SafetyRules {
   readonly checkFenceAfterCommit: boolean;
   /** A writer does not refer to what a condemn list names. */
   readonly avoidCondemned: boolean;
+  /** Nor to what the newest list names once it was swept: a collector that was frozen may still delete it. */
+  readonly avoidSwept: boolean;
   /** A writer reads the condemn lists again once its session is open. */
   readonly readListsAfterOpen: boolean;
   /** What is sealed after a condemn list is sealed under its generation, so that no condemned name comes back. */
@@ -39,6 +41,7 @@ export const SAFETY_RULES: SafetyRules = {
   heedOutcome: true,
   checkFenceAfterCommit: true,
   avoidCondemned: true,
+  avoidSwept: true,
   readListsAfterOpen: true,
   sealUnderGeneration: true,
   checkParent: true,

@@ -4,11 +4,12 @@
  * ```
  *   1. sessions that may not know the list: over? if not, wait; after the grace: fence, list the points, outcome
  *   2. mark again; a point that was pruned since the first mark is alive in this one
- *   3. delete packs of the list that are dead in this mark as well; objects of points that were pruned before the first
+ *   3. delete packs of the list that are dead in this mark as well, as long as nobody else has swept it; objects of points that were pruned before the first
  *   4. delete records, older lists and index segments nobody needs; `swept`
  * ```
  * Killed anywhere, or run twice at once: the same list is gone on with, and both find the same packs dead. Nothing that was once
- * dead here can come back: who knows the list does not refer to it, and who does not was waited for.
+ * dead here is needed again: who knows the list does not refer to it, and who does not was waited for. A late PUT may bring back a pack
+ * that was deleted; so writers heed the list until the next one, and a collector that was overtaken stops.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 import { parseSessionId, type SessionId } from '@lifeboat/foundation/ids';
@@ -29,9 +30,9 @@ import { tidyUp } from './tidy.ts';
 export interface SweepReport {
   /**
    * 'idle': no list is open. 'waiting': sessions are open that may need what is on the list. 'locked': what could be deleted is
-   * gone, the store holds the rest. 'swept': all of it is gone.
+   * gone, the store holds the rest. 'swept': all of it is gone. 'overtaken': another collector swept it, and this one stopped.
    */
-  readonly state: 'idle' | 'waiting' | 'locked' | 'swept';
+  readonly state: 'idle' | 'waiting' | 'locked' | 'swept' | 'overtaken';
   readonly listNumber?: number;
   /** Sessions that are waited for, and until when at most (Unix ms by this machine's clock). */
   readonly waitingFor: readonly string[];
@@ -47,6 +48,9 @@ export interface SweepReport {
 
 /** An operation that takes longer than this is held to be dead. */
 const DEFAULT_GRACE_MS = 7 * 24 * 60 * 60_000;
+
+/** Packs between two looks whether the list is still open: a round trip more for each 32. */
+const DELETES_PER_LOOK = 32;
 
 const NOTHING = {
   waitingFor: [],
@@ -78,7 +82,11 @@ export async function sweep(
   }
   const mark = await markAgain(core, list, options);
   const counts = { deletedPacks: 0, sparedPacks: 0, deletedPoints: 0, lockedPacks: 0 };
+  let looked = 0;
   for await (const pack of condemnedPacks(core, list, options)) {
+    // Frozen, and overtaken by another collector: what is there under these names now is nothing this mark knew of.
+    if (looked++ % DELETES_PER_LOOK === 0 && (await isSwept(core, list, options)))
+      return { state: 'overtaken', ...NOTHING, ...counts, listNumber: list.number, fencedSessions };
     if (mark?.live.has(pack)) counts.sparedPacks++;
     else if (await remove(core, packObject(pack), options)) {
       counts.deletedPacks++;
@@ -103,6 +111,10 @@ export async function sweep(
   await tidyUp(core, { list, live: mark?.live }, options);
   await core.store.putIfAbsent(condemnSweptObject(list.number), [swept], options);
   return { state: 'swept', ...report };
+}
+
+async function isSwept(core: Core, list: CondemnHead, options: StoreOptions): Promise<boolean> {
+  return (await core.store.head(condemnSweptObject(list.number), options)) !== undefined;
 }
 
 /** Sessions that were open when the list was published, as far as they did not say that they know it. */

@@ -108,7 +108,7 @@ export class WriterSession {
   #stored: BlobRef[] = [];
   #segments = 0;
   #spilling: Promise<void> = Promise.resolve();
-  /** Packs a condemn list names: this session refers to none of them. */
+  /** Packs that an open condemn list names, or the newest that was swept: this session refers to none of them. */
   #condemned = new PackNames();
   /** What distinguishes packs sealed after a condemn list from those before it. */
   #generation = generationOf(undefined);
@@ -532,7 +532,10 @@ export class WriterSession {
     const { avoidCondemned, sealUnderGeneration } = this.#core.rules;
     if (sealUnderGeneration && lists.newest) this.#generation = generationOf(lists.newest.listId);
     if (!avoidCondemned) return;
-    for (const head of lists.open)
+    const heeded = new Set(lists.open);
+    // A late PUT may bring back what it names, and a collector that was frozen over it delete that again.
+    if (this.#core.rules.avoidSwept && lists.newest) heeded.add(lists.newest);
+    for (const head of heeded)
       for await (const pack of condemnedPacks(this.#core, head, options)) this.#condemned.add(pack);
   }
 
