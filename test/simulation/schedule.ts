@@ -27,12 +27,13 @@ import { decodePointObject } from '@lifeboat/repository/format/point';
 import { BlobDamage } from '@lifeboat/repository/read/blob-reader';
 import { listPoints, readPoint } from '@lifeboat/repository/read/point-reader';
 import { noise } from '@lifeboat/repository/testing/disks';
+import type { WriterLimits } from '@lifeboat/repository/write/limits';
 import { WriterSession } from '@lifeboat/repository/write/session';
 import type { SessionId } from '@lifeboat/foundation/ids';
 
 import { memorySession, OperationDirectory } from './memory-session.ts';
 import { CHUNK_BYTES, LIMITS, openDisk, openSimulated, simulatedSealer } from './simulated-core.ts';
-import { Process, World } from './world.ts';
+import { HAUNTED, Process, World, type Odds } from './world.ts';
 
 const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
 /** Few different chunks, so that contents come back and meet what was condemned. */
@@ -62,6 +63,108 @@ export async function runSchedule(
   }
 }
 
+/** How machines, pruners and collectors of one world behave. */
+interface Habits {
+  /** Backups of a machine, at most. */
+  readonly backups: number;
+  readonly withParent: number;
+  /** Different contents of a chunk, beside zeros. */
+  readonly contents: number;
+  /** Chance that a disk is what it was at the backup before. */
+  readonly unchanged: number;
+  /** Between the choice of a parent and its session, and between the last disk and the commit. */
+  readonly longPreparation: Lull;
+  readonly longSession: Lull;
+  readonly prunerPause: number;
+  readonly prunerRounds: number;
+  /** Chance that a pruner lets a point be. */
+  readonly spare: number;
+  readonly collectorRounds: number;
+  readonly collectorTries: number;
+  readonly collectorPause: number;
+  readonly graceMs: readonly number[];
+  /** Collectors there are for sure. */
+  readonly collectors: number;
+  readonly limits: WriterLimits;
+  readonly odds: Partial<Odds>;
+}
+
+/** How often there is one, and how many turns it takes at most. */
+interface Lull {
+  readonly chance: number;
+  readonly pauses: number;
+}
+
+const USUAL: Habits = {
+  backups: 3,
+  withParent: 0.6,
+  contents: 3,
+  unchanged: 0,
+  longPreparation: { chance: 0.3, pauses: 250 },
+  longSession: { chance: 0.3, pauses: 200 },
+  prunerPause: 80,
+  prunerRounds: 3,
+  spare: 0.4,
+  collectorRounds: 3,
+  collectorTries: 4,
+  collectorPause: 40,
+  graceMs: [0, 0, HOUR_MS, 24 * HOUR_MS],
+  collectors: 1,
+  limits: LIMITS,
+  odds: {},
+};
+
+/** Backups that are prepared for long, and collections that come and go: a parent is pruned and collected before it is taken over. */
+const HASTY: Habits = {
+  ...USUAL,
+  backups: 4,
+  withParent: 0.95,
+  contents: 1,
+  unchanged: 0.6,
+  longPreparation: { chance: 0.9, pauses: 300 },
+  longSession: { chance: 0.1, pauses: 100 },
+  prunerPause: 40,
+  prunerRounds: 20,
+  spare: 0.2,
+  collectorRounds: 8,
+  graceMs: [0],
+};
+
+/** Sessions that are open for long, and collectors that look in rarely: a parent is pruned between the two marks of a collection. */
+const LEISURELY: Habits = {
+  ...USUAL,
+  backups: 6,
+  withParent: 0.8,
+  contents: 1,
+  unchanged: 0.3,
+  longPreparation: { chance: 0, pauses: 0 },
+  longSession: { chance: 0.9, pauses: 200 },
+  prunerPause: 80,
+  prunerRounds: 20,
+  spare: 0.3,
+  collectorRounds: 6,
+  collectorTries: 8,
+  collectorPause: 150,
+  graceMs: [1000 * 24 * HOUR_MS],
+};
+
+/** Two collectors that stand still for long, packs of one chunk each, and PUTs that are repeated and arrive when all is over. */
+const GHOSTLY: Habits = {
+  ...USUAL,
+  backups: 6,
+  contents: 2,
+  withParent: 0.2,
+  prunerRounds: 8,
+  collectors: 2,
+  collectorRounds: 6,
+  graceMs: [0],
+  limits: { ...LIMITS, stripeChunks: 1, packBytes: 300 },
+  odds: HAUNTED,
+};
+
+/** Machines that hardly change and build each point on the one before meet rare situations more often; nothing else is different there. */
+const WORLDS: readonly Habits[] = [USUAL, USUAL, USUAL, USUAL, USUAL, USUAL, HASTY, LEISURELY, GHOSTLY];
+
 interface Backup {
   readonly machineId: MachineId;
   readonly pointId: PointId;
@@ -73,6 +176,7 @@ interface Backup {
 class Schedule {
   readonly #world: World;
   readonly #rules: SafetyRules;
+  readonly #habits: Habits;
   readonly #contents = new Map<PointId, Buffer>();
   readonly #succeeded = new Map<PointId, MachineId>();
   readonly #buried = new Set<PointId>();
@@ -83,13 +187,16 @@ class Schedule {
   constructor(seed: number, rules: SafetyRules) {
     this.#world = new World(seed);
     this.#rules = rules;
+    this.#habits = this.#world.pick(WORLDS) ?? USUAL;
+    this.#world.odds = { ...this.#world.odds, ...this.#habits.odds };
   }
 
   async run(): Promise<Fault | undefined> {
     const world = this.#world;
-    for (const machineId of MACHINES.slice(0, 1 + world.below(2))) this.#machine(machineId, 1 + world.below(3));
+    const { backups, collectors, collectorRounds } = this.#habits;
+    for (const machineId of MACHINES.slice(0, 1 + world.below(2))) this.#machine(machineId, 1 + world.below(backups));
     for (let i = 0; i < 1 + world.below(2); i++) this.#pruner();
-    for (let i = 0; i < 1 + world.below(2); i++) this.#collector(1 + world.below(3));
+    for (let i = 0; i < collectors + world.below(2); i++) this.#collector(1 + world.below(collectorRounds));
     if (world.random() < 0.3) this.#reader();
     if (world.odds.hidePoint > 0) this.#hider();
     await world.run(MAX_STEPS);
@@ -103,16 +210,18 @@ class Schedule {
 
   /** Backups of one machine, most of them one after the other. */
   #machine(machineId: MachineId, backups: number): void {
+    let content = this.#newContent();
     const next = (left: number): void => {
       if (left === 0) return;
       const backup: Backup = {
         machineId,
         pointId: this.#newPointId(),
         directory: new OperationDirectory(),
-        withParent: this.#world.random() < 0.6,
+        withParent: this.#world.random() < this.#habits.withParent,
         attempts: 0,
       };
-      this.#contents.set(backup.pointId, this.#newContent());
+      if (this.#world.random() >= this.#habits.unchanged) content = this.#newContent();
+      this.#contents.set(backup.pointId, content);
       const then = (): void => next(left - 1);
       this.#attempt(backup, then);
       // The worker was held to be dead, and is not.
@@ -142,12 +251,11 @@ class Schedule {
     const content = this.#contents.get(pointId) ?? Buffer.alloc(0);
     const parent = backup.withParent ? await this.#parent(core, machineId) : undefined;
     // Long preparations (a snapshot that does not come) between the choice of the parent and the session.
-    if (parent && this.#world.random() < 0.3)
-      for (let i = this.#world.below(250); i > 0; i--) await this.#world.pause(process);
+    if (parent) await this.#lull(process, this.#habits.longPreparation);
     const session = await WriterSession.begin(
       core,
       { machineId, directory: '' },
-      { sealer: simulatedSealer, limits: LIMITS, files: memorySession(directory) },
+      { sealer: simulatedSealer, limits: this.#habits.limits, files: memorySession(directory) },
     );
     const request = {
       name: 'vda',
@@ -159,9 +267,14 @@ class Schedule {
     const { root } = await session.writeDisk(request, { signal: new AbortController().signal });
     if (this.#world.random() < 0.05) return session.abandon();
     // Other disks, a guest that thaws slowly: the session is open for a while.
-    if (this.#world.random() < 0.3) for (let i = this.#world.below(200); i > 0; i--) await this.#world.pause(process);
+    await this.#lull(process, this.#habits.longSession);
     await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
     this.#succeeded.set(pointId, machineId);
+  }
+
+  async #lull(process: Process, { chance, pauses }: Lull): Promise<void> {
+    if (this.#world.random() >= chance) return;
+    for (let i = this.#world.below(pauses); i > 0; i--) await this.#world.pause(process);
   }
 
   /** The newest point, as whoever backs up finds it before the session begins; it may be pruned at any time after that. */
@@ -179,10 +292,11 @@ class Schedule {
     const process = this.#process('pruner', () => this.#pruner());
     const core = openSimulated(this.#world, process, this.#rules);
     this.#world.start(process, async () => {
-      for (let round = 0; round < 3; round++) {
-        for (let i = this.#world.below(80); i > 0; i--) await this.#world.pause(process);
+      const { prunerRounds, prunerPause, spare } = this.#habits;
+      for (let round = 0; round < prunerRounds; round++) {
+        for (let i = this.#world.below(prunerPause); i > 0; i--) await this.#world.pause(process);
         for (const { pointId, machineId } of await listPoints(core)) {
-          if (!pointId || !machineId || this.#world.random() < 0.4) continue;
+          if (!pointId || !machineId || this.#world.random() < spare) continue;
           this.#buried.add(pointId);
           await buryPoint(core, { machineId, pointId, by: 'simulation', reason: 'chance' });
         }
@@ -193,11 +307,12 @@ class Schedule {
   #collector(rounds: number): void {
     const process = this.#process('collector', () => this.#collector(rounds));
     const core = openSimulated(this.#world, process, this.#rules);
-    const graceMs = this.#world.pick([0, 0, HOUR_MS, 24 * HOUR_MS]) ?? 0;
+    const { collectorTries, collectorPause } = this.#habits;
+    const graceMs = this.#world.pick(this.#habits.graceMs) ?? 0;
     this.#world.start(process, async () => {
       for (let round = 0; round < rounds; round++) {
         for (let i = this.#world.below(100); i > 0; i--) await this.#world.pause(process);
-        for (let tries = 0; tries < 4; tries++) {
+        for (let tries = 0; tries < collectorTries; tries++) {
           try {
             await condemn(core);
             const { state } = await sweep(core, { graceMs });
@@ -205,7 +320,7 @@ class Schedule {
           } catch (error) {
             if (isBug(error)) throw error;
           }
-          for (let i = this.#world.below(40); i > 0; i--) await this.#world.pause(process);
+          for (let i = this.#world.below(collectorPause); i > 0; i--) await this.#world.pause(process);
         }
       }
     });
@@ -331,7 +446,8 @@ class Schedule {
   }
 
   #newContent(): Buffer {
-    return Buffer.concat(Array.from({ length: DISK_CHUNKS }, () => this.#world.pick(ALPHABET) ?? Buffer.alloc(0)));
+    const letters = ALPHABET.slice(0, 1 + this.#habits.contents);
+    return Buffer.concat(Array.from({ length: DISK_CHUNKS }, () => this.#world.pick(letters) ?? Buffer.alloc(0)));
   }
 }
 

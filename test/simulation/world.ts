@@ -18,16 +18,32 @@ export interface Odds {
   /** Of failed writes: takes effect at once; or some time later. */
   readonly lostAnswer: number;
   readonly late: number;
+  /** Of writes that are done: that a copy is still on its way, because the answer took long and the write was sent again. */
+  readonly echo: number;
+  /** At each step, that one late write takes effect; and that one does whose name was deleted meanwhile. */
+  readonly arrive: number;
+  readonly haunt: number;
+  /** Freezing in front of a deletion. */
+  readonly freezeDelete: number;
   readonly hidePoint: number;
+}
+
+/** What a request changes: one object. */
+interface Change {
+  readonly verb: 'put' | 'delete';
+  readonly name: string;
 }
 
 interface Request {
   readonly process: Process;
-  readonly isWrite: boolean;
+  readonly change: Change | undefined;
   readonly act: () => unknown;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
+
+/** Everything that was put may be put once more when it was deleted, and who is about to delete something falls asleep. */
+export const HAUNTED: Partial<Odds> = { kill: 0.002, echo: 0.5, arrive: 0, haunt: 0.5, freezeDelete: 0.1 };
 
 /** Something that runs until it ends, is killed, or for ever waits. */
 export class Process {
@@ -49,7 +65,7 @@ export class World {
   /** Names that listings leave out for a while, although they are there. */
   readonly hidden = new Set<string>();
   readonly random: () => number;
-  readonly odds: Odds;
+  odds: Odds;
   /** No scheduling any more: every request is done when it is made. */
   immediate = false;
   nowMs = Date.UTC(2026, 0, 1);
@@ -57,7 +73,8 @@ export class World {
   readonly #pageSize: number;
   readonly #skewed: boolean;
   #requests: Request[] = [];
-  #late: (() => unknown)[] = [];
+  #late: { readonly name: string; readonly act: () => unknown }[] = [];
+  readonly #deleted = new Set<string>();
 
   constructor(seed: number) {
     this.random = seededRandom(seed);
@@ -68,6 +85,10 @@ export class World {
       fail: 0.02 * stormy,
       lostAnswer: 0.4,
       late: 0.3,
+      echo: 0,
+      arrive: 0.02,
+      haunt: 0,
+      freezeDelete: 0,
       hidePoint: this.random() < 0.2 ? 0.01 : 0,
     };
     this.#pageSize = this.random() < 0.3 ? 3 : 1000;
@@ -95,16 +116,16 @@ export class World {
 
   #broken: unknown;
 
-  request<T>(process: Process, isWrite: boolean, act: () => T): Promise<T> {
+  request<T>(process: Process, change: Change | undefined, act: () => T): Promise<T> {
     if (this.immediate) return new Promise((resolve) => resolve(act()));
     return new Promise<T>((resolve, reject) => {
-      if (process.alive) this.#requests.push({ process, isWrite, act, resolve: resolve as never, reject });
+      if (process.alive) this.#requests.push({ process, change, act, resolve: resolve as never, reject });
     });
   }
 
   /** Lets others go first. */
   pause(process: Process): Promise<void> {
-    return this.request(process, false, () => undefined);
+    return this.request(process, undefined, () => undefined);
   }
 
   /** Runs until nobody asks for anything. Throws what a bug of the simulated code throws. */
@@ -115,7 +136,7 @@ export class World {
       await settle();
       if (this.#broken !== undefined) throw this.#broken;
     }
-    for (const act of this.#late.splice(0)) act();
+    for (const { act } of this.#late.splice(0)) act();
     this.hidden.clear();
   }
 
@@ -127,17 +148,31 @@ export class World {
       return;
     }
     this.nowMs += this.below(60 * SECOND_MS) + (this.random() < 0.01 ? this.below(3 * DAY_MS) : 0);
-    if (this.#late.length > 0 && this.random() < 0.02) this.#late.splice(this.below(this.#late.length), 1)[0]?.();
+    if (this.#late.length > 0 && this.random() < this.odds.arrive) this.#arrive(this.below(this.#late.length));
+    if (this.random() < this.odds.haunt) this.#arrive(this.#late.findIndex(({ name }) => this.#deleted.has(name)));
     if (this.random() < this.odds.hidePoint) this.hidden.clear();
-    const { process } = request;
-    if (this.random() < this.odds.freeze) {
+    const { process, change } = request;
+    const freeze = change?.verb === 'delete' && this.odds.freezeDelete > 0 ? this.odds.freezeDelete : this.odds.freeze;
+    if (this.random() < freeze) {
       process.frozenUntilStep = this.step + this.below(this.random() < 0.5 ? 60 : 1500);
       return;
     }
     this.#requests.splice(this.#requests.indexOf(request), 1);
     if (this.random() < this.odds.kill) this.#kill(request);
     else if (this.random() < this.odds.fail) this.#fail(request);
-    else finish(request);
+    else {
+      if (change?.verb === 'put' && this.random() < this.odds.echo) this.#delay(request);
+      finish(request);
+      if (change?.verb === 'delete') this.#deleted.add(change.name);
+    }
+  }
+
+  #delay({ change, act }: Request): void {
+    if (change) this.#late.push({ name: change.name, act: () => attempt(act) });
+  }
+
+  #arrive(which: number): void {
+    if (which >= 0) this.#late.splice(which, 1)[0]?.act();
   }
 
   #kill(request: Request): void {
@@ -155,11 +190,11 @@ export class World {
   }
 
   /** A write nobody hears of any more: done, not done, or done later. */
-  #strand({ isWrite, act }: Request): void {
-    if (!isWrite) return;
+  #strand(request: Request): void {
+    if (!request.change) return;
     const fate = this.random();
-    if (fate < this.odds.lostAnswer) attempt(act);
-    else if (fate < this.odds.lostAnswer + this.odds.late) this.#late.push(() => attempt(act));
+    if (fate < this.odds.lostAnswer) attempt(request.act);
+    else if (fate < this.odds.lostAnswer + this.odds.late) this.#delay(request);
   }
 
   /** One page of a listing: names in order, behind `after`. */
@@ -209,32 +244,32 @@ export function storeOf(world: World, process: Process): ObjectStore {
     description: 'a simulation',
     putIfAbsent(name, parts) {
       const object = Uint8Array.from(Buffer.concat(parts));
-      return world.request(process, true, () => {
+      return world.request(process, { verb: 'put', name }, () => {
         if (world.objects.has(name)) return 'exists' as const;
         world.objects.set(name, object);
         return 'created' as const;
       });
     },
-    get: (name) => world.request(process, false, () => Uint8Array.from(read(name))),
+    get: (name) => world.request(process, undefined, () => Uint8Array.from(read(name))),
     getRange: (name, { offsetBytes, lengthBytes, atMost }: ByteRange & { atMost?: boolean }) =>
-      world.request(process, false, () => {
+      world.request(process, undefined, () => {
         const object = read(name);
         if (!atMost && offsetBytes + lengthBytes > object.length) throw short(name);
         return Uint8Array.from(object.subarray(offsetBytes, offsetBytes + lengthBytes));
       }),
     head: (name) =>
-      world.request(process, false, () => {
+      world.request(process, undefined, () => {
         const object = world.objects.get(name);
         return object && { name, sizeBytes: object.length };
       }),
     async *list(prefix) {
       for (let after = '', isLast = false; !isLast;) {
-        const page = await world.request(process, false, () => world.page(prefix, after));
+        const page = await world.request(process, undefined, () => world.page(prefix, after));
         yield* page.entries;
         after = page.entries.at(-1)?.name ?? after;
         ({ isLast } = page);
       }
     },
-    delete: (name) => world.request(process, true, () => void world.objects.delete(name)),
+    delete: (name) => world.request(process, { verb: 'delete', name }, () => void world.objects.delete(name)),
   };
 }
