@@ -26,13 +26,14 @@ import {
 import { decodePointObject } from '@lifeboat/repository/format/point';
 import { BlobDamage } from '@lifeboat/repository/read/blob-reader';
 import { listPoints, readPoint } from '@lifeboat/repository/read/point-reader';
+import { controlName, openRecord } from '@lifeboat/repository/seal/control-records';
 import { noise } from '@lifeboat/repository/testing/disks';
 import type { WriterLimits } from '@lifeboat/repository/write/limits';
 import { WriterSession } from '@lifeboat/repository/write/session';
 import type { SessionId } from '@lifeboat/foundation/ids';
 
 import { memorySession, OperationDirectory } from './memory-session.ts';
-import { CHUNK_BYTES, LIMITS, openDisk, openSimulated, simulatedSealer } from './simulated-core.ts';
+import { CHUNK_BYTES, keyring, LIMITS, openDisk, openSimulated, simulatedSealer } from './simulated-core.ts';
 import { HAUNTED, Process, World, type Odds } from './world.ts';
 
 const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
@@ -49,13 +50,14 @@ export interface Fault {
   readonly what: string;
 }
 
-/** What went wrong, or undefined. `without`: rules that do not hold in this world. */
+/** What went wrong, or undefined. `without`: rules that do not hold in this world; `kind`: of the world, if not the seed's own. */
 export async function runSchedule(
   seed: number,
   without: readonly (keyof SafetyRules)[] = [],
+  kind?: WorldName,
 ): Promise<Fault | undefined> {
   const rules = { ...SAFETY_RULES, ...Object.fromEntries(without.map((rule) => [rule, false])) };
-  const schedule = new Schedule(seed, rules);
+  const schedule = new Schedule(seed, rules, kind);
   try {
     return await schedule.run();
   } catch (error) {
@@ -163,7 +165,14 @@ const GHOSTLY: Habits = {
 };
 
 /** Machines that hardly change and build each point on the one before meet rare situations more often; nothing else is different there. */
-const WORLDS: readonly Habits[] = [USUAL, USUAL, USUAL, USUAL, USUAL, USUAL, HASTY, LEISURELY, GHOSTLY];
+const WORLDS = { usual: USUAL, hasty: HASTY, leisurely: LEISURELY, ghostly: GHOSTLY };
+export type WorldName = keyof typeof WORLDS;
+const OF_A_SEED: readonly WorldName[] = [
+  ...Array.from({ length: 6 }, () => 'usual' as const),
+  'hasty',
+  'leisurely',
+  'ghostly',
+];
 
 interface Backup {
   readonly machineId: MachineId;
@@ -184,10 +193,11 @@ class Schedule {
   #points = 0;
   #processes = 0;
 
-  constructor(seed: number, rules: SafetyRules) {
+  constructor(seed: number, rules: SafetyRules, kind: WorldName | undefined) {
     this.#world = new World(seed);
     this.#rules = rules;
-    this.#habits = this.#world.pick(WORLDS) ?? USUAL;
+    const own = this.#world.pick(OF_A_SEED) ?? 'usual';
+    this.#habits = WORLDS[kind ?? own];
     this.#world.odds = { ...this.#world.odds, ...this.#habits.odds };
   }
 
@@ -364,24 +374,28 @@ class Schedule {
   /** Points the newest condemn list knows, and whose sessions are over: what the rule promises to miss. */
   #listedPoints(): string[] {
     const { objects } = this.#world;
+    const keys = { keyring };
     const newest = [...objects.keys()]
       .filter((name) => name.startsWith(CONDEMN_LISTS))
       .toSorted()
       .at(-1);
     const headObject = newest === undefined ? undefined : objects.get(newest);
     if (!newest || !headObject) return [];
-    const head = decodeCondemnHead(headObject, newest);
+    const head = decodeCondemnHead(openRecord(keys, { type: 'CLST', name: newest, object: headObject }), newest);
     const names: string[] = [];
     for (let sequence = 0; sequence < head.pointParts; sequence++) {
-      const part = condemnPartObject({ listId: hex(head.listId), kind: 'points', sequence });
+      const part = controlName(keys, condemnPartObject({ listId: hex(head.listId), kind: 'points', sequence }));
       const object = objects.get(part);
       if (!object) continue;
-      for (const { machineId, pointId } of decodeCondemnPart(object, part).points) {
+      for (const { machineId, pointId } of decodeCondemnPart(
+        openRecord(keys, { type: 'CPRT', name: part, object }),
+        part,
+      ).points) {
         const name = pointObject(parseMachineId(machineId), parsePointId(pointId));
         const point = objects.get(name);
         if (!point) continue;
         const { sessionId } = decodePointObject(point, name).header;
-        if (objects.has(sessionClosedObject(sessionId as SessionId))) names.push(name);
+        if (objects.has(controlName(keys, sessionClosedObject(sessionId as SessionId)))) names.push(name);
       }
     }
     return names;

@@ -96,7 +96,7 @@ class SimulatedKeyring extends Keyring {
   }
 }
 
-const keyring = new SimulatedKeyring(bundle);
+export const keyring = new SimulatedKeyring(bundle);
 
 /** A repository as one process has it open: its caches are its own. */
 export function openSimulated(world: World, process: Process, rules: SafetyRules): Core {

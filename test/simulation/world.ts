@@ -42,8 +42,18 @@ interface Request {
   readonly reject: (error: unknown) => void;
 }
 
-/** Everything that was put may be put once more when it was deleted, and who is about to delete something falls asleep. */
-export const HAUNTED: Partial<Odds> = { kill: 0.002, echo: 0.5, arrive: 0, haunt: 0.5, freezeDelete: 0.1 };
+/**
+ * Everything that was put may be put once more when it was deleted, and who is about to delete something falls asleep. Listings tell the
+ * truth here: a session whose `open` comes back is ended a second time, by what a listing says of its points.
+ */
+export const HAUNTED: Partial<Odds> = {
+  kill: 0.002,
+  echo: 0.5,
+  arrive: 0,
+  haunt: 0.5,
+  freezeDelete: 0.1,
+  hidePoint: 0,
+};
 
 /** Something that runs until it ends, is killed, or for ever waits. */
 export class Process {

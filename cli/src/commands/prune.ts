@@ -16,6 +16,8 @@ type Result = Awaited<ReturnType<typeof pruneConfigured>>;
 /** Points that are named when they went; `--json` names all. */
 const MAX_NAMED = 50;
 
+const MAX_FOREIGN_LINES = 10;
+
 export async function pruneCommand(
   context: CommandContext,
   action: Extract<RetentionAction, { kind: 'prune' }>,
@@ -123,8 +125,11 @@ function collected({ dryRun, condemned, swept }: Result): string[] {
       ? condemned.prunedPoints - swept.deletedPoints
       : 0;
   return [
-    `${dryRun ? 'would be dead' : 'dead'}: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; ` +
-      `needed: ${condemned.livePacks} packs of ${condemned.points} points`,
+    condemned.state === 'open'
+      ? `list ${condemned.listNumber}, published earlier, is gone on with: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}`
+      : `${dryRun ? 'would be dead' : 'dead'}: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; ` +
+        `needed: ${condemned.livePacks} packs of ${condemned.points} points`,
+    ...foreignLines(condemned.foreign),
     ...(condemned.lockedPacks > 0 ? [`dead, but locked by the store for now: ${condemned.lockedPacks} packs`] : []),
     ...(swept
       ? [
@@ -132,9 +137,19 @@ function collected({ dryRun, condemned, swept }: Result): string[] {
           ...(swept.state === 'waiting'
             ? [`waiting for ${swept.waitingFor.length} open sessions; repeat the command when they are over`]
             : []),
+          ...(swept.state === 'overtaken' ? ['another collection finished this list; nothing is left to do'] : []),
           ...(swept.lockedPacks > 0 ? [`locked by the store for now: ${swept.lockedPacks} packs`] : []),
           ...(stillLocked > 0 ? [`locked by the store for now: ${stillLocked} pruned points`] : []),
         ]
       : []),
+  ];
+}
+
+/** Names of what is not ours, a few of them: whoever puts such objects can put thousands. */
+function foreignLines(foreign: readonly string[]): string[] {
+  if (foreign.length === 0) return [];
+  return [
+    `not put there by who has the keys: ${foreign.length} objects, which mean nothing; find out who can write to the store`,
+    ...foreign.slice(0, MAX_FOREIGN_LINES).map((name) => `  ${printable(name)}`),
   ];
 }

@@ -3,9 +3,19 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { hasCode } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 
-import { INDEX, PACKS, POINTS, RELOCATIONS, SESSIONS, pointObject, type PackName } from '../format/names.ts';
+import {
+  INDEX,
+  PACKS,
+  POINTS,
+  RELOCATIONS,
+  SESSIONS,
+  pointObject,
+  tombstoneObject,
+  type PackName,
+} from '../format/names.ts';
 import type { DiskRoot } from '../format/point.ts';
 import type { Repository } from '../repository.ts';
+import { controlName } from '../seal/control-records.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { fileSource } from '../testing/file-source.ts';
@@ -443,9 +453,11 @@ describe('a tombstone', () => {
     const other = await initTiny(new MemoryStore());
     await backUp(other, 1, noisyDisk(20));
     await bury(other, 1);
-    const name = `control/tombstones/${MACHINE}/${pointId(1)}`;
-    const forged = (other.core.store as MemoryStore).objects.get(name);
-    if (forged) store.objects.set(name, forged);
+    const plain = tombstoneObject(MACHINE, pointId(1));
+    const forged = (other.core.store as MemoryStore).objects.get(controlName(other.core, plain));
+    // Under the name that it had, and under ours.
+    for (const name of [controlName(other.core, plain), controlName(repository.core, plain)])
+      store.objects.set(name, forged ?? Buffer.alloc(0));
     expect(await repository.points()).toHaveLength(1);
     expect(await condemn(repository.core, { dryRun: true })).toMatchObject({
       points: 1,

@@ -16,14 +16,20 @@ import {
   condemnListObject,
   condemnPartObject,
   hashBytes,
+  FENCES,
   hex,
+  OUTCOMES,
   packOfObject,
   PACKS,
+  SESSIONS,
+  TOMBSTONES,
   type CondemnPartKind,
   type PackName,
 } from '../format/names.ts';
+import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
-import { listedPoints, readCondemnLists } from './condemn-lists.ts';
+import { listedPoints, orRefuse, readCondemnLists, refuseUnreadable } from './condemn-lists.ts';
+import { listRecords } from './listing.ts';
 import { markLive, type Mark } from './mark.ts';
 
 export interface CondemnReport {
@@ -39,6 +45,8 @@ export interface CondemnReport {
   readonly livePacks: number;
   readonly deadPacks: number;
   readonly deadBytes: number;
+  /** Objects among points and records that nobody with our keys put there. They mean nothing, and stay. */
+  readonly foreign: readonly string[];
   /** Dead, but held by a lock of the store: a later collection takes them. */
   readonly lockedPacks: number;
 }
@@ -53,13 +61,16 @@ export async function condemn(
   options: StoreOptions = {},
 ): Promise<CondemnReport> {
   const lists = await readCondemnLists(core, options);
+  refuseUnreadable(lists);
   const [open] = lists.open;
   if (open && !input.dryRun) {
     const { number, packCount, packBytes } = open;
-    const counts = { points: 0, prunedPoints: 0, livePacks: 0, lockedPacks: 0 };
+    const counts = { points: 0, prunedPoints: 0, livePacks: 0, lockedPacks: 0, foreign: lists.foreign };
     return { state: 'open', listNumber: number, ...counts, deadPacks: packCount, deadBytes: packBytes };
   }
-  const expected = lists.newest ? listedPoints(core, lists.newest, 'points', options) : nothing();
+  const expected = lists.newest
+    ? orRefuse(core, lists.newest, listedPoints(core, lists.newest, 'points', options))
+    : nothing();
   const mark = await markLive(core, { expected }, options);
   const writer = new ListWriter(core, input.dryRun === true, options);
   let deadBytes = 0;
@@ -87,6 +98,7 @@ export async function condemn(
     deadPacks: writer.packCount,
     deadBytes,
     lockedPacks,
+    foreign: [...lists.foreign, ...mark.foreign, ...(await foreignRecords(core, options))],
   };
   if (input.dryRun) return { state: 'dry-run', ...report };
   if (isNothing(mark, writer.packCount)) {
@@ -95,7 +107,9 @@ export async function condemn(
   }
   const number = lists.highestNumber + 1;
   const head = writer.head({ number, packBytes: deadBytes });
-  if ((await core.store.putIfAbsent(condemnListObject(number), [encodeCondemnHead(head)], options)) === 'exists') {
+  const name = controlName(core, condemnListObject(number));
+  const object = sealRecord(core, { type: 'CLST', name, body: encodeCondemnHead(head) });
+  if ((await core.store.putIfAbsent(name, [object], options)) === 'exists') {
     await writer.withdraw();
     throw new LifeboatError(
       'repository.collection-running',
@@ -104,6 +118,13 @@ export async function condemn(
     );
   }
   return { state: 'published', listNumber: number, ...report };
+}
+
+async function foreignRecords(core: Core, options: StoreOptions): Promise<string[]> {
+  const foreign: string[] = [];
+  for (const prefix of [SESSIONS, OUTCOMES, FENCES, TOMBSTONES])
+    foreign.push(...(await listRecords(core, prefix, options)).foreign);
+  return foreign;
 }
 
 /** A list without packs is published, too, when there are other points than last time: the next collection must know them. */
@@ -181,11 +202,11 @@ class ListWriter {
     await this.#put(kind, encodeCondemnPart({ packs: new Uint8Array(0), points }));
   }
 
-  async #put(kind: CondemnPartKind, part: Uint8Array): Promise<void> {
+  async #put(kind: CondemnPartKind, body: Uint8Array): Promise<void> {
     const sequence = this.#parts[kind]++;
     if (this.#dryRun) return;
-    const name = condemnPartObject({ listId: hex(this.#listId), kind, sequence });
-    await this.#core.store.putIfAbsent(name, [part], this.#options);
+    const name = controlName(this.#core, condemnPartObject({ listId: hex(this.#listId), kind, sequence }));
+    await this.#core.store.putIfAbsent(name, [sealRecord(this.#core, { type: 'CPRT', name, body })], this.#options);
   }
 }
 

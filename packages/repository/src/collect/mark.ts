@@ -8,13 +8,11 @@
  * cannot be read, a point that was there and is not. Taking a live pack for dead is the one mistake that cannot be undone.
  */
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
-import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
 import type { PointName } from '../format/condemn-list.ts';
-import { MAX_POINT_BYTES } from '../format/limits.ts';
-import { POINTS } from '../format/names.ts';
-import { openPoint, type Point } from '../read/point-reader.ts';
+import { pointOfObject, POINTS } from '../format/names.ts';
+import { earliestValid, type Point } from '../read/point-reader.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { listAll } from './listing.ts';
@@ -33,6 +31,8 @@ export interface Mark {
   readonly void: readonly PointKey[];
   /** Relocations there are, needed or not. */
   readonly relocations: RelocationNames;
+  /** What lies among the points and is not named like one. */
+  readonly foreign: readonly string[];
   /** Whether the valid points are exactly the ones that were expected. */
   readonly asExpected: boolean;
 }
@@ -58,8 +58,13 @@ export async function markLive(
   const known = await refuseVanished(core, { present: new Set(names), validity, expected: input.expected }, options);
   const mark = { live: new PackNames(), points: [] as PointName[], pruned: [] as PointKey[], void: [] as PointKey[] };
   const pages = new PageNames();
+  const foreign: string[] = [];
   for (const name of names) {
-    const key = keyOf(name);
+    const key = pointOfObject(name);
+    if (!key) {
+      foreign.push(name);
+      continue;
+    }
     const mayBePruned = input.prunedBefore?.has(`${key.machineId}/${key.pointId}`) ?? true;
     const buried = await validity.isBuried(key, options);
     if (buried && mayBePruned) {
@@ -83,7 +88,15 @@ export async function markLive(
     throw refused(`a relocation of a pack that is needed cannot be read: ${error.message}`, error);
   }
   const isKnown = ({ machineId, pointId }: PointName): boolean => known.has(`${POINTS}${machineId}/${pointId}`);
-  return { ...mark, relocations, asExpected: mark.points.length === known.size && mark.points.every(isKnown) };
+  if (foreign.length > 0)
+    core.log.error(
+      'objects lie among the points that are not named like one; no reader knows them, and nothing is kept for them',
+      {
+        objects: foreign.length,
+        first: foreign[0],
+      },
+    );
+  return { ...mark, relocations, foreign, asExpected: mark.points.length === known.size && mark.points.every(isKnown) };
 }
 
 /** Undefined: it is gone since it was listed, which only a collector that may do so does. */
@@ -91,7 +104,7 @@ async function open(core: Core, name: string, key: PointKey, options: StoreOptio
   if (!(await core.store.head(name, options))) return undefined;
   let point: Point;
   try {
-    point = openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), key);
+    point = await earliestValid(core, key, options);
   } catch (error) {
     if (!(error instanceof LifeboatError) || error.retry === 'transient') throw error;
     throw refused(`${name} cannot be read, so what it needs is not known: ${error.message}`, error);
@@ -141,7 +154,8 @@ async function refuseVanished(
     const name = `${POINTS}${machineId}/${pointId}`;
     known.add(name);
     if (what.present.has(name) || !core.rules.refuseVanishedPoints) continue;
-    if (await what.validity.isBuried(keyOf(name), options)) continue;
+    const key = pointOfObject(name);
+    if (key && (await what.validity.isBuried(key, options))) continue;
     throw refused(`${name} was there at the last collection, has no tombstone, and is not listed now`);
   }
   return known;
@@ -157,15 +171,6 @@ class PageNames {
     if (this.#seen.has(key)) return true;
     if (this.#seen.size < MAX_PAGES_REMEMBERED) this.#seen.add(key);
     return false;
-  }
-}
-
-function keyOf(name: string): PointKey {
-  const [machine = '', point = ''] = name.slice(POINTS.length).split('/');
-  try {
-    return { machineId: parseMachineId(machine), pointId: parsePointId(point) };
-  } catch (error) {
-    throw refused(`${name} lies among the points and is not named like one`, error);
   }
 }
 

@@ -9,7 +9,8 @@ import type { Core } from '../core.ts';
 import { OUTCOMES, TOMBSTONES, tombstonesPrefix } from '../format/names.ts';
 import type { Point } from '../read/point-reader.ts';
 import type { StoreOptions } from '../store/object-store.ts';
-import { readOutcome } from './session-end.ts';
+import { sortRecords } from './listing.ts';
+import { readOutcome } from './outcomes.ts';
 import { isBuried, listTombstones, type PointKey } from './tombstones.ts';
 
 /** Loaded once for a listing: two short listings instead of two questions for each point. */
@@ -26,9 +27,10 @@ export class PointValidity {
 
   static async load(core: Core, machineId?: MachineId, options: StoreOptions = {}): Promise<PointValidity> {
     const tombstones = await listTombstones(core, machineId ? tombstonesPrefix(machineId) : TOMBSTONES, options);
-    const outcomes = new Set<string>();
-    for await (const { name } of core.store.list(OUTCOMES, options)) outcomes.add(name.slice(OUTCOMES.length));
-    return new PointValidity(core, tombstones, outcomes);
+    const names: string[] = [];
+    for await (const { name } of core.store.list(OUTCOMES, options)) names.push(name);
+    const outcomes = [...sortRecords(core, names).ours.keys()].map((name) => name.slice(OUTCOMES.length));
+    return new PointValidity(core, tombstones, new Set(outcomes));
   }
 
   async isBuried(point: PointKey, options: StoreOptions = {}): Promise<boolean> {

@@ -12,18 +12,23 @@
  * that was deleted; so writers heed the list until the next one, and a collector that was overtaken stops.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
-import { parseSessionId, type SessionId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
 import { encodeCondemnSwept, type CondemnHead } from '../format/condemn-list.ts';
-import { MAX_RECORD_BYTES } from '../format/limits.ts';
-import { condemnSweptObject, OUTCOMES, packObject, pointObject, sessionOpenObject, SESSIONS } from '../format/names.ts';
-import { decodeSessionRecord } from '../format/session-record.ts';
+import { condemnSweptObject, packObject, pointObject } from '../format/names.ts';
+import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
-import { condemnedPacks, listedPoints, readCondemnLists } from './condemn-lists.ts';
-import { listAll } from './listing.ts';
+import {
+  condemnedPacks,
+  isSwept,
+  listedPoints,
+  orRefuse,
+  readCondemnLists,
+  refuseUnreadable,
+} from './condemn-lists.ts';
 import { markLive, type Mark } from './mark.ts';
 import { settleSession } from './session-end.ts';
+import { readSessions } from './session-records.ts';
 import { buryPoint } from './tombstones.ts';
 import { tidyUp } from './tidy.ts';
 
@@ -71,11 +76,12 @@ export async function sweep(
   input: { readonly graceMs?: number } = {},
   options: StoreOptions = {},
 ): Promise<SweepReport> {
-  const { open } = await readCondemnLists(core, options);
-  const [list] = open;
+  const lists = await readCondemnLists(core, options);
+  refuseUnreadable(lists);
+  const [list] = lists.open;
   if (!list) return { state: 'idle', ...NOTHING };
   const untilMs = list.publishedMs + (input.graceMs ?? DEFAULT_GRACE_MS);
-  const { waitingFor, fencedSessions } = await endSessions(core, { list, untilMs }, options);
+  const { waitingFor, fencedSessions, over } = await endSessions(core, { list, untilMs }, options);
   if (waitingFor.length > 0) {
     const { number: listNumber } = list;
     return { state: 'waiting', ...NOTHING, listNumber, waitingFor, waitingUntilMs: untilMs, fencedSessions };
@@ -83,7 +89,7 @@ export async function sweep(
   const mark = await markAgain(core, list, options);
   const counts = { deletedPacks: 0, sparedPacks: 0, deletedPoints: 0, lockedPacks: 0 };
   let looked = 0;
-  for await (const pack of condemnedPacks(core, list, options)) {
+  for await (const pack of orRefuse(core, list, condemnedPacks(core, list, options))) {
     // Frozen, and overtaken by another collector: what is there under these names now is nothing this mark knew of.
     if (looked++ % DELETES_PER_LOOK === 0 && (await isSwept(core, list, options)))
       return { state: 'overtaken', ...NOTHING, ...counts, listNumber: list.number, fencedSessions };
@@ -102,19 +108,16 @@ export async function sweep(
     await buryPoint(core, { ...point, by: 'collection', reason: 'its session was ended without it' }, options);
   const report = { ...NOTHING, ...counts, listNumber: list.number, fencedSessions };
   if (counts.lockedPacks > 0) return { state: 'locked', ...report };
-  const swept = encodeCondemnSwept({
+  const name = controlName(core, condemnSweptObject(list.number));
+  const body = encodeCondemnSwept({
     listId: list.listId,
     sweptMs: core.clock.nowMs(),
     deletedPacks: counts.deletedPacks,
   });
   // While the list is open nobody prepares another, so what lies about under control/ is nobody's.
-  await tidyUp(core, { list, live: mark?.live }, options);
-  await core.store.putIfAbsent(condemnSweptObject(list.number), [swept], options);
+  await tidyUp(core, { list, over, live: mark?.live }, options);
+  await core.store.putIfAbsent(name, [sealRecord(core, { type: 'CSWP', name, body })], options);
   return { state: 'swept', ...report };
-}
-
-async function isSwept(core: Core, list: CondemnHead, options: StoreOptions): Promise<boolean> {
-  return (await core.store.head(condemnSweptObject(list.number), options)) !== undefined;
 }
 
 /** Sessions that were open when the list was published, as far as they did not say that they know it. */
@@ -122,59 +125,22 @@ async function endSessions(
   core: Core,
   how: { list: CondemnHead; untilMs: number },
   options: StoreOptions,
-): Promise<{ waitingFor: string[]; fencedSessions: string[] }> {
+): Promise<{ waitingFor: string[]; fencedSessions: string[]; over: ReadonlySet<string> }> {
   const waitingFor: string[] = [];
   const fencedSessions: string[] = [];
-  if (!core.rules.waitForSessions) return { waitingFor, fencedSessions };
-  for (const session of await openSessions(core, options)) {
+  const sessions = await readSessions(core, options);
+  const over = new Set(sessions.over);
+  for (const session of core.rules.waitForSessions ? sessions.open : []) {
     if (session.knownLists.some((listId) => Buffer.compare(listId, how.list.listId) === 0)) continue;
     const { sessionId } = session;
     if (core.clock.nowMs() < how.untilMs) waitingFor.push(sessionId);
     else {
       if (core.rules.fenceBeforeSweep) await settleSession(core, session, options);
       fencedSessions.push(sessionId);
+      over.add(sessionId);
     }
   }
-  return { waitingFor, fencedSessions };
-}
-
-interface OpenSession {
-  readonly sessionId: SessionId;
-  readonly machineId: string;
-  readonly knownLists: readonly Uint8Array[];
-}
-
-async function openSessions(core: Core, options: StoreOptions): Promise<OpenSession[]> {
-  const opened = new Set<string>();
-  const over = new Set<string>();
-  for (const name of await listAll(core, SESSIONS, options)) {
-    const [session = '', record] = name.slice(SESSIONS.length).split('/');
-    (record === 'open' ? opened : over).add(session);
-  }
-  for (const name of await listAll(core, OUTCOMES, options)) over.add(name.slice(OUTCOMES.length));
-  const sessions: OpenSession[] = [];
-  for (const text of opened) {
-    if (over.has(text)) continue;
-    const sessionId = parseSessionId(text);
-    const record = await readOpen(core, sessionId, options);
-    if (record) sessions.push(record);
-  }
-  return sessions;
-}
-
-/** Undefined: the record went, with its session. One that cannot be read names no list and no machine: it is waited for. */
-async function readOpen(core: Core, sessionId: SessionId, options: StoreOptions): Promise<OpenSession | undefined> {
-  const name = sessionOpenObject(sessionId);
-  try {
-    const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
-    const { machineId, knownLists } = decodeSessionRecord(object, name);
-    const ids = Array.from({ length: knownLists.length / 16 }, (_, i) => knownLists.subarray(i * 16, i * 16 + 16));
-    return { sessionId, machineId, knownLists: ids };
-  } catch (error) {
-    if (hasCode(error, 'repository.object-missing')) return undefined;
-    if (!hasCode(error, 'repository.object-damaged', 'repository.newer-version')) throw error;
-    return { sessionId, machineId: '', knownLists: [] };
-  }
+  return { waitingFor, fencedSessions, over };
 }
 
 /** Undefined only where a simulation took the rule away: then everything on the list counts as dead. */
@@ -183,10 +149,10 @@ async function markAgain(core: Core, list: CondemnHead, options: StoreOptions): 
   let prunedBefore: Set<string> | undefined;
   if (core.rules.prunedInBothMarks) {
     prunedBefore = new Set();
-    for await (const { machineId, pointId } of listedPoints(core, list, 'pruned', options))
+    for await (const { machineId, pointId } of orRefuse(core, list, listedPoints(core, list, 'pruned', options)))
       prunedBefore.add(`${machineId}/${pointId}`);
   }
-  const expected = listedPoints(core, list, 'points', options);
+  const expected = orRefuse(core, list, listedPoints(core, list, 'points', options));
   return markLive(core, { ...(prunedBefore ? { prunedBefore } : {}), expected }, options);
 }
 

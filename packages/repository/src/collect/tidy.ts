@@ -18,7 +18,6 @@ import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
 import {
   CONDEMN_PARTS,
   CONDEMNED,
-  condemnSweptObject,
   damageClosedObject,
   damageOpenObject,
   hex,
@@ -30,33 +29,35 @@ import {
 } from '../format/names.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { openSegment } from '../write/known-packs.ts';
-import { listAll } from './listing.ts';
+import { isSwept } from './condemn-lists.ts';
+import { listAll, listRecords } from './listing.ts';
 import { PackNames } from './pack-names.ts';
 
 /** May be repeated. While `list` is open nobody can publish another, so parts that are not its own will never belong to one. */
 export async function tidyUp(
   core: Core,
-  { list, live }: { readonly list: CondemnHead; readonly live: PackNames | undefined },
+  what: {
+    readonly list: CondemnHead;
+    readonly over: ReadonlySet<string>;
+    readonly live: PackNames | undefined;
+  },
   options: StoreOptions = {},
 ): Promise<void> {
   const stale = [
-    ...(live ? await settledReports(core, live, options) : []),
-    ...(await closedSessions(core, options)),
+    ...(what.live ? await settledReports(core, what.live, options) : []),
+    ...(await closedSessions(core, what.over, options)),
     ...(await deadSegments(core, options)),
-    ...(await olderLists(core, list, options)),
+    ...(await olderLists(core, what.list, options)),
   ];
   for (const name of stale) await core.store.delete(name, options);
 }
 
-async function closedSessions(core: Core, options: StoreOptions): Promise<string[]> {
-  const names = await listAll(core, SESSIONS, options);
-  const over = new Set((await listAll(core, OUTCOMES, options)).map((name) => name.slice(OUTCOMES.length)));
-  const sessionOf = (name: string): string => name.slice(SESSIONS.length).split('/')[0] ?? '';
-  for (const name of names) if (name.endsWith('/closed')) over.add(sessionOf(name));
+async function closedSessions(core: Core, over: ReadonlySet<string>, options: StoreOptions): Promise<string[]> {
+  const { ours } = await listRecords(core, SESSIONS, options);
+  const stale = [...ours].filter(([plain]) => over.has(plain.slice(SESSIONS.length).split('/')[0] ?? ''));
   // `open` goes first: a session of which only that is left would look as if it were still at work.
-  const stale = names.filter((name) => over.has(sessionOf(name)));
-  const isOpen = (name: string): boolean => name.endsWith('/open');
-  return [...stale.filter(isOpen), ...stale.filter((name) => !isOpen(name))];
+  const isOpen = ([plain]: [string, string]): boolean => plain.endsWith('/open');
+  return [...stale.filter(isOpen), ...stale.filter((record) => !isOpen(record))].map(([, name]) => name);
 }
 
 async function deadSegments(core: Core, options: StoreOptions): Promise<string[]> {
@@ -95,7 +96,7 @@ async function settledReports(core: Core, live: PackNames, options: StoreOptions
 async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {
   const names = await listAll(core, CONDEMNED, options);
   // Asked after the listing: the parts of a next list are written only when this one is marked as swept.
-  if (await core.store.head(condemnSweptObject(list.number), options)) return [];
+  if (await isSwept(core, list, options)) return [];
   const own = `${CONDEMN_PARTS}${hex(list.listId)}/`;
   // Heads and marks stay, 200 bytes a collection: a number that were free again could be published by a collector that was frozen.
   return names.filter((name) => name.startsWith(CONDEMN_PARTS) && !name.startsWith(own));

@@ -7,8 +7,13 @@ import { damaged, sha256 } from '../format/frame.ts';
 import { MAX_POINT_BYTES, MAX_RECORD_BYTES } from '../format/limits.ts';
 import { pointObject, tombstoneObject, TOMBSTONES } from '../format/names.ts';
 import { decodeTombstone, encodeTombstone, encodeTombstoneBody, type Tombstone } from '../format/tombstone.ts';
+import { controlName } from '../seal/control-records.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
 import type { StoreOptions } from '../store/object-store.ts';
+import { sortRecords } from './listing.ts';
+
+/** In place of the hash of an object that cannot have been a point. */
+const NO_POINT = new Uint8Array(32);
 
 export interface PointKey {
   readonly machineId: MachineId;
@@ -25,23 +30,27 @@ export async function buryPoint(
   options: StoreOptions = {},
 ): Promise<void> {
   const { machineId, pointId, by, reason } = point;
-  let object: Uint8Array;
+  let pointHash: Uint8Array;
   try {
-    object = await core.store.get(pointObject(machineId, pointId), { ...options, maxBytes: MAX_POINT_BYTES });
+    const object = await core.store.get(pointObject(machineId, pointId), { ...options, maxBytes: MAX_POINT_BYTES });
+    pointHash = sha256(object);
   } catch (error) {
-    if (!hasCode(error, 'repository.object-missing')) throw error;
+    if (!hasCode(error, 'repository.object-missing', 'repository.object-damaged')) throw error;
     if (await isBuried(core, point, options)) return;
-    throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
-      context: { machineId, pointId },
-      cause: error,
-    });
+    // Larger than any point, so it was none; its name is used up all the same.
+    if (hasCode(error, 'repository.object-damaged')) pointHash = NO_POINT;
+    else
+      throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
+        context: { machineId, pointId },
+        cause: error,
+      });
   }
   const { tenantId, signer } = core.keyring;
-  const pointHash = sha256(object);
   const prunedMs = core.clock.nowMs();
   const body = encodeTombstoneBody({ tenantId, machineId, pointId, pointHash, prunedMs, by, reason, signer });
   const signature = core.keyring.sign(signedTombstone(body));
-  await core.store.putIfAbsent(tombstoneObject(machineId, pointId), [encodeTombstone({ body, signature })], options);
+  const name = controlName(core, tombstoneObject(machineId, pointId));
+  await core.store.putIfAbsent(name, [encodeTombstone({ body, signature })], options);
 }
 
 /** The tombstone, checked; undefined when the point was never pruned. Throws `repository.object-damaged` for a forged one. */
@@ -50,7 +59,7 @@ async function readTombstone(
   { machineId, pointId }: PointKey,
   options: StoreOptions = {},
 ): Promise<Tombstone | undefined> {
-  const name = tombstoneObject(machineId, pointId);
+  const name = controlName(core, tombstoneObject(machineId, pointId));
   let object: Uint8Array;
   try {
     object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
@@ -79,15 +88,15 @@ export async function isBuried(core: Core, point: PointKey, options: StoreOption
   }
 }
 
-/** `<machine>/<point>` of every tombstone there is, unchecked: what is in it is read when a point of that name is met. */
+/** `<machine>/<point>` of every tombstone there is, known by its name: what is in it is read when a point of that name is met. */
 export async function listTombstones(
   core: Core,
   prefix = TOMBSTONES,
   options: StoreOptions = {},
 ): Promise<Set<string>> {
-  const names = new Set<string>();
-  for await (const { name } of core.store.list(prefix, options)) names.add(name.slice(TOMBSTONES.length));
-  return names;
+  const names: string[] = [];
+  for await (const { name } of core.store.list(prefix, options)) names.push(name);
+  return new Set([...sortRecords(core, names).ours.keys()].map((name) => name.slice(TOMBSTONES.length)));
 }
 
 function signedTombstone(body: Uint8Array): Buffer {

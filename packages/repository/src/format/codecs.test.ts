@@ -13,6 +13,8 @@ import {
   encodeCondemnSwept,
 } from './condemn-list.ts';
 import type { RetentionPolicy } from '../retention/policy.ts';
+import { openRecord, sealRecord } from '../seal/control-records.ts';
+import { Keyring } from '../seal/keyring.ts';
 import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
 import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
 import { decodeKeyBundle, decodeKeySet, encodeKeyBundle, encodeKeySet, encodeKeySetBody } from './key-set.ts';
@@ -45,6 +47,7 @@ import {
 import { decodeFence, decodeOutcome, encodeFence, encodeOutcome, encodeOutcomeBody } from './session-outcome.ts';
 import { decodeTombstone, encodeTombstone, encodeTombstoneBody } from './tombstone.ts';
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
+import type { SignedType } from './signed-record.ts';
 import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
 import { list, message, optional, text, uint, uints } from './wire.ts';
 
@@ -77,6 +80,17 @@ const codec = <T>(
   encode: (value: T) => Uint8Array,
   decode: (encoded: Uint8Array) => T,
 ): Codec => ({ name, hashed, value, encode, decode });
+
+const keyring = new Keyring({
+  tenantId: Buffer.alloc(16, 1),
+  epochs: [{ epoch: 1, sessionPrivateKey: Buffer.alloc(32, 2) }],
+  chunkIdKey: Buffer.alloc(32, 3),
+  machineRootKey: Buffer.alloc(32, 4),
+  signingSeed: Buffer.alloc(32, 5),
+});
+const signed = (type: SignedType, body: Uint8Array): Uint8Array => sealRecord({ keyring }, { type, name: 'it', body });
+const opened = (type: SignedType, object: Uint8Array): Uint8Array =>
+  openRecord({ keyring }, { type, name: 'it', object });
 
 const scrypt = fc.record({
   salt: hash,
@@ -199,16 +213,17 @@ const codecs: readonly Codec[] = [
       event: fc.constantFrom('open' as const, 'committed' as const, 'abandoned' as const),
       pointId: fc.string({ maxLength: 20 }),
       knownLists: fc.nat(3).chain((n) => sized(n * 16)),
+      closing: hash,
     }),
-    encodeSessionRecord,
-    (encoded) => decodeSessionRecord(encoded, 'it') as never,
+    (record) => signed('SESS', encodeSessionRecord(record)),
+    (encoded) => decodeSessionRecord(opened('SESS', encoded), 'it') as never,
   ),
   codec(
     'fence',
     true,
     fc.record({ sessionId: fc.string({ maxLength: 20 }), fencedMs: fc.maxSafeNat() }),
-    encodeFence,
-    (encoded) => decodeFence(encoded, 'it'),
+    (record) => signed('FENC', encodeFence(record)),
+    (encoded) => decodeFence(opened('FENC', encoded), 'it'),
   ),
   codec(
     'session outcome',
@@ -253,8 +268,8 @@ const codecs: readonly Codec[] = [
       pointParts: fc.nat(4096),
       prunedParts: fc.nat(4096),
     }),
-    encodeCondemnHead,
-    (encoded) => decodeCondemnHead(encoded, 'it'),
+    (record) => signed('CLST', encodeCondemnHead(record)),
+    (encoded) => decodeCondemnHead(opened('CLST', encoded), 'it'),
   ),
   codec(
     'part of a condemn list',
@@ -265,15 +280,15 @@ const codecs: readonly Codec[] = [
         maxLength: 5,
       }),
     }),
-    ({ packs, points }) => encodeCondemnPart({ packs: Buffer.concat(packs.map(hashBytes)), points }),
-    (encoded) => decodeCondemnPart(encoded, 'it') as never,
+    ({ packs, points }) => signed('CPRT', encodeCondemnPart({ packs: Buffer.concat(packs.map(hashBytes)), points })),
+    (encoded) => decodeCondemnPart(opened('CPRT', encoded), 'it') as never,
   ),
   codec(
     'mark of a swept list',
     true,
     fc.record({ listId: sized(16), sweptMs: fc.maxSafeNat(), deletedPacks: fc.maxSafeNat() }),
-    encodeCondemnSwept,
-    (encoded) => decodeCondemnSwept(encoded, 'it'),
+    (record) => signed('CSWP', encodeCondemnSwept(record)),
+    (encoded) => decodeCondemnSwept(opened('CSWP', encoded), 'it'),
   ),
   codec(
     'index envelope',

@@ -10,7 +10,7 @@
  * ```
  * Numbers rise by one. Of two collectors that prepare the same number one is told so and stops.
  */
-import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { damaged } from './frame.ts';
 import { MAX_CONDEMN_PART_PACKS, MAX_CONDEMN_PART_POINTS, MAX_CONDEMN_PARTS } from './limits.ts';
 import { packNameOf, type PackName } from './names.ts';
 import { bytes, list, message, text, uint, type MessageOf } from './wire.ts';
@@ -30,9 +30,9 @@ const headSchema = message({
 });
 export type CondemnHead = MessageOf<typeof headSchema>;
 
-export const encodeCondemnHead = (head: CondemnHead): Uint8Array => encodeFrame('CLST', headSchema.encode(head));
-export const decodeCondemnHead = (object: Uint8Array, what: string): CondemnHead =>
-  headSchema.decode(decodeFrame('CLST', object, what), what);
+/** All of these are bodies of signed records. */
+export const encodeCondemnHead = (head: CondemnHead): Uint8Array => headSchema.encode(head);
+export const decodeCondemnHead = (body: Uint8Array, what: string): CondemnHead => headSchema.decode(body, what);
 
 const sweptSchema = message({
   listId: bytes(1, { length: 16 }),
@@ -41,9 +41,8 @@ const sweptSchema = message({
 });
 export type CondemnSwept = MessageOf<typeof sweptSchema>;
 
-export const encodeCondemnSwept = (swept: CondemnSwept): Uint8Array => encodeFrame('CSWP', sweptSchema.encode(swept));
-export const decodeCondemnSwept = (object: Uint8Array, what: string): CondemnSwept =>
-  sweptSchema.decode(decodeFrame('CSWP', object, what), what);
+export const encodeCondemnSwept = (swept: CondemnSwept): Uint8Array => sweptSchema.encode(swept);
+export const decodeCondemnSwept = (body: Uint8Array, what: string): CondemnSwept => sweptSchema.decode(body, what);
 
 /** A point by its name alone. */
 export interface PointName {
@@ -59,13 +58,13 @@ const partSchema = message({
 
 /** `packs`: names of 32 bytes, one after the other. */
 export const encodeCondemnPart = (part: { packs: Uint8Array; points: readonly PointName[] }): Uint8Array =>
-  encodeFrame('CPRT', partSchema.encode(part));
+  partSchema.encode(part);
 
 export function decodeCondemnPart(
-  object: Uint8Array,
+  body: Uint8Array,
   what: string,
 ): { readonly packs: readonly PackName[]; readonly points: readonly PointName[] } {
-  const { packs, points } = partSchema.decode(decodeFrame('CPRT', object, what), what);
+  const { packs, points } = partSchema.decode(body, what);
   if (packs.length % 32 !== 0) throw damaged(what, `${packs.length} bytes of names`);
   const names = Array.from({ length: packs.length / 32 }, (_, i) => packNameOf(packs.subarray(i * 32, i * 32 + 32)));
   return { packs: names, points };

@@ -1,8 +1,17 @@
 /**
  * Names of objects in a store. What a retention lock must hold lies under `data/`; what is rewritten, collected or lost
- * without harm lies under `control/`.
+ * without harm lies under `control/`. Names of records there, all but index segments, end in a tag when they are stored:
+ * `seal/control-records.ts`.
  */
-import type { Branded, MachineId, PointId, SessionId } from '@lifeboat/foundation/ids';
+import { hasCode } from '@lifeboat/foundation/errors';
+import {
+  parseMachineId,
+  parsePointId,
+  type Branded,
+  type MachineId,
+  type PointId,
+  type SessionId,
+} from '@lifeboat/foundation/ids';
 
 /** Keyed hash of a chunk's plaintext, 64 hex digits. */
 export type ChunkId = Branded<string, 'ChunkId'>;
@@ -19,6 +28,7 @@ export const LEDGER = 'data/retention/';
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
+export const FENCES = 'control/fences/';
 export const OUTCOMES = 'control/outcomes/';
 export const DAMAGE = 'control/damage/';
 export const TOMBSTONES = 'control/tombstones/';
@@ -61,7 +71,7 @@ export const relocationObject = (pack: PackName, relocationId: string): string =
 export const relocationIdOf = (object: string): string => object.slice(object.lastIndexOf('/') + 1);
 export const sessionOpenObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/open`;
 export const sessionClosedObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/closed`;
-export const fenceObject = (sessionId: SessionId): string => `control/fences/${sessionId}`;
+export const fenceObject = (sessionId: SessionId): string => `${FENCES}${sessionId}`;
 export const outcomeObject = (sessionId: SessionId): string => `${OUTCOMES}${sessionId}`;
 export const damageOpenObject = (reportId: string): string => `${DAMAGE}${reportId}/open`;
 export const damageClosedObject = (reportId: string): string => `${DAMAGE}${reportId}/closed`;
@@ -91,6 +101,18 @@ const eightDigits = (number: number): string => String(number).padStart(8, '0');
 export function packOfObject(object: string): PackName | undefined {
   const name = object.slice(object.lastIndexOf('/') + 1);
   return HASH.test(name) && object === packObject(name as PackName) ? (name as PackName) : undefined;
+}
+
+/** The point an object is by its name, or undefined for a stranger: no writer gives such a name, and no reader opens it. */
+export function pointOfObject(object: string): { machineId: MachineId; pointId: PointId } | undefined {
+  const [machine = '', point = ''] = object.slice(POINTS.length).split('/');
+  try {
+    const key = { machineId: parseMachineId(machine), pointId: parsePointId(point) };
+    return object === pointObject(key.machineId, key.pointId) ? key : undefined;
+  } catch (error) {
+    if (!hasCode(error, 'input.invalid')) throw error;
+    return undefined;
+  }
 }
 
 export function hex(bytes: Uint8Array): string {

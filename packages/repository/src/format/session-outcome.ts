@@ -33,9 +33,9 @@ const envelopeSchema = message({
   signature: bytes(2, { length: 64 }),
 });
 
-export const encodeFence = (fence: Fence): Uint8Array => encodeFrame('FENC', fenceSchema.encode(fence));
-export const decodeFence = (object: Uint8Array, what: string): Fence =>
-  fenceSchema.decode(decodeFrame('FENC', object, what), what);
+/** The body of a signed record. */
+export const encodeFence = (fence: Fence): Uint8Array => fenceSchema.encode(fence);
+export const decodeFence = (body: Uint8Array, what: string): Fence => fenceSchema.decode(body, what);
 
 export const encodeOutcomeBody = (outcome: SessionOutcome): Uint8Array => outcomeSchema.encode(outcome);
 export const encodeOutcome = (envelope: MessageOf<typeof envelopeSchema>): Uint8Array =>

@@ -2,7 +2,7 @@
  * What a writer session leaves in the store beside its data: `open` before its first pack, `closed` when it is done. Whoever
  * collects garbage waits for a session that is open. Readers need neither.
  */
-import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { damaged } from './frame.ts';
 import { MAX_SESSION_LISTS } from './limits.ts';
 import { bytes, message, text, uint, type MessageOf } from './wire.ts';
 
@@ -16,18 +16,19 @@ const schema = message({
   pointId: text(5, 64),
   /** Ids, 16 bytes each, of the condemn lists the writer knew before it opened the session: these need not wait for it. */
   knownLists: bytes(6, { max: MAX_SESSION_LISTS * 16 }),
+  /** Of the end: 32 bytes that only the session itself can know. Of the beginning: their SHA-256. */
+  closing: bytes(7, { length: 32 }),
 });
 
 export type SessionEvent = 'open' | 'committed' | 'abandoned';
 type Wire = MessageOf<typeof schema>;
 export type SessionRecord = Wire & { readonly event: SessionEvent };
 
-export function encodeSessionRecord(record: SessionRecord): Uint8Array {
-  return encodeFrame('SESS', schema.encode(record));
-}
+/** Bodies of signed records. */
+export const encodeSessionRecord = (record: SessionRecord): Uint8Array => schema.encode(record);
 
-export function decodeSessionRecord(object: Uint8Array, what: string): Wire {
-  const record = schema.decode(decodeFrame('SESS', object, what), what);
+export function decodeSessionRecord(body: Uint8Array, what: string): Wire {
+  const record = schema.decode(body, what);
   if (record.knownLists.length % 16 !== 0) throw damaged(what, `${record.knownLists.length} bytes of list ids`);
   return record;
 }

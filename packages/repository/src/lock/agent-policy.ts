@@ -1,10 +1,12 @@
 /**
- * What the credentials of an agent may do in the buckets of a repository, as a bucket policy: put and read, and nothing that takes an
- * object away, hides it for good or changes what the bucket keeps.
+ * What the credentials of an agent may do in the buckets of a repository, as a bucket policy: read, put what a backup puts, and nothing
+ * that takes an object away, hides it for good or changes what the bucket keeps. Condemn lists, tombstones, keys and the superblock are
+ * put by who collects, prunes and administrates.
  *
  * `s3:PutObjectRetention` is asked for by a put that carries a lock. It also lets an agent make a lock longer, never shorter
  * (COMPLIANCE): where even that is too much, give the bucket a default retention and leave the right out (`locksInPut: false`).
  */
+import { FENCES, INDEX, OUTCOMES, PACKS, POINTS, RELOCATIONS, SESSIONS } from '../format/names.ts';
 import type { S3Place } from '../store/s3/s3-place.ts';
 
 export interface BucketPolicy {
@@ -18,6 +20,9 @@ export interface BucketPolicy {
   }[];
 }
 
+/** A backup that finds itself fenced, or gives up, writes fence and outcome of its own session. */
+const WRITTEN_BY_BACKUPS = [PACKS, POINTS, RELOCATIONS, INDEX, SESSIONS, FENCES, OUTCOMES] as const;
+
 export function agentPolicy(input: {
   readonly place: S3Place;
   /** As the service names its users: an ARN on AWS, an access key id on others. */
@@ -28,6 +33,7 @@ export function agentPolicy(input: {
   const Principal = { AWS: [input.principal] };
   const bucket = `arn:aws:s3:::${place.bucket}`;
   const objects = `${bucket}/${place.prefix}*`;
+  const ofBackups = WRITTEN_BY_BACKUPS.flatMap((under) => [under, under.replace('/', '/tenants/*/')]);
   return {
     Version: '2012-10-17',
     Statement: [
@@ -48,7 +54,14 @@ export function agentPolicy(input: {
         Sid: 'LifeboatAgentWrites',
         Effect: 'Allow',
         Principal,
-        Action: ['s3:PutObject', 's3:GetObject', 's3:GetObjectVersion'],
+        Action: ['s3:PutObject'],
+        Resource: ofBackups.map((under) => `${bucket}/${place.prefix}${under}*`),
+      },
+      {
+        Sid: 'LifeboatAgentReads',
+        Effect: 'Allow',
+        Principal,
+        Action: ['s3:GetObject', 's3:GetObjectVersion'],
         Resource: [objects],
       },
       ...(locksInPut

@@ -78,7 +78,7 @@ export async function readPoint(
  * The earliest version of a point's name that is one, where the store keeps versions: what somebody put there before the commit
  * does not hide the point, and what is put over it does not replace it.
  */
-async function earliestValid(
+export async function earliestValid(
   core: Core,
   id: { machineId: MachineId; pointId: PointId },
   options: StoreOptions,
@@ -168,11 +168,14 @@ async function readOrReport(
     const key = { machineId: parseMachineId(machine), pointId: parsePointId(pointText) };
     Object.assign(id, key);
     if (await validity.isBuried(key, options)) return undefined;
-    const point = openPoint(core, await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES }), key);
+    const point = await earliestValid(core, key, options);
     return (await validity.isVoid(point, options)) ? undefined : point;
   } catch (error) {
     // Pruned, and collected, since it was listed.
     if (hasCode(error, 'repository.object-missing')) return undefined;
+    // Larger than a point may be, or shorter than the store says.
+    if (hasCode(error, 'repository.object-damaged'))
+      return { state: 'damaged', object: name, ...id, error: asPointDamage(error, name) as LifeboatError };
     const known = hasCode(
       error,
       'repository.point-damaged',

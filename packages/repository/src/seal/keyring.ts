@@ -1,3 +1,5 @@
+import { createHmac } from 'node:crypto';
+
 import type { MachineId } from '@lifeboat/foundation/ids';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { Random } from '@lifeboat/foundation/random';
@@ -19,6 +21,7 @@ export class Keyring {
   readonly tenantId: Uint8Array;
   readonly #bundle: KeyBundle;
   #signer: Buffer | undefined;
+  #controlKey: Buffer | undefined;
 
   constructor(bundle: KeyBundle) {
     this.#bundle = bundle;
@@ -33,6 +36,12 @@ export class Keyring {
   /** Seals index segments. Whoever may ask "is this chunk known" holds it. */
   get indexKey(): Buffer {
     return deriveKey(this.#bundle.chunkIdKey, 'index key');
+  }
+
+  /** Ends the name of a record under control/: 32 hexadecimal digits. Whoever may write such a record can compute it. */
+  nameTag(plain: string): string {
+    this.#controlKey ??= deriveKey(this.#bundle.chunkIdKey, 'control key');
+    return createHmac('sha256', this.#controlKey).update(plain, 'utf8').digest('hex').slice(0, 32);
   }
 
   /** Seals the maps, pack sets and points of one machine. */

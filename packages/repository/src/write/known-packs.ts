@@ -10,7 +10,7 @@ import { decodeIndexEntries, decodeIndexEnvelope } from '../format/index-segment
 import type { BlobRef } from '../format/blob-ref.ts';
 import { damaged } from '../format/frame.ts';
 import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
-import { INDEX, packOfObject, PACKS, type PackName } from '../format/names.ts';
+import { INDEX, packOfObject, PACKS } from '../format/names.ts';
 import { open } from '../seal/aead.ts';
 import { deriveKey } from '../seal/derive.ts';
 import type { StoreOptions } from '../store/object-store.ts';
@@ -18,26 +18,22 @@ import type { ChunkIndex } from './chunk-index.ts';
 import type { IndexCache } from './index-cache.ts';
 import type { PackSizes } from './pack-sizes.ts';
 
-/** Sizes of the packs in the store that a writer may refer to. Throws when the listing fails: a partial one would lose deduplication, silently. */
-export async function listPacks(
-  core: Core,
-  into: { sizes: PackSizes; isLeftOut: (pack: PackName) => boolean },
-  options: StoreOptions = {},
-): Promise<void> {
+/** Sizes of the packs in the store. Throws when the listing fails: a partial one would lose deduplication, silently. */
+export async function listPacks(core: Core, into: { sizes: PackSizes }, options: StoreOptions = {}): Promise<void> {
   for await (const { name, sizeBytes } of core.store.list(PACKS, options)) {
     const pack = packOfObject(name);
-    if (pack && !into.isLeftOut(pack)) into.sizes.set(pack, sizeBytes);
+    if (pack) into.sizes.set(pack, sizeBytes);
     if (!pack) core.log.warn('an object among the packs is not a pack; it is ignored', { object: name });
   }
 }
 
-/** Whether a writer may refer to it: the store lists the pack, in a size that holds the blob. */
+/** Whether it is there: the store lists the pack, in a size that holds the blob. */
 export function isUsable(ref: BlobRef, packs: PackSizes): boolean {
   const sizeBytes = packs.get(ref.pack);
   return sizeBytes !== undefined && ref.offsetBytes + ref.lengthBytes <= sizeBytes;
 }
 
-/** Fills `index` from the segments: all of it in memory. */
+/** Fills `index` from the segments with what may be referred to: all of it in memory. */
 export async function loadIndex(
   core: Core,
   into: { index: ChunkIndex; isUsable: (ref: BlobRef) => boolean },

@@ -5,7 +5,7 @@ import type { MachineId, PointId, SessionId } from '@lifeboat/foundation/ids';
 import type { Core } from '../core.ts';
 import { sha256 } from '../format/frame.ts';
 import { MAX_POINT_BYTES } from '../format/limits.ts';
-import { pointObject, pointsPrefix } from '../format/names.ts';
+import { pointObject, pointOfObject, pointsPrefix } from '../format/names.ts';
 import {
   encodePointBody,
   encodePointHeader,
@@ -80,16 +80,19 @@ export async function putPoint(
 }
 
 /**
- * Names sort by time. Its hash needs no reading of what it says, so a damaged point does not stop the chain; one that is too large to
- * be one, cannot be read at all, or was collected meanwhile, is passed over.
+ * Names sort by time; what is not named like a point is none. Its hash needs no reading of what it says, so a damaged point does not
+ * stop the chain; one that is too large to be one, cannot be read at all, or was collected meanwhile, is passed over.
  */
 async function newestPoint(core: Core, machineId: MachineId, options: StoreOptions): Promise<PointLink | undefined> {
-  const names: string[] = [];
-  for await (const { name } of core.store.list(pointsPrefix(machineId), options)) names.push(name);
-  for (const name of names.toSorted().toReversed()) {
+  const points: { name: string; pointId: PointId }[] = [];
+  for await (const { name, sizeBytes } of core.store.list(pointsPrefix(machineId), options)) {
+    const pointId = pointOfObject(name)?.pointId;
+    if (pointId && sizeBytes <= MAX_POINT_BYTES) points.push({ name, pointId });
+  }
+  for (const { name, pointId } of points.toSorted((a, b) => (a.name < b.name ? 1 : -1))) {
     try {
       const object = await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES });
-      return { pointId: name.slice(name.lastIndexOf('/') + 1), hash: sha256(object) };
+      return { pointId, hash: sha256(object) };
     } catch (error) {
       if (!hasCode(error, 'repository.object-damaged', 'repository.object-unreadable', 'repository.object-missing'))
         throw error;

@@ -21,8 +21,9 @@ import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
 
 import { condemnedPacks, readCondemnLists, type CondemnLists } from '../collect/condemn-lists.ts';
 import { PackNames } from '../collect/pack-names.ts';
+import { decideOutcome } from '../collect/outcomes.ts';
 import { isVoid } from '../collect/point-validity.ts';
-import { decideOutcome, settleSession } from '../collect/session-end.ts';
+import { settleSession } from '../collect/session-end.ts';
 import { isBuried } from '../collect/tombstones.ts';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
@@ -43,6 +44,8 @@ import { encodeSessionRecord, type SessionEvent } from '../format/session-record
 import type { JsonValue } from '../json.ts';
 import { MapReader } from '../read/map-reader.ts';
 import { openPoint, readPoint, type Point } from '../read/point-reader.ts';
+import { controlName, sealRecord } from '../seal/control-records.ts';
+import { deriveKey } from '../seal/derive.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import { compareChunks, type Comparison } from './compare.ts';
@@ -102,7 +105,7 @@ export class WriterSession {
   /** What this session stored lately; without a local index also what was known before. */
   #index = new ChunkIndex();
   #cache: IndexCache | undefined;
-  /** Sizes of packs this session may refer to. */
+  /** Sizes of the packs in the store. */
   #sizes = new PackSizes();
   /** What this session stored and no index segment holds yet. */
   #stored: BlobRef[] = [];
@@ -110,6 +113,8 @@ export class WriterSession {
   #spilling: Promise<void> = Promise.resolve();
   /** Packs that an open condemn list names, or the newest that was swept: this session refers to none of them. */
   #condemned = new PackNames();
+  /** A condemn list cannot be read: this session refers to nothing but its parents and what it stores itself. */
+  #alone = false;
   /** What distinguishes packs sealed after a condemn list from those before it. */
   #generation = generationOf(undefined);
   /** Roots that are known to belong to a valid point, or that this session wrote. */
@@ -136,11 +141,11 @@ export class WriterSession {
     let session: WriterSession | undefined;
     try {
       let stored = await files.readKey();
-      if (stored && (await core.store.head(fenceObject(stored.sessionId), options))) {
+      if (stored && (await core.store.head(controlName(core, fenceObject(stored.sessionId)), options))) {
         // Held to be dead. Its packs are not taken up either: a PUT that is still on its way may bring one back that was collected.
         await files.remove();
         stored = undefined;
-      } else if (stored && (await core.store.head(sessionClosedObject(stored.sessionId), options))) {
+      } else if (stored && (await core.store.head(controlName(core, sessionClosedObject(stored.sessionId)), options))) {
         // Committed or abandoned by an attempt that died before it could tidy up; nothing may be added to it.
         stored = undefined;
       }
@@ -401,7 +406,8 @@ export class WriterSession {
 
   /** Whether deduplication may answer with it. A chunk that waits to be healed is stored anew, whatever others know of it. */
   #isKnown(ref: BlobRef): boolean {
-    if (!this.#isUsable(ref)) return false;
+    if (this.#condemned.has(ref.pack) || !this.#isUsable(ref)) return false;
+    if (this.#alone && !this.#own.has(ref.pack)) return false;
     if (this.#own.has(ref.pack) || !this.#healing.damage.openIds.has(ref.id)) return true;
     this.#elsewhere.set(ref.id, ref);
     return false;
@@ -473,17 +479,14 @@ export class WriterSession {
   }
 
   #loadListed(): Promise<void> {
-    this.#listed ??= listPacks(this.#core, {
-      sizes: this.#sizes,
-      isLeftOut: (pack) => this.#condemned.has(pack),
-    });
+    this.#listed ??= listPacks(this.#core, { sizes: this.#sizes });
     // A failed listing is tried again by the next caller.
     this.#listed.catch(() => (this.#listed = undefined));
     return this.#listed;
   }
 
   async #isThere({ pack, sizeBytes }: StoredPack, options: { signal?: AbortSignal | undefined }): Promise<boolean> {
-    if (this.#condemned.has(pack) || this.#healing.damage.touches(pack)) return false;
+    if (this.#alone || this.#condemned.has(pack) || this.#healing.damage.touches(pack)) return false;
     return (await this.#core.store.head(packObject(pack), options))?.sizeBytes === sizeBytes;
   }
 
@@ -495,6 +498,7 @@ export class WriterSession {
     this.#known ??= (async () => {
       const packs = this.#sizes;
       await this.#loadListed();
+      if (this.#alone) return;
       if (this.#indexDirectory === undefined)
         return loadIndex(this.#core, { index: this.#index, isUsable: (ref) => this.#isKnown(ref) });
       await syncIndex(this.#core, { cache: await this.#openCache(this.#indexDirectory), packs });
@@ -515,28 +519,50 @@ export class WriterSession {
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<void> {
     const { sessionId, machineId } = this;
-    const name = event === 'open' ? sessionOpenObject(sessionId) : sessionClosedObject(sessionId);
-    const record = encodeSessionRecord({
+    const plain = event === 'open' ? sessionOpenObject(sessionId) : sessionClosedObject(sessionId);
+    const name = controlName(this.#core, plain);
+    const secret = deriveKey(this.#key.key, 'session closing');
+    const body = encodeSessionRecord({
       sessionId,
       machineId,
       instantMs: this.#core.clock.nowMs(),
       event,
       pointId: what.pointId ?? '',
       knownLists: Buffer.concat((what.before?.open ?? []).slice(-MAX_SESSION_LISTS).map(({ listId }) => listId)),
+      closing: event === 'open' ? sha256(secret) : secret,
     });
-    await this.#core.store.putIfAbsent(name, [record], options);
+    await this.#core.store.putIfAbsent(name, [sealRecord(this.#core, { type: 'SESS', name, body })], options);
   }
 
   /** From now on this session refers to nothing these lists name, and seals nothing under a name they could hold. */
   async #heed(lists: CondemnLists, options: { signal?: AbortSignal | undefined }): Promise<void> {
     const { avoidCondemned, sealUnderGeneration } = this.#core.rules;
     if (sealUnderGeneration && lists.newest) this.#generation = generationOf(lists.newest.listId);
+    for (const damage of lists.unreadable) this.#stayAlone(damage);
     if (!avoidCondemned) return;
     const heeded = new Set(lists.open);
     // A late PUT may bring back what it names, and a collector that was frozen over it delete that again.
     if (this.#core.rules.avoidSwept && lists.newest) heeded.add(lists.newest);
-    for (const head of heeded)
-      for await (const pack of condemnedPacks(this.#core, head, options)) this.#condemned.add(pack);
+    for (const head of heeded) {
+      try {
+        for await (const pack of condemnedPacks(this.#core, head, options)) this.#condemned.add(pack);
+      } catch (error) {
+        if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+        this.#stayAlone(error);
+      }
+    }
+  }
+
+  /**
+   * What a list names that cannot be read is not known, so nothing is taken from the index, and nothing is sealed under a name
+   * that could be on it. What a valid parent holds is safe all the same, so backups go on; they store again what was stored before.
+   */
+  #stayAlone(why: Error): void {
+    this.#alone = true;
+    this.#generation = this.#core.random.bytes(16);
+    this.#core.log.error('a condemn list cannot be read: chunks are stored again until it is mended', {
+      why: why.message,
+    });
   }
 
   /**
@@ -582,7 +608,7 @@ export class WriterSession {
     const { machineId, pointId } = point;
     const sessionId = parseSessionId(point.sessionId);
     if (!this.#core.rules.checkFenceAfterCommit) return;
-    if (await this.#core.store.head(fenceObject(sessionId), options)) {
+    if (await this.#core.store.head(controlName(this.#core, fenceObject(sessionId)), options)) {
       const outcome = await decideOutcome(this.#core, { sessionId, pointId }, options);
       if (outcome.pointId !== pointId) {
         throw new LifeboatError(

@@ -1,0 +1,51 @@
+/**
+ * What makes a record under control/ one of ours, although whoever may put objects may put anything there:
+ *
+ * - its name ends in a tag that only who holds the tenant's keys can compute. Names are taken by whoever comes first, so nobody else must
+ *   be able to take one. What has no such tag is foreign: it is reported, and means nothing.
+ * - its body is signed together with its name. A record of ours that cannot be read is damage, and never "none".
+ */
+import type { Core } from '../core.ts';
+import { damaged } from '../format/frame.ts';
+import { decodeSigned, encodeSigned, type SignedType } from '../format/signed-record.ts';
+import { lengthPrefixed } from './derive.ts';
+
+type Keys = Pick<Core, 'keyring'>;
+
+/** The name a record is stored under. */
+export function controlName({ keyring }: Keys, plain: string): string {
+  return `${plain}.${keyring.nameTag(plain)}`;
+}
+
+/** The reverse; undefined for a name that nobody with our keys gave. */
+export function plainName({ keyring }: Keys, name: string): string | undefined {
+  const plain = name.slice(0, Math.max(0, name.lastIndexOf('.')));
+  return name === `${plain}.${keyring.nameTag(plain)}` ? plain : undefined;
+}
+
+/** `name`: as it is stored, tag and all. */
+export function sealRecord(
+  { keyring }: Keys,
+  record: { type: SignedType; name: string; body: Uint8Array },
+): Uint8Array {
+  const { type, name, body } = record;
+  const { signer, tenantId } = keyring;
+  return encodeSigned(type, { body, signer, signature: keyring.sign(statement({ type, tenantId, name, body })) });
+}
+
+/** The body. Throws `repository.object-damaged` (also for a record that was made for another name) or `repository.newer-version`. */
+export function openRecord(
+  { keyring }: Keys,
+  record: { type: SignedType; name: string; object: Uint8Array },
+): Uint8Array {
+  const { type, name, object } = record;
+  const { body, signer, signature } = decodeSigned(type, object, name);
+  const { tenantId } = keyring;
+  if (keyring.verify(signer, statement({ type, tenantId, name, body }), signature)) return body;
+  throw damaged(name, 'its signature is not ours');
+}
+
+function statement(of: { type: SignedType; tenantId: Uint8Array; name: string; body: Uint8Array }): Buffer {
+  const text = (value: string): Buffer => Buffer.from(value, 'utf8');
+  return lengthPrefixed('lifeboat control record', text(of.type), of.tenantId, text(of.name), of.body);
+}
