@@ -98,6 +98,9 @@ class SimulatedKeyring extends Keyring {
 
 export const keyring = new SimulatedKeyring(bundle);
 
+/** No key is ever rotated here. */
+const refreshKeys = (): Promise<void> => Promise.resolve();
+
 /** A repository as one process has it open: its caches are its own. */
 export function openSimulated(world: World, process: Process, rules: SafetyRules): Core {
   const clock = {
@@ -109,12 +112,13 @@ export function openSimulated(world: World, process: Process, rules: SafetyRules
     createHash('shake128', { outputLength: length }).update(`${world.random()} ${world.step}`).digest();
   const store = storeOf(world, process);
   const relocations = new Relocations({ store, keyring, log: silentLog });
-  const blobs = new BlobReader({ store, keyring, relocations, opener: inlineOpener(raw) });
+  const blobs = new BlobReader({ store, keyring, refreshKeys, relocations, opener: inlineOpener(raw) });
   const pages = new PageReader(blobs, superblock);
   return {
     store,
     superblock,
     keyring,
+    refreshKeys,
     blobs,
     pages,
     relocations,

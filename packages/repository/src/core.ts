@@ -9,13 +9,15 @@ import type { PageReader } from './read/page-reader.ts';
 import type { Relocations } from './read/relocations.ts';
 import type { Keyring } from './seal/keyring.ts';
 import type { Compression } from './seal/codec.ts';
-import type { ObjectStore } from './store/object-store.ts';
+import type { ObjectStore, StoreOptions } from './store/object-store.ts';
 
 /** An open repository, as its rooms see it. */
 export interface Core {
   readonly store: ObjectStore;
   readonly superblock: Superblock;
   readonly keyring: Keyring;
+  /** Takes over epochs that another process began. */
+  readonly refreshKeys: (options?: StoreOptions) => Promise<void>;
   readonly blobs: BlobReader;
   readonly pages: PageReader;
   readonly relocations: Relocations;

@@ -32,6 +32,7 @@ import { listPoints, readPoint, type Point, type PointSummary } from './read/poi
 import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
 import { Retention } from './retention/retention.ts';
+import { CurrentKeys } from './seal/current-keys.ts';
 import {
   listTenants,
   readNewestSet,
@@ -45,7 +46,7 @@ import { assertPaperOf } from './seal/paper.ts';
 import { zstd } from './seal/codec.ts';
 import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
 import { RepositoryKeys, writeFirstKeySet } from './seal/repository-keys.ts';
-import type { ObjectStore } from './store/object-store.ts';
+import type { ObjectStore, StoreOptions } from './store/object-store.ts';
 import { OverlayStore } from './store/overlay-store.ts';
 import { TenantStore } from './store/tenant-store.ts';
 import { defaultWriterLimits, type WriterLimits } from './write/limits.ts';
@@ -225,12 +226,21 @@ export class Repository {
     this.tenantName = set.tenantName;
     const log = deps.log ?? silentLog;
     const relocations = new Relocations({ store, keyring, log });
-    const blobs = new BlobReader({ store, keyring, relocations, opener: deps.opener ?? threadOpener() });
+    const current = new CurrentKeys({
+      store: input.store,
+      keyring,
+      generation: set.generation,
+      unlock: (options) => this.keys.unlock(options),
+    });
+    const refreshKeys = (options?: StoreOptions): Promise<void> => current.refresh(options);
+    const opener = deps.opener ?? threadOpener();
+    const blobs = new BlobReader({ store, keyring, refreshKeys, relocations, opener });
     this.#deps = deps;
     this.core = {
       store,
       superblock,
       keyring,
+      refreshKeys,
       blobs,
       pages: new PageReader(blobs, superblock),
       relocations,

@@ -107,6 +107,13 @@ export const repositoryErrors = {
     impact: 'Recovery points that need this object cannot be read in full; others are not affected.',
     next: 'Run a check of the points; bring the object back from a copy of the repository if there is one, then back up again.',
   },
+  'repository.unknown-epoch': {
+    retry: 'permanent',
+    cause:
+      'A pack was sealed with keys of an epoch that the keys which were opened do not hold: a newer key set is missing or damaged.',
+    impact: 'What lies in that pack cannot be read with these keys. It is not damaged.',
+    next: 'Look at lifeboat repo keys list, and bring back the newest objects under keys/ from a copy of the repository.',
+  },
   'repository.object-damaged': {
     retry: 'permanent',
     cause: 'The bytes of an object are not what was written: a bad disk, a truncated copy, or somebody changed them.',

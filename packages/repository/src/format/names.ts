@@ -50,8 +50,9 @@ export function chunkIdOf(hash: Uint8Array): ChunkId {
 
 /** A key set is stored twice: it is small, and losing it loses everything. */
 export type KeySetCopy = 'a' | 'b';
+export const keySetsPrefix = (tenant: string): string => `${KEYS}${tenant}/`;
 export const keySetObject = (tenant: string, generation: number, copy: KeySetCopy): string =>
-  `${KEYS}${tenant}/${String(generation).padStart(6, '0')}-${copy}`;
+  `${keySetsPrefix(tenant)}${String(generation).padStart(6, '0')}-${copy}`;
 
 const KEY_SET = /^keys\/([0-9a-f]{32})\/(\d{6})-([ab])$/;
 /** What the name of a key set says, or undefined for a stranger. */

@@ -12,8 +12,16 @@
 import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 
 import { describeRef, type BlobRef } from '../format/blob-ref.ts';
+import { MAX_PACK_BYTES } from '../format/limits.ts';
 import { hex, packObject, type PackName } from '../format/names.ts';
-import { decodePackHeader, HEADER_READ_BYTES, kindOf, type PackHeader, type PackKind } from '../format/pack.ts';
+import {
+  decodePackHeader,
+  HEADER_READ_BYTES,
+  kindOf,
+  parsePack,
+  type PackHeader,
+  type PackKind,
+} from '../format/pack.ts';
 import { packKey, type BlobOpening } from '../seal/blob-seal.ts';
 import { discard } from '../seal/discard.ts';
 import type { Keyring } from '../seal/keyring.ts';
@@ -59,6 +67,7 @@ interface OpenPack {
 export class BlobReader {
   readonly #store: ObjectStore;
   readonly #keyring: Keyring;
+  readonly #refreshKeys: () => Promise<void>;
   readonly #opener: BlobOpener;
   readonly #relocations: Relocations;
   /** Packs that are gone and whose blobs were found elsewhere: not asked for again before the relocations are. */
@@ -69,7 +78,14 @@ export class BlobReader {
   /** One session seals many packs: the X25519 step is done once for each. */
   readonly #baseKeys = new LruCache<string, Uint8Array>(1024);
 
-  constructor(deps: { store: ObjectStore; keyring: Keyring; opener: BlobOpener; relocations: Relocations }) {
+  constructor(deps: {
+    store: ObjectStore;
+    keyring: Keyring;
+    refreshKeys: () => Promise<void>;
+    opener: BlobOpener;
+    relocations: Relocations;
+  }) {
+    this.#refreshKeys = deps.refreshKeys;
     this.#store = deps.store;
     this.#relocations = deps.relocations;
     this.#keyring = deps.keyring;
@@ -180,11 +196,35 @@ export class BlobReader {
     const start = await this.#store.getRange(object, range, { fresh });
     const { header } = decodePackHeader(start, object);
     const kind = kindOf(header);
+    if (!this.#keyring.knowsEpochOf(header)) await this.#learnEpoch(name, header);
     const baseKey = this.#baseKey(header);
     if (!kind || !baseKey) return { failure: 'the key in its pack was not made for this repository' };
     const pack = { key: packKey(baseKey, header.salt), kind };
     this.#packs.set(name, pack);
     return pack;
+  }
+
+  /**
+   * Another process may have begun the epoch since the keys were opened. One that is not known then either is no damage, if the pack is
+   * what its name says: with the keys that are missing it would open.
+   */
+  async #learnEpoch(name: PackName, header: PackHeader): Promise<void> {
+    let cause: unknown;
+    try {
+      await this.#refreshKeys();
+    } catch (error) {
+      // Key sets that cannot be read are no damage of this pack either.
+      if (!hasCode(error, ...DAMAGE)) throw error;
+      cause = error;
+    }
+    if (this.#keyring.knowsEpochOf(header)) return;
+    const object = packObject(name);
+    if (parsePack(await this.#store.get(object, { maxBytes: MAX_PACK_BYTES }), object).name !== name) return;
+    throw new LifeboatError(
+      'repository.unknown-epoch',
+      `${object} was sealed in epoch ${header.epoch} of the keys, which the newest key set that can be read does not hold`,
+      { context: { object, epoch: header.epoch }, cause },
+    );
   }
 
   #baseKey(header: PackHeader): Uint8Array | undefined {

@@ -10,7 +10,7 @@ import type { Log } from '@lifeboat/foundation/log';
 import { damaged } from '../format/frame.ts';
 import { decodeKeySet, type KeyBundle, type KeySet } from '../format/key-set.ts';
 import { MAX_KEY_SET_BYTES, MAX_PASSPHRASE_TRIES, MAX_TENANTS } from '../format/limits.ts';
-import { hex, keySetObject, keySetOfObject, KEYS, type KeySetCopy } from '../format/names.ts';
+import { hex, keySetObject, keySetOfObject, keySetsPrefix, KEYS, type KeySetCopy } from '../format/names.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import { openKeySet } from './key-set.ts';
 import { openSlot, type SlotBinding } from './key-slot.ts';
@@ -49,6 +49,18 @@ export async function listTenants(
   return [...found]
     .map(([tenant, generations]) => ({ tenant, generations: [...generations].toSorted((a, b) => b - a) }))
     .toSorted((a, b) => (a.tenant < b.tenant ? -1 : 1));
+}
+
+/** Of the sets a tenant has; 0: none is listed, as may happen for a moment while an older one gives way. */
+export async function newestGeneration(
+  store: ObjectStore,
+  tenant: string,
+  options: StoreOptions = {},
+): Promise<number> {
+  let newest = 0;
+  for await (const { name } of store.list(keySetsPrefix(tenant), options))
+    newest = Math.max(newest, keySetOfObject(name)?.generation ?? 0);
+  return newest;
 }
 
 /** Sets of one generation that can be read, with what cannot. Equal copies count once. */

@@ -19,13 +19,27 @@ export interface SessionKey {
 /** What a tenant's secret opens, as operations rather than bytes. Never logged, never in an error. */
 export class Keyring {
   readonly tenantId: Uint8Array;
-  readonly #bundle: KeyBundle;
+  #bundle: KeyBundle;
   #signer: Buffer | undefined;
   #controlKey: Buffer | undefined;
 
   constructor(bundle: KeyBundle) {
     this.#bundle = bundle;
     this.tenantId = bundle.tenantId;
+  }
+
+  /** Takes over the epochs of a newer set of the same keys. Throws `internal.bug` for other keys. */
+  adopt(bundle: KeyBundle): void {
+    const same = (['tenantId', 'chunkIdKey', 'machineRootKey', 'signingSeed'] as const).every(
+      (key) => Buffer.compare(bundle[key], this.#bundle[key]) === 0,
+    );
+    if (!same) throw new LifeboatError('internal.bug', 'a rotation gave a tenant other keys');
+    this.#bundle = bundle;
+  }
+
+  /** Whether a pack's session key was sealed in an epoch these keys know; map and set packs have none. */
+  knowsEpochOf(header: PackHeader): boolean {
+    return header.epoch === undefined || this.#bundle.epochs.some(({ epoch }) => epoch === header.epoch);
   }
 
   /** Keyed BLAKE3 over plaintexts. Handed to sealing threads. */

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { decodeKeySet, encodeKeySet } from '../format/key-set.ts';
-import { KEYS } from '../format/names.ts';
+import { KEYS, PACKS } from '../format/names.ts';
+import { decodePackHeader, encodePackHeader, kindOf, type PackHeader } from '../format/pack.ts';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { systemRandom } from '@lifeboat/foundation/random';
 
@@ -49,6 +50,13 @@ async function backUp(repository: Repository, n: number, disk: Buffer): Promise<
   const source = fileSource(scratch.file(disk));
   const { root } = await session.writeDisk({ name: 'vda', sizeBytes: disk.length, source, changed: 'all' }, { signal });
   await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+}
+
+function dataPacks(store: MemoryStore): { name: string; header: PackHeader }[] {
+  const packs = [...store.objects].filter(([name]) => name.startsWith(PACKS));
+  return packs
+    .map(([name, object]) => ({ name, header: decodePackHeader(object, name).header }))
+    .filter(({ header }) => kindOf(header) === 'data');
 }
 
 describe('ways into a repository', () => {
@@ -229,14 +237,54 @@ describe('rotation', () => {
     expect(await readDisk(other, MACHINE, pointId(2))).toEqual(after);
   });
 
-  test('shuts out who kept the keys of before from what is written afterwards', async () => {
+  test('shuts out who kept the keys of before from what is written afterwards; to him that is no damage', async () => {
     const store = new MemoryStore();
     const thief = await initTiny(store);
     await backUp(thief, 1, noisyDisk(3, 1));
+    const kept = [...store.objects].filter(([name]) => name.startsWith(KEYS));
     await (await openTiny(store)).keys.rotate();
     await backUp(await openTiny(store), 2, noisyDisk(3, 2));
+    // He sees the store as it is, with the key sets as they were.
+    for (const name of [...store.objects.keys()].filter((object) => object.startsWith(KEYS)))
+      store.objects.delete(name);
+    for (const [name, object] of kept) store.objects.set(name, object);
     await readDisk(thief, MACHINE, pointId(1));
-    await expect(readDisk(thief, MACHINE, pointId(2))).rejects.toMatchObject({ code: 'repository.chunk-damaged' });
+    const unknown = { code: 'repository.unknown-epoch', context: { epoch: 2 } };
+    await expect(readDisk(thief, MACHINE, pointId(2))).rejects.toMatchObject(unknown);
+    const point = await thief.readPoint(MACHINE, pointId(2));
+    await expect(thief.checkPoint(point, 'content', { signal, progress() {} })).rejects.toMatchObject(unknown);
+    // A header that merely says so is damage all the same.
+    const pack = dataPacks(store).find(({ header }) => header.epoch === 1);
+    const object = store.objects.get(pack?.name ?? '') ?? Buffer.alloc(0);
+    const forged = encodePackHeader({ ...(pack?.header as PackHeader), epoch: 7 });
+    object.set(forged);
+    await expect(readDisk(await openTiny(store), MACHINE, pointId(1))).rejects.toMatchObject({
+      code: 'repository.chunk-damaged',
+    });
+  });
+
+  test('reaches processes that have the repository open: what they read, and what they seal from then on', async () => {
+    const store = new MemoryStore();
+    const running = await initTiny(store);
+    await backUp(running, 1, noisyDisk(3, 1));
+    await (await openTiny(store)).keys.rotate();
+    const disk = noisyDisk(9, 2);
+    await backUp(await openTiny(store), 2, disk);
+    expect(await readDisk(running, MACHINE, pointId(2))).toEqual(disk);
+    await (await openTiny(store)).keys.rotate();
+    await backUp(running, 3, noisyDisk(9, 3));
+    expect(new Set(dataPacks(store).map(({ header }) => header.epoch))).toEqual(new Set([1, 2, 3]));
+    const point = await running.readPoint(MACHINE, pointId(3));
+    expect((await running.checkPoint(point, 'content', { signal, progress() {} })).sound).toBe(true);
+  });
+
+  test('keeps a process whose way in was removed from beginning a session', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const { info } = await made.keys.add({ secret: second, label: 'second', scryptCost: CHEAP_SCRYPT });
+    const removed = await opened(store, second);
+    await made.keys.remove(info.slots[1]?.slotId ?? '');
+    await expect(backUp(removed, 1, noisyDisk(3))).rejects.toMatchObject(wrong);
   });
 });
 

@@ -144,7 +144,7 @@ export class RepositoryKeys {
 
   /** The keys as they are now, proven by the tenant's signature. */
   async info(options: StoreOptions = {}): Promise<KeysInfo> {
-    const { set } = await this.#unlock(options);
+    const { set } = await this.unlock(options);
     return this.#describe(set, options);
   }
 
@@ -223,7 +223,7 @@ export class RepositoryKeys {
   }
 
   /**
-   * Begins a new epoch: sessions that begin from now on seal their keys to a new key pair. Every slot opens it, and all epochs
+   * Begins a new epoch: sessions that begin from now on, in whatever process, seal their keys to a new key pair. Every slot opens it, and all epochs
    * before, so every point stays readable.
    */
   rotate(options: StoreOptions = {}): Promise<KeyChange> {
@@ -235,7 +235,7 @@ export class RepositoryKeys {
   }
 
   /** Opened anew each time: keys that others changed meanwhile must not be lost. */
-  #unlock(options: StoreOptions): Promise<Unlocked> {
+  unlock(options: StoreOptions): Promise<Unlocked> {
     const { log } = this.#deps;
     const input = { secret: this.#secret, superblockHash: this.#superblockHash, tenant: hex(this.#tenantId), log };
     return unlock(this.#store, input, options);
@@ -249,7 +249,7 @@ export class RepositoryKeys {
     const superblockHash = this.#superblockHash;
     const tenant = hex(this.#tenantId);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const now = await this.#unlock(options);
+      const now = await this.unlock(options);
       const { tenantName } = now.set;
       const generation = now.set.generation + 1;
       const changed = await next(now);

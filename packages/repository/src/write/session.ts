@@ -150,6 +150,7 @@ export class WriterSession {
         stored = undefined;
       }
       if (!stored) {
+        await core.refreshKeys(options);
         stored = { sessionId: newSessionId(core), key: core.keyring.newSessionKey(core.random) };
         await files.writeKey(stored);
       }
