@@ -2,6 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
+import { systemRandom } from '@lifeboat/foundation/random';
+import { CAPABILITIES } from '@lifeboat/repository/format/superblock';
+import { probeStore } from '@lifeboat/repository/store/capabilities';
 import { testObjectStore } from '@lifeboat/repository/store/conformance';
 import { openS3Store, type S3Store } from '@lifeboat/repository/store/s3/s3-store';
 import {
@@ -64,6 +67,16 @@ testObjectStore('a bucket with versions whose service ignores If-None-Match', as
   store: await openUnconditional(),
   remove: () => Promise.resolve(),
 }));
+
+describe('a service that ignores If-None-Match', () => {
+  it('is found out before a repository is made: it is refused without versions, and good enough with them', async () => {
+    const plain = server.place(await server.makeBucket('plain'));
+    const careless = await openS3Store(plain, { client: () => withoutConditions(server.client(plain)) });
+    await expect(probeStore(careless, systemRandom)).rejects.toMatchObject({ code: 'repository.store-unsupported' });
+    const { createOnly, versions } = CAPABILITIES;
+    expect(await probeStore(await openUnconditional(), systemRandom)).toBe(createOnly + versions);
+  });
+});
 
 describe('a put whose answer was lost', () => {
   it('is known to be ours, and is one object', async () => {

@@ -40,6 +40,7 @@ const superblock = {
   leafEntries: 2,
   branchEntries: 2,
   packSetEntries: 4,
+  capabilities: 1,
 };
 const bundle: KeyBundle = {
   tenantId: superblock.tenantId,

@@ -18,7 +18,7 @@ import { sweep, type SweepReport } from './collect/sweep.ts';
 import type { Core } from './core.ts';
 import { sha256 } from './format/frame.ts';
 import { DEFAULT_CHUNK_BYTES, DEFAULT_GEOMETRY, MAX_SUPERBLOCK_BYTES } from './format/limits.ts';
-import { hex, SUPERBLOCK } from './format/names.ts';
+import { hex, PROBES, SUPERBLOCK } from './format/names.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
@@ -46,6 +46,7 @@ import { assertPaperOf } from './seal/paper.ts';
 import { zstd } from './seal/codec.ts';
 import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
 import { RepositoryKeys, writeFirstKeySet } from './seal/repository-keys.ts';
+import { probeStore } from './store/capabilities.ts';
 import type { ObjectStore, StoreOptions } from './store/object-store.ts';
 import { OverlayStore } from './store/overlay-store.ts';
 import { TenantStore } from './store/tenant-store.ts';
@@ -97,13 +98,16 @@ export interface AddTenantOptions extends Pick<InitOptions, 'store' | 'secret' |
 
 /**
  * Makes a repository in an empty store and opens it. The superblock is written last: until then there is none.
- * Errors: `repository.already-exists`, `repository.key-file-unusable`, `repository.limit-exceeded`, those of the store.
+ * Errors: `repository.already-exists`, `repository.key-file-unusable`, `repository.limit-exceeded`, `repository.store-unsupported` for a
+ * store in which two can create one object, those of the store.
  */
 export async function initRepository(options: InitOptions): Promise<Repository> {
   const { store, deps = {} } = options;
   const random = deps.random ?? systemRandom;
   const createdMs = (deps.clock ?? systemClock).nowMs();
   for await (const { name } of store.list('')) {
+    // Of an attempt that was killed while it looked what the store can do.
+    if (Object.values(PROBES).some((prefix) => name.startsWith(prefix))) continue;
     throw new LifeboatError('repository.already-exists', `${store.description} is not empty: it holds ${name}`, {
       context: { object: name },
     });
@@ -114,6 +118,7 @@ export async function initRepository(options: InitOptions): Promise<Repository> 
     createdMs,
     chunkSizeBytes: options.chunkSizeBytes ?? DEFAULT_CHUNK_BYTES,
     ...(options.geometry ?? DEFAULT_GEOMETRY),
+    capabilities: await probeStore(store, random),
   };
   const object = encodeSuperblock(superblock);
   const superblockHash = sha256(object);

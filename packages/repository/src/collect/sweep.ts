@@ -54,6 +54,9 @@ export interface SweepReport {
 /** An operation that takes longer than this is held to be dead. */
 const DEFAULT_GRACE_MS = 7 * 24 * 60 * 60_000;
 
+/** No object takes longer to write, and no two clocks of a machine and its file server differ by so much. */
+const TEMPORARY_AGE_MS = 24 * 60 * 60_000;
+
 /** Packs between two looks whether the list is still open: a round trip more for each 32. */
 const DELETES_PER_LOOK = 32;
 
@@ -76,6 +79,7 @@ export async function sweep(
   input: { readonly graceMs?: number } = {},
   options: StoreOptions = {},
 ): Promise<SweepReport> {
+  await core.store.sweepTemporary?.({ nowMs: core.clock.nowMs(), minimumAgeMs: TEMPORARY_AGE_MS });
   const lists = await readCondemnLists(core, options);
   refuseUnreadable(lists);
   const [list] = lists.open;

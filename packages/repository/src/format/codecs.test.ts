@@ -165,6 +165,7 @@ const codecs: readonly Codec[] = [
       leafEntries: fc.constantFrom(1, 64),
       branchEntries: fc.constantFrom(2, 64),
       packSetEntries: fc.integer({ min: 1, max: 4096 }),
+      capabilities: fc.integer({ min: 0, max: 15 }),
     }),
     encodeSuperblock,
     (encoded) => decodeSuperblock(encoded, 'it'),

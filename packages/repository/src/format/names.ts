@@ -38,6 +38,9 @@ export const CONDEMN_LISTS = `${CONDEMNED}lists/`;
 export const CONDEMN_SWEPT = `${CONDEMNED}swept/`;
 export const CONDEMN_PARTS = `${CONDEMNED}parts/`;
 
+/** Objects that are put and removed at once, to learn what a store can do. */
+export const PROBES = { control: `${CONTROL}probes/`, data: 'data/probes/' } as const;
+
 const HASH = /^[0-9a-f]{64}$/;
 
 export function packNameOf(hash: Uint8Array): PackName {

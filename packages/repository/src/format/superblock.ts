@@ -18,7 +18,20 @@ export interface Superblock extends Geometry {
   readonly createdMs: number;
   /** Power of two. */
   readonly chunkSizeBytes: number;
+  /** Bits of `CAPABILITIES`: what the store could do that the repository was made in. */
+  readonly capabilities: number;
 }
+
+export const CAPABILITIES = {
+  /** Of several who put one name, one creates it. Always. */
+  createOnly: 1,
+  /** Keeps every version; the earliest is the object. */
+  versions: 2,
+  locks: 4,
+  /** A directory in which files are linked to their names, and not renamed. */
+  hardLinks: 8,
+} as const;
+const ALL_CAPABILITIES = 15;
 
 const schema = message({
   repositoryId: bytes(1, { length: 16 }),
@@ -28,6 +41,7 @@ const schema = message({
   leafEntries: uint(5, MAX_PAGE_ENTRIES),
   branchEntries: uint(6, MAX_PAGE_ENTRIES),
   packSetEntries: uint(7, MAX_PAGE_ENTRIES),
+  capabilities: uint(8, ALL_CAPABILITIES),
 });
 
 export function encodeSuperblock(superblock: Superblock): Uint8Array {

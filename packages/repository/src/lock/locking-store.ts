@@ -8,6 +8,7 @@ import type {
   ObjectVersion,
   PutOptions,
   StoreOptions,
+  StoreTraits,
 } from '../store/object-store.ts';
 import { isLocked, lockEndMs, type LockPolicy } from './lock-policy.ts';
 
@@ -57,6 +58,10 @@ export class LockingStore implements ObjectStore {
 
   delete(name: string, options?: StoreOptions): Promise<void> {
     return this.#store.delete(name, options);
+  }
+
+  async traits(options?: StoreOptions): Promise<StoreTraits> {
+    return (await this.#store.traits?.(options)) ?? { versions: false, hardLinks: false };
   }
 
   async versions(name: string, options?: StoreOptions): Promise<readonly ObjectVersion[]> {

@@ -25,7 +25,7 @@ import { MAX_SUPERBLOCK_BYTES } from '../format/limits.ts';
 import { hex, SUPERBLOCK } from '../format/names.ts';
 import { Slots } from '../read/slots.ts';
 import { nodeFiles, type Files } from './files.ts';
-import type { ByteRange, ObjectInfo, ObjectStore, PutOptions, StoreOptions } from './object-store.ts';
+import type { ByteRange, ObjectInfo, ObjectStore, PutOptions, StoreOptions, StoreTraits } from './object-store.ts';
 
 const TEMPORARY = 'tmp';
 /** FAT keeps no file of 4 GiB; a repository without one can be copied to any disk. */
@@ -171,6 +171,25 @@ export class DirectoryStore implements ObjectStore {
       await this.#assertSameDisk();
       await this.#unlink(path);
       if ((await this.#stat(dirname(path))) !== undefined) await this.#syncDirectory(dirname(path));
+    });
+  }
+
+  /** Tries a link, in `tmp/`. */
+  async traits(): Promise<StoreTraits> {
+    const directory = join(this.#root, TEMPORARY);
+    return this.#reporting('try', directory, async () => {
+      await this.#makeDirectory(directory);
+      const [file, other] = [0, 1].map(() => join(directory, hex(this.#random.bytes(16)))) as [string, string];
+      try {
+        await this.#writeDurably(file, [], undefined);
+        await this.#files.link(file, other);
+        return { versions: false, hardLinks: true };
+      } catch (error) {
+        if (!NO_LINKS.includes(systemCode(error) ?? '')) throw error;
+        return { versions: false, hardLinks: false };
+      } finally {
+        for (const path of [file, other]) await this.#unlink(path);
+      }
     });
   }
 

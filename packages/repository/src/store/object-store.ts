@@ -38,6 +38,10 @@ export interface ObjectStore {
    * (these credentials may not delete here, which is an alarm).
    */
   delete(name: string, options?: StoreOptions): Promise<void>;
+  /** What it is beside what it does, for the record of a new repository; asked by trying, where it must be. */
+  readonly traits?: ((options?: StoreOptions) => Promise<StoreTraits>) | undefined;
+  /** Removes what writers that were killed left half written, if it is older than `minimumAgeMs`. Undefined where that leaves nothing. */
+  readonly sweepTemporary?: ((input: { nowMs: number; minimumAgeMs: number }) => Promise<number>) | undefined;
   /**
    * Every version of a name, earliest first, for who can tell a valid one by its signature: the earliest valid one wins.
    * Undefined where the store keeps none.
@@ -54,6 +58,11 @@ export interface ObjectLocks {
   lockedUntilMs(name: string, options?: StoreOptions): Promise<number | undefined>;
   /** Moves the end of the lock to a later instant; changes nothing when it is that late already. A right that no writer needs. */
   extend(name: string, untilMs: number, options?: StoreOptions): Promise<void>;
+}
+
+export interface StoreTraits {
+  readonly versions: boolean;
+  readonly hardLinks: boolean;
 }
 
 export interface StoreOptions {

@@ -7,6 +7,7 @@ import type {
   ObjectVersion,
   PutOptions,
   StoreOptions,
+  StoreTraits,
 } from './object-store.ts';
 
 /**
@@ -59,6 +60,10 @@ export class SplitStore implements ObjectStore {
 
   delete(name: string, options?: StoreOptions): Promise<void> {
     return this.#of(name).delete(name, options);
+  }
+
+  async traits(options?: StoreOptions): Promise<StoreTraits> {
+    return (await this.#data.traits?.(options)) ?? { versions: false, hardLinks: false };
   }
 
   async versions(name: string, options?: StoreOptions): Promise<readonly ObjectVersion[]> {

@@ -20,6 +20,7 @@ export class TenantStore implements ObjectStore {
   readonly description: string;
   readonly locks: ObjectLocks | undefined;
   readonly versions: ((name: string, options?: StoreOptions) => Promise<readonly ObjectVersion[]>) | undefined;
+  readonly sweepTemporary: ObjectStore['sweepTemporary'];
   readonly #store: ObjectStore;
   readonly #infix: string;
 
@@ -28,6 +29,7 @@ export class TenantStore implements ObjectStore {
     this.#infix = `tenants/${tenant}/`;
     this.description = `${store.description} (tenant ${tenant})`;
     const { locks } = store;
+    this.sweepTemporary = store.sweepTemporary && ((input) => store.sweepTemporary?.(input) ?? Promise.resolve(0));
     this.locks = locks && {
       lockedUntilMs: (name, options) => locks.lockedUntilMs(this.#outer(name), options),
       extend: (name, untilMs, options) => locks.extend(this.#outer(name), untilMs, options),

@@ -8,8 +8,8 @@
  *   list  ListObjectsV2, or ListObjectVersions: what carries a delete marker is still there
  *   delete  every version by its id, newest first, so that no later one ever takes the place of the earliest
  * ```
- * Not guaranteed: one winner among writers of a name where the service ignores If-None-Match and the bucket keeps no versions. Nothing
- * rests on it: names are unique or say what the content is.
+ * Not guaranteed: one winner among writers of a name where the service ignores If-None-Match and the bucket keeps no versions. No
+ * repository is made in such a bucket (`store/capabilities.ts`).
  */
 import {
   DeleteObjectCommand,
@@ -36,6 +36,7 @@ import type {
   ObjectVersion,
   PutOptions,
   StoreOptions,
+  StoreTraits,
 } from '../object-store.ts';
 import { readBucketRules, type BucketRules } from './bucket-rules.ts';
 import { S3Calls } from './s3-calls.ts';
@@ -222,6 +223,10 @@ export class S3Store implements ObjectStore {
 
   list(prefix: string, options: StoreOptions = {}): AsyncIterable<ObjectInfo> {
     return this.#versions ? this.#versions.names(prefix, options.signal) : this.#listCurrent(prefix, options);
+  }
+
+  async traits(): Promise<StoreTraits> {
+    return { versions: this.#versions !== undefined, hardLinks: false };
   }
 
   async delete(name: string, options: StoreOptions = {}): Promise<void> {
