@@ -12,6 +12,7 @@ const WHERE: Partial<Record<keyof SafetyRules, WorldName>> = {
   checkParent: 'hasty',
   prunedInBothMarks: 'leisurely',
   avoidSwept: 'ghostly',
+  readListsAfterOpen: 'sleepy',
 };
 const RULES = Object.keys(SAFETY_RULES) as (keyof SafetyRules)[];
 

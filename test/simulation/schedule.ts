@@ -34,7 +34,7 @@ import type { SessionId } from '@lifeboat/foundation/ids';
 
 import { memorySession, OperationDirectory } from './memory-session.ts';
 import { CHUNK_BYTES, keyring, LIMITS, openDisk, openSimulated, simulatedSealer } from './simulated-core.ts';
-import { HAUNTED, Process, World, type Odds } from './world.ts';
+import { DROWSY, HAUNTED, Process, World, type Odds } from './world.ts';
 
 const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
 /** Few different chunks, so that contents come back and meet what was condemned. */
@@ -164,14 +164,18 @@ const GHOSTLY: Habits = {
   odds: HAUNTED,
 };
 
+/** Whoever is about to change something stands still first: what was read before is old by then. */
+const SLEEPY: Habits = { ...GHOSTLY, odds: DROWSY };
+
 /** Machines that hardly change and build each point on the one before meet rare situations more often; nothing else is different there. */
-const WORLDS = { usual: USUAL, hasty: HASTY, leisurely: LEISURELY, ghostly: GHOSTLY };
+const WORLDS = { usual: USUAL, hasty: HASTY, leisurely: LEISURELY, ghostly: GHOSTLY, sleepy: SLEEPY };
 export type WorldName = keyof typeof WORLDS;
 const OF_A_SEED: readonly WorldName[] = [
   ...Array.from({ length: 6 }, () => 'usual' as const),
   'hasty',
   'leisurely',
   'ghostly',
+  'sleepy',
 ];
 
 interface Backup {

@@ -1,5 +1,5 @@
 /** The real repository over a simulated world: everything but the store, the clock, randomness and what production does in threads. */
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { MachineId } from '@lifeboat/foundation/ids';
@@ -57,8 +57,8 @@ const raw: Compression = {
 };
 
 /**
- * Keys that cost nothing: a signature is a hash, a sealed session key is the key. Curves take nine tenths of a schedule's time, and no
- * rule of collection depends on them.
+ * Keys that cost nothing: signatures and tags of names are hashes, a sealed session key is the key. Curves take nine tenths of a
+ * schedule's time, and no rule of collection depends on them.
  */
 class SimulatedKeyring extends Keyring {
   readonly #machineKeys = new Map<string, Buffer>();
@@ -72,6 +72,10 @@ class SimulatedKeyring extends Keyring {
     const known = this.#machineKeys.get(machineId) ?? super.machineKey(machineId);
     this.#machineKeys.set(machineId, known);
     return known;
+  }
+
+  override nameTag(plain: string): string {
+    return hash('sha256', plain).slice(0, 32);
   }
 
   override get signer(): Buffer {

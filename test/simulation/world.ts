@@ -23,7 +23,8 @@ export interface Odds {
   /** At each step, that one late write takes effect; and that one does whose name was deleted meanwhile. */
   readonly arrive: number;
   readonly haunt: number;
-  /** Freezing in front of a deletion. */
+  /** Freezing in front of a put, or of a deletion, where that is more likely than in front of anything. */
+  readonly freezePut: number;
   readonly freezeDelete: number;
   readonly hidePoint: number;
 }
@@ -54,6 +55,8 @@ export const HAUNTED: Partial<Odds> = {
   freezeDelete: 0.1,
   hidePoint: 0,
 };
+
+export const DROWSY: Partial<Odds> = { ...HAUNTED, freezePut: 0.1 };
 
 /** Something that runs until it ends, is killed, or for ever waits. */
 export class Process {
@@ -98,6 +101,7 @@ export class World {
       echo: 0,
       arrive: 0.02,
       haunt: 0,
+      freezePut: 0,
       freezeDelete: 0,
       hidePoint: this.random() < 0.2 ? 0.01 : 0,
     };
@@ -162,8 +166,9 @@ export class World {
     if (this.random() < this.odds.haunt) this.#arrive(this.#late.findIndex(({ name }) => this.#deleted.has(name)));
     if (this.random() < this.odds.hidePoint) this.hidden.clear();
     const { process, change } = request;
-    const freeze = change?.verb === 'delete' && this.odds.freezeDelete > 0 ? this.odds.freezeDelete : this.odds.freeze;
-    if (this.random() < freeze) {
+    const { freeze, freezePut, freezeDelete } = this.odds;
+    const here = { put: freezePut, delete: freezeDelete, none: 0 }[change?.verb ?? 'none'];
+    if (this.random() < Math.max(freeze, here)) {
       process.frozenUntilStep = this.step + this.below(this.random() < 0.5 ? 60 : 1500);
       return;
     }
