@@ -1,0 +1,75 @@
+import { afterAll, expect, test } from 'vitest';
+
+import type { Repository } from '../repository.ts';
+import { MemoryStore } from '../store/memory-store.ts';
+import { TenantStore } from '../store/tenant-store.ts';
+import { noisyDisk } from '../testing/disks.ts';
+import { fileSource } from '../testing/file-source.ts';
+import { initTiny, MACHINE, pointId, Scratch } from '../testing/tiny.ts';
+import { agentPolicy } from './agent-policy.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
+
+const place = { bucket: 'backups', prefix: 'site/', region: 'r', pathStyle: true };
+const policy = agentPolicy({ place, principal: 'agent', locksInPut: true });
+
+function mayPut(name: string): boolean {
+  const allowed = policy.Statement.filter(
+    ({ Effect, Action }) => Effect === 'Allow' && Action.includes('s3:PutObject'),
+  );
+  const patterns = allowed.flatMap(({ Resource }) => Resource.map((pattern) => pattern.replaceAll('*', '.*')));
+  return patterns.some((pattern) => new RegExp(`^${pattern}$`).test(`arn:aws:s3:::backups/site/${name}`));
+}
+
+/** The names that are put while `action` runs. */
+async function putBy(store: MemoryStore, action: () => Promise<unknown>): Promise<string[]> {
+  const before = new Set(store.objects.keys());
+  await action();
+  return [...store.objects.keys()].filter((name) => !before.has(name));
+}
+
+async function backUp(repository: Repository, end: 'commit' | 'abandon'): Promise<void> {
+  const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
+  const disk = noisyDisk(20);
+  const source = fileSource(scratch.file(disk));
+  const request = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' as const };
+  const { root } = await session.writeDisk(request, { signal: new AbortController().signal });
+  if (end === 'abandon') await session.abandon();
+  else await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+}
+
+test('lets an agent put what backups put, and nothing that collecting, pruning and administrating put', async () => {
+  const store = new MemoryStore();
+  const made: { repository?: Repository } = {};
+  const ofInit = await putBy(store, async () => (made.repository = await initTiny(store)));
+  const { repository } = made;
+  if (!repository) throw new Error('no repository');
+  const ofBackups = [
+    ...(await putBy(store, () => backUp(repository, 'commit'))),
+    ...(await putBy(store, () => backUp(repository, 'abandon'))),
+  ];
+  const point = { machineId: MACHINE, pointId: pointId(1), by: 'a test', reason: 'to see it go' };
+  const ofOthers = await putBy(store, async () => {
+    await repository.buryPoint(point);
+    await repository.condemn();
+    await repository.sweep({ graceMs: 0 });
+  });
+  expect(ofBackups.length).toBeGreaterThan(8);
+  expect(ofOthers.length).toBeGreaterThan(3);
+  expect(ofBackups.filter((name) => !mayPut(name))).toEqual([]);
+  expect([...ofInit, ...ofOthers].filter(mayPut)).toEqual([]);
+});
+
+test('is the same for every tenant', async () => {
+  const store = new MemoryStore();
+  const tenant = new TenantStore(store, 'f'.repeat(32));
+  for (const name of [
+    'data/packs/00/x',
+    'control/sessions/s1/open',
+    'control/condemned/lists/1',
+    'control/tombstones/m/p',
+  ])
+    await tenant.putIfAbsent(name, []);
+  expect([...store.objects.keys()].map(mayPut)).toEqual([true, true, false, false]);
+});
