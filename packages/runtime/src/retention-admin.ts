@@ -70,8 +70,13 @@ export function addHold(
     const machineId = await machineOf(repository, what.machine, at);
     const pointId = what.point === undefined ? undefined : parsePointId(what.point);
     // A hold on what is not there would hold nothing, and look as if it did.
-    if (pointId !== undefined) await assertListed(repository, { machineId, pointId }, at);
-    return { act: { kind: 'hold', machineId, ...(pointId === undefined ? {} : { pointId }) }, reason: what.reason };
+    const assertPoint = async (): Promise<void> => {
+      if (pointId !== undefined) await assertListed(repository, { machineId, pointId }, at);
+    };
+    await assertPoint();
+    const act = { kind: 'hold', machineId, ...(pointId === undefined ? {} : { pointId }) } as const;
+    // Once more behind it: a prune that was at work may have let go of the point in that instant.
+    return { act, reason: what.reason, afterwards: assertPoint };
   });
 }
 
@@ -196,12 +201,15 @@ export function pruneConfigured(
 async function changed(
   configuration: Configuration,
   at: At,
-  what: (repository: Repository) => Promise<{ readonly act: Act; readonly reason: string }>,
+  what: (
+    repository: Repository,
+  ) => Promise<{ readonly act: Act; readonly reason: string; readonly afterwards?: () => Promise<void> }>,
 ): Promise<ActResult> {
   return withRepository(configuration, async (repository) => {
-    const wanted = await what(repository);
-    const outcome = await repository.retention.perform(wanted, at);
-    return { ...outcome, act: wanted.act, retention: await infoOf(repository, at) };
+    const { act, reason, afterwards } = await what(repository);
+    const outcome = await repository.retention.perform({ act, reason }, at);
+    await afterwards?.();
+    return { ...outcome, act, retention: await infoOf(repository, at) };
   });
 }
 
