@@ -2,10 +2,12 @@
 import { WorkflowFailedError } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { machineEvidence } from '@lifeboat/cli/operations/machine-evidence';
 import { MACHINE } from '@lifeboat/contracts/workflow/machine';
 import type { MachineStatus } from '@lifeboat/contracts/workflow/machine';
 import { machineWorkflowId, operationWorkflowId } from '@lifeboat/contracts/workflow/names';
 import { parseHostId } from '@lifeboat/foundation/ids';
+import { loadConfiguration } from '@lifeboat/runtime/configuration';
 import { captureSummary, FakeEngine, testPoint } from '../support/fake-engine.ts';
 import { Gate } from '../support/gate.ts';
 import {
@@ -103,6 +105,14 @@ describe('the machine entity', () => {
     const waiting = await status('queue');
     expect(waiting.running?.requestId).toBe('one');
     expect(waiting.queue.map(({ requestId }) => requestId)).toEqual(['two', 'three']);
+    const asked = {
+      ...loadConfiguration({ environment: {} }),
+      temporal: { address: env.address, namespace: 'default' },
+    };
+    // What a prune hears: it lets go of nothing of a machine that is at work. Of a machine without an entity it hears nothing.
+    expect(await machineEvidence(asked, ['queue', 'nobody'])).toEqual(
+      new Map([['queue', { booted: [], running: 'backup one' }]]),
+    );
 
     gate.open();
     const after = await settled('queue', ({ recent }) => recent.length === 3);

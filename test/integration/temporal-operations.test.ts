@@ -2,11 +2,13 @@
 import type { Client } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { machineEvidence } from '@lifeboat/cli/operations/machine-evidence';
 import type { BootPlan, OperationRequest, RedeployMachineInput } from '@lifeboat/contracts/workflow/operations';
 import { operationWorkflowId } from '@lifeboat/contracts/workflow/names';
 import { OPERATION_STATUS } from '@lifeboat/contracts/workflow/progress';
 import type { OperationStatus } from '@lifeboat/contracts/workflow/progress';
 import { LifeboatError } from '@lifeboat/foundation/errors';
+import { loadConfiguration } from '@lifeboat/runtime/configuration';
 import { bootSummary, captureSummary, FakeEngine, planSummary, testPoint } from '../support/fake-engine.ts';
 import {
   backupRequest,
@@ -220,6 +222,12 @@ describe('a verification', () => {
       ({ recent }) => recent.length === 1,
     );
     expect(status).toMatchObject({ newestProvenInstantMs: testPoint(1).instantMs, provenRtoMs: 20_000 });
+    // It is what keeps the point when policies are applied.
+    const asked = {
+      ...loadConfiguration({ environment: {} }),
+      temporal: { address: env.address, namespace: 'default' },
+    };
+    expect(await machineEvidence(asked, ['proven'])).toEqual(new Map([['proven', { booted: [testPoint(1).pointId] }]]));
   });
 
   test.each([
