@@ -8,7 +8,7 @@ import type { Extent } from '@lifeboat/foundation/block-device';
 import { systemRandom } from '@lifeboat/foundation/random';
 import { GiB, KiB, MiB } from '@lifeboat/foundation/units';
 import { type BenchOptions, type OurTime, RepositoryBench } from '../repository/repository-bench.ts';
-import type { RepositoryRequest } from '../repository/repository-process.ts';
+import type { RepositoryReport, RepositoryRequest } from '../repository/repository-process.ts';
 import type { Figure, Verdict } from '../series.ts';
 
 const SIZES_GIB = [1, 10, 100, 1000];
@@ -122,7 +122,7 @@ async function oneSize(bench: RepositoryBench, sizeGiB: number, verdicts: Verdic
   const reads = await bench.ours({ ...request, verb: 'reads', count: READS });
   rows.push([
     `${sizeGiB} GiB`,
-    `random reads: p50 ${reads.report.p50Ms?.toFixed(2)} ms, p99 ${reads.report.p99Ms?.toFixed(2)} ms`,
+    readsSentence(reads.report),
     '',
     reads.wallSeconds.toFixed(2),
     '',
@@ -164,6 +164,11 @@ async function oneSize(bench: RepositoryBench, sizeGiB: number, verdicts: Verdic
     },
   );
   return rows;
+}
+
+function readsSentence({ p50Ms, p99Ms, coldP50Ms, coldP99Ms }: RepositoryReport): string {
+  const both = (p50 = Number.NaN, p99 = Number.NaN): string => `p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`;
+  return `random reads: warm ${both(p50Ms, p99Ms)}; cold ${both(coldP50Ms, coldP99Ms)}`;
 }
 
 async function manyPoints(bench: RepositoryBench, count: number): Promise<string[]> {

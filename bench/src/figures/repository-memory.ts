@@ -15,6 +15,9 @@ const LIMIT_BYTES = 512 * MiB;
 const DISK_BYTES = 100 * 1024 ** 4;
 const CHUNKS = 100_000_000;
 const PACKS = 3_300_000;
+const DEAD_PACKS = 400_000;
+/** Of 512 chunks each. */
+const JOURNALLED_PACKS = 10_000;
 const EXTENTS = 2000;
 const READS = 500;
 
@@ -50,6 +53,7 @@ export async function repositoryMemoryFigure(options: BenchOptions): Promise<Fig
       say(`memory: ${label}`);
       const { wallSeconds, report } = await bench.ours({ ...request, ...what }, group.enter);
       const peakMb = report.peakBytes / 1e6;
+      say(`memory: ${label}: ${peakMb.toFixed(0)} MB`);
       rows.push([label, wallSeconds.toFixed(1), peakMb.toFixed(0)]);
       verdicts.push({ label, value: peakMb, unit: 'MB', digits: 0, below: LIMIT_BYTES / 1e6 });
     };
@@ -58,10 +62,19 @@ export async function repositoryMemoryFigure(options: BenchOptions): Promise<Fig
     await measure('writer, everything read and compared', { verb: 'backup', changed: 'all' });
     await measure('reader, random reads', { verb: 'reads', count: READS });
     await measure('check of the content', { verb: 'verify' });
+    await measure('writer, pack set', { verb: 'packs', count: madeUpPacks });
+    await measure('check of presence', { verb: 'verify', level: 'present' });
+    say('memory: making up the journal');
+    await bench.ours({ ...request, verb: 'journal', count: Math.round(JOURNALLED_PACKS * scale) });
+    await measure('writer, goes on after a kill', { verb: 'resume' });
+    const withDead = madeUpPacks + Math.round(DEAD_PACKS * scale);
+    await measure('collection, mark and condemn', { verb: 'condemn', madeUpPacks: withDead });
+    await measure('collection, mark again, sweep, tidy', { verb: 'sweep', madeUpPacks: withDead });
     return {
       title: 'Memory at 100 TiB',
       method: [
         `A disk of ${(sizeBytes / 1024 ** 4).toFixed(1)} TiB with ${EXTENTS} extents of 64 KiB; a local index of ${count.toLocaleString('en')} chunks; ${madeUpPacks.toLocaleString('en')} packs in the listing of the store`,
+        `From the pack set on: a point that needs each of those packs; a journal of ${Math.round(JOURNALLED_PACKS * 512 * scale).toLocaleString('en')} chunks; ${Math.round(DEAD_PACKS * scale).toLocaleString('en')} more packs that no point needs`,
         `Each verb as a process in a control group of ${LIMIT_BYTES / MiB} MiB, page cache included: what does not fit is killed, and the figure fails`,
       ],
       tables: [{ head: ['verb', 'seconds', 'peak resident, MB'], rows }],

@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Extent } from '@lifeboat/foundation/block-device';
+import type { BlockDevice, Extent } from '@lifeboat/foundation/block-device';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { newPointId, parseMachineId } from '@lifeboat/foundation/ids';
@@ -17,10 +17,29 @@ import { KiB, MiB } from '@lifeboat/foundation/units';
 import { openFileDevice } from '@lifeboat/disk/file-device';
 import { copyDisk } from '@lifeboat/engine/restore/copy-disk';
 import { initRepository, openRepository, type Repository } from '@lifeboat/repository/repository';
+import type { BlobOpener } from '@lifeboat/repository/read/blob-opener';
+import { threadOpener } from '@lifeboat/repository/read/thread-opener';
 import type { Point } from '@lifeboat/repository/read/point-reader';
-import { packNameOf, packObject, PACKS, type PackName } from '@lifeboat/repository/format/names';
+import type { CheckLevel } from '@lifeboat/repository/check/point-check';
+import type { BlobRef } from '@lifeboat/repository/format/blob-ref';
+import { MAX_INDEX_SEGMENT_ENTRIES } from '@lifeboat/repository/format/limits';
+import {
+  chunkIdOf,
+  packNameOf,
+  packObject,
+  packOfObject,
+  PACKS,
+  type PackName,
+} from '@lifeboat/repository/format/names';
 import { IndexCache, localIndex } from '@lifeboat/repository/write/index-cache';
 import { writeRun } from '@lifeboat/repository/write/index-run';
+import { writeIndexSegment } from '@lifeboat/repository/write/index-segments';
+import { defaultWriterLimits } from '@lifeboat/repository/write/limits';
+import { PackDeltas } from '@lifeboat/repository/write/pack-deltas';
+import { PackSetWriter } from '@lifeboat/repository/write/pack-set-writer';
+import { PackSizes } from '@lifeboat/repository/write/pack-sizes';
+import { PageWriter } from '@lifeboat/repository/write/page-writer';
+import { SessionFiles } from '@lifeboat/repository/write/session-files';
 import type { ObjectInfo, StoreOptions } from '@lifeboat/repository/store/object-store';
 import { DirectoryStore } from '@lifeboat/repository/store/directory-store';
 import type { WriteDiskStats } from '@lifeboat/repository/write/disk-writer';
@@ -28,7 +47,7 @@ import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
 import { imageSource } from './image-source.ts';
 
 export interface RepositoryRequest {
-  readonly verb: 'init' | 'backup' | 'restore' | 'verify' | 'points' | 'reads' | 'index';
+  readonly verb: keyof ReturnType<typeof VERBS>;
   /** Holds the repository, its key, and the operation of the session. */
   readonly directory: string;
   readonly imagePath: string;
@@ -41,10 +60,11 @@ export interface RepositoryRequest {
   /** Chunks of the parent compared with the source. */
   readonly auditChunks?: number;
   readonly targetPath?: string;
-  /** Points to be made (`points`), reads (`reads`), chunks of a made-up index (`index`). */
+  /** Points to be made (`points`), reads (`reads`), chunks of a made-up index (`index`), packs of a made-up point (`packs`), of a journal (`journal`). */
   readonly count?: number;
-  /** Packs that the store is to list beside its own. */
+  /** Packs that the store is to list beside its own. It says that it has any that is made up, and lets go of it. */
   readonly madeUpPacks?: number;
+  readonly level?: CheckLevel;
   readonly indexDirectory?: string;
 }
 
@@ -56,8 +76,11 @@ export interface RepositoryReport {
   readonly puts?: number;
   /** Of the verb itself: what began before and ends after it is left out. */
   readonly verbMs?: number;
+  /** Of random reads. */
   readonly p50Ms?: number;
   readonly p99Ms?: number;
+  readonly coldP50Ms?: number;
+  readonly coldP99Ms?: number;
 }
 
 /** Counts what a person pays for. */
@@ -72,13 +95,31 @@ class CountingStore extends DirectoryStore {
   override async *list(prefix: string, options?: StoreOptions): AsyncIterable<ObjectInfo> {
     yield* super.list(prefix, options);
     if (prefix !== PACKS) return;
-    for (let i = 0; i < (request.madeUpPacks ?? 0); i++) yield { name: packObject(madeUpPack(i)), sizeBytes: 32 * MiB };
+    for (let i = 0; i < (request.madeUpPacks ?? 0); i++)
+      yield { name: packObject(madeUpPack(i)), sizeBytes: MADE_UP_BYTES };
+  }
+
+  override async head(name: string): Promise<ObjectInfo | undefined> {
+    return isMadeUp(name) ? { name, sizeBytes: MADE_UP_BYTES } : super.head(name);
+  }
+
+  override async delete(name: string): Promise<void> {
+    if (!isMadeUp(name)) await super.delete(name);
   }
 }
 
 const MACHINE = parseMachineId('bench');
 const DISK = 'vda';
 const READ_BYTES = 4 * KiB;
+const MADE_UP = '0'.repeat(16);
+const MADE_UP_BYTES = 32 * MiB;
+/** As a writer has them. */
+const PACK_CHANGES = 65_536;
+const SEGMENT_CHUNKS = MAX_INDEX_SEGMENT_ENTRIES;
+/** A tidy-up looks into one after the other. */
+const SEGMENTS = 4;
+/** Chunks of a journalled pack: more than a real one has, so that the making up takes less fsyncs. */
+const JOURNAL_BLOBS = 512;
 /** Chunk id, pack, slot, offset, length: as a run of the local index has them. */
 const RECORD_BYTES = 76;
 const signal = new AbortController().signal;
@@ -98,8 +139,21 @@ const report: RepositoryReport = {
 };
 process.stdout.write(`${JSON.stringify(report)}\n`);
 
-function VERBS(): Readonly<Record<RepositoryRequest['verb'], () => Promise<Partial<RepositoryReport>>>> {
-  return { init, backup, restore, verify, points, reads, index };
+function VERBS() {
+  return {
+    init,
+    backup,
+    restore,
+    verify,
+    points,
+    reads,
+    index,
+    packs,
+    journal,
+    resume,
+    condemn,
+    sweep,
+  } satisfies Record<string, () => Promise<Partial<RepositoryReport>>>;
 }
 
 async function init(): Promise<Partial<RepositoryReport>> {
@@ -169,7 +223,7 @@ async function restore(): Promise<Partial<RepositoryReport>> {
 
 async function verify(): Promise<Partial<RepositoryReport>> {
   const repository = await openRepository({ store, secret: secret() });
-  const found = await repository.checkPoint(await newestPoint(repository), 'content', context);
+  const found = await repository.checkPoint(await newestPoint(repository), request.level ?? 'content', context);
   if (!found.sound) throw new Error(`the check found damage: ${JSON.stringify(found.objects)}`);
   await repository.close();
   return {};
@@ -196,23 +250,53 @@ async function points(): Promise<Partial<RepositoryReport>> {
   return { verbMs };
 }
 
-/** Reads of 4 KiB at random places, one after the other, with nothing kept from one to the next ("cold") or with the usual cache. */
+/**
+ * Reads of 4 KiB at random places, one after the other. Cold: the repository is opened anew for each, so that neither pages of the map nor
+ * keys of packs nor chunks are in memory (the page cache of the machine is). Warm: as a machine that runs from the point reads, after
+ * as many reads that are not timed.
+ */
 async function reads(): Promise<Partial<RepositoryReport>> {
-  const repository = await openRepository({ store, secret: secret() });
-  const device = repository.openDisk(await newestPoint(repository), DISK);
-  const target = Buffer.alloc(READ_BYTES);
-  const random = new DataView(Uint8Array.from(systemRandom.bytes(4 * (request.count ?? 1))).buffer);
-  const times: number[] = [];
-  for (let i = 0; i < (request.count ?? 1); i++) {
-    const place = Math.floor((random.getUint32(4 * i) / 2 ** 32) * Math.floor(device.sizeBytes / READ_BYTES));
-    const beganAtMs = systemClock.monotonicMs();
-    await device.read(place * READ_BYTES, target);
-    times.push(systemClock.monotonicMs() - beganAtMs);
-  }
+  const count = request.count ?? 1;
+  // Its threads are started by the first read that is not timed.
+  const opener = threadOpener();
+  const keptOpen: BlobOpener = {
+    open: (opening, sealed) => opener.open(opening, sealed),
+    close: () => Promise.resolve(),
+  };
+  const open = async (): Promise<{ repository: Repository; device: BlockDevice }> => {
+    const repository = await openRepository({ store, secret: secret(), deps: { opener: keptOpen } });
+    return { repository, device: repository.openDisk(await newestPoint(repository), DISK) };
+  };
+  const { repository, device } = await open();
+  for (let i = 0; i < count; i++) await timeRead(device);
+  const warm: number[] = [];
+  for (let i = 0; i < count; i++) warm.push(await timeRead(device));
   await repository.close();
-  const sorted = times.toSorted((a, b) => a - b);
-  const at = (share: number): number => sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
-  return { p50Ms: at(0.5), p99Ms: at(0.99) };
+  const cold: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const fresh = await open();
+    cold.push(await timeRead(fresh.device));
+    await fresh.repository.close();
+  }
+  await opener.close();
+  return {
+    p50Ms: share(warm, 0.5),
+    p99Ms: share(warm, 0.99),
+    coldP50Ms: share(cold, 0.5),
+    coldP99Ms: share(cold, 0.99),
+  };
+}
+
+async function timeRead(device: BlockDevice): Promise<number> {
+  const place = Math.floor(Math.random() * Math.floor(device.sizeBytes / READ_BYTES));
+  const target = Buffer.alloc(READ_BYTES);
+  const beganAtMs = systemClock.monotonicMs();
+  await device.read(place * READ_BYTES, target);
+  return systemClock.monotonicMs() - beganAtMs;
+}
+
+function share(times: readonly number[], part: number): number {
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length * part)] ?? Number.NaN;
 }
 
 /** A local index of so many chunks nobody stored, evenly spread as real ids are, in the packs that `madeUpPack` names. */
@@ -244,8 +328,144 @@ async function index(): Promise<Partial<RepositoryReport>> {
   return {};
 }
 
+/** A point of a disk that holds nothing, and is said to need so many made-up packs: counted, sorted and written as a backup does. */
+async function packs(): Promise<Partial<RepositoryReport>> {
+  const repository = await openRepository({ store, secret: secret() });
+  const { core } = repository;
+  const sizes = new PackSizes();
+  for await (const { name, sizeBytes } of store.list(PACKS)) {
+    const pack = packOfObject(name);
+    if (pack) sizes.set(pack, sizeBytes);
+  }
+  const directory = join(request.directory, 'operation');
+  const session = await repository.beginSession({ machineId: MACHINE, directory });
+  const deltas = new PackDeltas({ directory, maxPacks: PACK_CHANGES, random: systemRandom });
+  for (let i = 0; i < (request.count ?? 1); i++) {
+    deltas.addPack(madeUpPack(i), 31);
+    if (deltas.isFull) await deltas.spill();
+  }
+  const { tenantId, chunkIdKey } = core.keyring;
+  const baseKey = core.keyring.machineKey(MACHINE);
+  const pages = new PageWriter({
+    owner: {
+      kind: 'set',
+      tenantId,
+      chunkIdKey,
+      baseKey,
+      generation: new Uint8Array(0),
+      access: { machineId: MACHINE },
+    },
+    compression: core.zstd(1),
+    packBytes: defaultWriterLimits(repository.chunkSizeBytes).pagePackBytes,
+    async upload(pack, bytes) {
+      await store.putIfAbsent(packObject(pack.name), [bytes]);
+      return 'stored';
+    },
+  });
+  const { packSetEntries: maxPacks } = core.superblock;
+  const writer = new PackSetWriter({
+    pages: core.pages,
+    writer: pages,
+    maxPacks,
+    sizeOf: (pack) => sizes.get(pack) ?? 0,
+  });
+  const set = await writer.update(null, deltas.sorted());
+  await pages.flush();
+  await deltas.close();
+  for (let sequence = 0; sequence < SEGMENTS; sequence++)
+    await writeIndexSegment(core, {
+      sessionId: session.sessionId,
+      sequence,
+      refs: madeUpRefs(sequence * SEGMENT_CHUNKS, SEGMENT_CHUNKS),
+    });
+  const root = {
+    sizeBytes: MiB,
+    chunkSizeBytes: repository.chunkSizeBytes,
+    map: 'hole',
+    packs: set && { ...set },
+  } as const;
+  const pointId = newPointId(systemClock.nowMs() + 1000, systemRandom);
+  await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: DISK, root }] });
+  await repository.close();
+  return {};
+}
+
+/** The journal of a session that was killed after so many packs, none of which the store has; it says it has them all. */
+async function journal(): Promise<Partial<RepositoryReport>> {
+  const repository = await openRepository({ store, secret: secret() });
+  const directory = join(request.directory, 'resumed');
+  await (await repository.beginSession({ machineId: MACHINE, directory })).detach();
+  const files = new SessionFiles({ directory, tenantId: repository.core.keyring.tenantId, machineId: MACHINE });
+  for await (const { pack } of files.openJournal())
+    throw new Error(`pack ${pack} lies in a journal that was just begun`);
+  for (let i = 0; i < (request.count ?? 1); i++) {
+    const pack = madeUpPack(i);
+    const blobs = madeUpRefs(i * JOURNAL_BLOBS, JOURNAL_BLOBS).map((ref) => ({ ...ref, pack }));
+    await files.append({ pack, sizeBytes: MADE_UP_BYTES, blobs });
+  }
+  await files.close();
+  await repository.close();
+  return {};
+}
+
+async function resume(): Promise<Partial<RepositoryReport>> {
+  const { indexDirectory } = request;
+  const repository = await openRepository({
+    store,
+    secret: secret(),
+    deps: indexDirectory === undefined ? {} : { indexDirectory },
+  });
+  const session = await repository.beginSession({ machineId: MACHINE, directory: join(request.directory, 'resumed') });
+  await session.abandon();
+  await repository.close();
+  return {};
+}
+
+async function condemn(): Promise<Partial<RepositoryReport>> {
+  const repository = await openRepository({ store, secret: secret() });
+  const { state, livePacks, deadPacks } = await repository.condemn();
+  if (state !== 'published') throw new Error(`the list is '${state}': ${livePacks} packs are alive, ${deadPacks} dead`);
+  await repository.close();
+  return {};
+}
+
+async function sweep(): Promise<Partial<RepositoryReport>> {
+  const repository = await openRepository({ store, secret: secret() });
+  const { state } = await repository.sweep();
+  if (state !== 'swept') throw new Error(`the sweep is '${state}'`);
+  await repository.close();
+  return {};
+}
+
+function madeUpRefs(first: number, count: number): BlobRef[] {
+  return Array.from({ length: count }, (_, i) => {
+    const id = chunkIdOf(
+      createHash('sha256')
+        .update(`chunk ${first + i}`)
+        .digest(),
+    );
+    return {
+      id,
+      pack: madeUpPack(Math.floor((first + i) / 32)),
+      slot: i % 32,
+      offsetBytes: (i % 32) * MiB,
+      lengthBytes: MiB / 2,
+    };
+  });
+}
+
+/** Names that a store can tell from real ones. */
 function madeUpPack(i: number): PackName {
-  return packNameOf(createHash('sha256').update(`pack ${i}`).digest());
+  return packNameOf(
+    createHash('sha256')
+      .update(`pack ${i}`)
+      .digest()
+      .fill(0, 32 - MADE_UP.length / 2),
+  );
+}
+
+function isMadeUp(object: string): boolean {
+  return object.startsWith(PACKS) && object.endsWith(MADE_UP);
 }
 
 async function newestPoint(repository: Repository): Promise<Point> {

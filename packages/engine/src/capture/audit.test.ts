@@ -96,7 +96,7 @@ describe('selectAudit', () => {
     }
     // 8 of 112 each time: 143 on average, with a deviation of 12.
     for (let chunk = 8; chunk < 300; chunk++) {
-      const [least, most] = isMapped(chunk) ? [143 - 5 * 12, 143 + 5 * 12] : [0, 0];
+      const [least, most] = isMapped(chunk) ? [143 - 6 * 12, 143 + 6 * 12] : [0, 0];
       expect(times.get(chunk) ?? 0).toBeGreaterThanOrEqual(least);
       expect(times.get(chunk) ?? 0).toBeLessThanOrEqual(most);
     }
