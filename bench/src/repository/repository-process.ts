@@ -45,6 +45,7 @@ import { DirectoryStore } from '@lifeboat/repository/store/directory-store';
 import type { WriteDiskStats } from '@lifeboat/repository/write/disk-writer';
 import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
 import { imageSource } from './image-source.ts';
+import { serveS3 } from './s3-gateway.ts';
 
 export interface RepositoryRequest {
   readonly verb: keyof ReturnType<typeof VERBS>;
@@ -65,6 +66,8 @@ export interface RepositoryRequest {
   /** Packs that the store is to list beside its own. It says that it has any that is made up, and lets go of it. */
   readonly madeUpPacks?: number;
   readonly level?: CheckLevel;
+  /** Random reads: through an S3 server over the directory. */
+  readonly overS3?: boolean;
   readonly indexDirectory?: string;
 }
 
@@ -164,7 +167,7 @@ async function init(): Promise<Partial<RepositoryReport>> {
 }
 
 async function backup(): Promise<Partial<RepositoryReport>> {
-  const { zstdLevel, allocationPath, imagePath, changed = 'all', auditChunks = 0 } = request;
+  const { zstdLevel, imagePath, changed = 'all', auditChunks = 0 } = request;
   const repository = await openRepository({
     store,
     secret: secret(),
@@ -174,7 +177,7 @@ async function backup(): Promise<Partial<RepositoryReport>> {
     },
   });
   const { size: sizeBytes } = await stat(imagePath);
-  const allocation = allocationPath ? (JSON.parse(await readFile(allocationPath, 'utf8')) as Extent[]) : undefined;
+  const allocation = await readAllocation();
   const beganAtMs = systemClock.monotonicMs();
   const parent = request.changed === undefined ? undefined : (await newestPoint(repository)).disks[0]?.root;
   const session = await repository.beginSession({
@@ -200,6 +203,11 @@ async function backup(): Promise<Partial<RepositoryReport>> {
   if (indexes.length > 1)
     throw new Error(`the writer used another index than the one that was made up: ${indexes.join(', ')}`);
   return { stats, puts: store.puts, verbMs };
+}
+
+async function readAllocation(): Promise<Extent[] | undefined> {
+  const { allocationPath } = request;
+  return allocationPath === undefined ? undefined : (JSON.parse(await readFile(allocationPath, 'utf8')) as Extent[]);
 }
 
 function touches(range: { offsetBytes: number; lengthBytes: number }, chunk: number, chunkSizeBytes: number): boolean {
@@ -251,7 +259,7 @@ async function points(): Promise<Partial<RepositoryReport>> {
 }
 
 /**
- * Reads of 4 KiB at random places, one after the other. Cold: the repository is opened anew for each, so that neither pages of the map nor
+ * Reads of 4 KiB at random places that hold data, one after the other. Cold: the repository is opened anew for each, so that neither pages of the map nor
  * keys of packs nor chunks are in memory (the page cache of the machine is). Warm: as a machine that runs from the point reads, after
  * as many reads that are not timed.
  */
@@ -263,22 +271,26 @@ async function reads(): Promise<Partial<RepositoryReport>> {
     open: (opening, sealed) => opener.open(opening, sealed),
     close: () => Promise.resolve(),
   };
+  const gateway = request.overS3 ? await serveS3({ storePath, directory: request.directory }) : undefined;
+  const from = gateway?.store ?? store;
   const open = async (): Promise<{ repository: Repository; device: BlockDevice }> => {
-    const repository = await openRepository({ store, secret: secret(), deps: { opener: keptOpen } });
+    const repository = await openRepository({ store: from, secret: secret(), deps: { opener: keptOpen } });
     return { repository, device: repository.openDisk(await newestPoint(repository), DISK) };
   };
+  const data = (await readAllocation())?.filter(({ kind }) => kind === 'data') ?? [];
   const { repository, device } = await open();
-  for (let i = 0; i < count; i++) await timeRead(device);
+  for (let i = 0; i < count; i++) await timeRead(device, data);
   const warm: number[] = [];
-  for (let i = 0; i < count; i++) warm.push(await timeRead(device));
+  for (let i = 0; i < count; i++) warm.push(await timeRead(device, data));
   await repository.close();
   const cold: number[] = [];
   for (let i = 0; i < count; i++) {
     const fresh = await open();
-    cold.push(await timeRead(fresh.device));
+    cold.push(await timeRead(fresh.device, data));
     await fresh.repository.close();
   }
   await opener.close();
+  await gateway?.stop();
   return {
     p50Ms: share(warm, 0.5),
     p99Ms: share(warm, 0.99),
@@ -287,11 +299,13 @@ async function reads(): Promise<Partial<RepositoryReport>> {
   };
 }
 
-async function timeRead(device: BlockDevice): Promise<number> {
-  const place = Math.floor(Math.random() * Math.floor(device.sizeBytes / READ_BYTES));
+/** `data`: what is not empty; a read of nothing would measure nothing. */
+async function timeRead(device: BlockDevice, data: readonly Extent[]): Promise<number> {
+  const extent = data[Math.floor(Math.random() * data.length)] ?? { offsetBytes: 0, lengthBytes: device.sizeBytes };
+  const place = Math.floor(Math.random() * Math.floor(extent.lengthBytes / READ_BYTES));
   const target = Buffer.alloc(READ_BYTES);
   const beganAtMs = systemClock.monotonicMs();
-  await device.read(place * READ_BYTES, target);
+  await device.read(extent.offsetBytes + place * READ_BYTES, target);
   return systemClock.monotonicMs() - beganAtMs;
 }
 
