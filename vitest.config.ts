@@ -6,7 +6,10 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{packages/*,workflows,activities,worker,agent,cli}/src/**/*.test.ts', 'test/unit/**/*.test.ts'],
+          include: [
+            '{packages/*,workflows,activities,worker,agent,cli}/src/**/*.test.ts',
+            'test/{unit,format-vectors}/**/*.test.ts',
+          ],
           pool: 'forks',
           testTimeout: 30_000,
         },

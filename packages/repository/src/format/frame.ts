@@ -10,25 +10,28 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { FORMAT_VERSION } from './limits.ts';
 
 const MAGIC = Buffer.from('LIFEBOAT', 'ascii');
-export type ObjectType =
-  | 'REPO'
-  | 'KEYS'
-  | 'SESS'
-  | 'INDX'
-  | 'PONT'
-  | 'PACK'
-  | 'RELO'
-  | 'DMGR'
-  | 'DMGC'
-  | 'FENC'
-  | 'OUTC'
-  | 'TOMB'
-  | 'CLST'
-  | 'CPRT'
-  | 'CSWP'
-  | 'RETN'
-  | 'JRNL'
-  | 'SKEY';
+/** Every type there is; `test/format-vectors` holds bytes of each. */
+export const OBJECT_TYPES = [
+  'REPO',
+  'KEYS',
+  'SESS',
+  'INDX',
+  'PONT',
+  'PACK',
+  'RELO',
+  'DMGR',
+  'DMGC',
+  'FENC',
+  'OUTC',
+  'TOMB',
+  'CLST',
+  'CPRT',
+  'CSWP',
+  'RETN',
+  'JRNL',
+  'SKEY',
+] as const;
+export type ObjectType = (typeof OBJECT_TYPES)[number];
 
 const HEAD_BYTES = MAGIC.length + 4 + 2 + 4;
 const HASH_BYTES = 32;

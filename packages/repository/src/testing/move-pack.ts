@@ -3,18 +3,19 @@ import { packObject, chunkIdOf, type PackName } from '../format/names.ts';
 import { decodePackHeader, kindOf, parsePack } from '../format/pack.ts';
 import { MAX_PACK_BYTES } from '../format/limits.ts';
 import { openBlob, openToc, packKey } from '../seal/blob-seal.ts';
-import { zstd } from '../seal/codec.ts';
+import { zstd, type Compression } from '../seal/codec.ts';
 import { PackBuilder, type PackOwner } from '../write/pack-builder.ts';
 import { writeRelocation } from '../write/relocation-writer.ts';
-import type { Repository } from '../repository.ts';
+import type { Core } from '../core.ts';
 
 /** The new pack. The old one stays; `slots`: only these blobs move (all of them). */
 export async function movePack(
-  { core }: Repository,
+  { core }: { readonly core: Core },
   pack: PackName,
-  options: { relocationId?: string; slots?: readonly number[] } = {},
+  options: { relocationId?: string; slots?: readonly number[]; compression?: Compression } = {},
 ): Promise<PackName> {
   const { store, keyring } = core;
+  const compression = options.compression ?? zstd(1);
   const bytes = await store.get(packObject(pack), { maxBytes: MAX_PACK_BYTES });
   const layout = parsePack(bytes, pack);
   const { header } = decodePackHeader(bytes, pack);
@@ -35,13 +36,13 @@ export async function movePack(
         : { machineId: header.machineId ?? '' },
   };
   const buffer = new Uint8Array(2 * bytes.length + 4096);
-  const builder = new PackBuilder({ owner, buffer, compression: zstd(1) });
+  const builder = new PackBuilder({ owner, buffer, compression });
   for (const { slot, offsetBytes, lengthBytes } of layout.blobs) {
     if (options.slots && !options.slots.includes(slot)) continue;
     const id = chunkIdOf(toc.ids.subarray(slot * 32, slot * 32 + 32));
     const sealed = bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
     const plain = { exactBytes: toc.plainBytes[slot] ?? 0 };
-    const opened = openBlob({ ...opening, chunkIdKey: keyring.chunkIdKey, id, slot, plain }, sealed, zstd(1));
+    const opened = openBlob({ ...opening, chunkIdKey: keyring.chunkIdKey, id, slot, plain }, sealed, compression);
     if ('failure' in opened) throw new Error(opened.failure);
     builder.add(id, opened.plain);
   }
