@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -17,6 +17,9 @@ import { DirectoryStore } from '@lifeboat/repository/store/directory-store';
 import { fileSource } from '@lifeboat/repository/testing/file-source';
 import { movePack } from '@lifeboat/repository/testing/move-pack';
 import { CHEAP_SCRYPT, MACHINE, PASSPHRASE, pointId, Scratch } from '@lifeboat/repository/testing/tiny';
+
+import { FIXTURE, readJson, waysIn, type Expected } from '../format-vectors/fixture.ts';
+import { PASSPHRASE as VECTOR_PASSPHRASE, SECOND_PASSPHRASE } from '../format-vectors/scenario.ts';
 
 const run = promisify(execFile);
 const page = join(import.meta.dirname, '../../docs/recovery.md');
@@ -143,6 +146,33 @@ describe('the page on recovery', () => {
 });
 
 describe('the program on the page', () => {
+  test('reads the kept repository of this format by every way in that it knows, also through a relocation', async () => {
+    const kept = scratch.directory();
+    cpSync(join(FIXTURE, 'repository'), kept, { recursive: true });
+    const expected = readJson('expected.json') as Expected;
+    rmSync(join(kept, packObject(expected.movedPack as PackName)));
+    const local = scratch.directory();
+    waysIn(local);
+    const work = scratch.directory();
+    const ways = [`--key-file '${local}/repository.key'`, `--paper-file '${local}/paper.txt'`, ''];
+    const disks = expected.disks.filter(({ tenant }) => tenant === 'default');
+    const listed = [...Map.groupBy(disks, ({ machineId, pointId }) => `${machineId} ${pointId}`)]
+      .map(([point, of]) => `${point} ${of.map(({ disk, sizeBytes }) => `${disk}:${sizeBytes}`).join(' ')}\n`)
+      .toSorted()
+      .join('');
+    const keyed = { LIFEBOAT_PASSPHRASE: VECTOR_PASSPHRASE };
+    for (const way of ways)
+      expect(await shell(`${program}\npython3 recover.py '${kept}' ${way} list`, work, keyed)).toBe(listed);
+    for (const { tenant, machineId, pointId, disk, sha256 } of expected.disks) {
+      const passphrase = tenant === 'default' ? VECTOR_PASSPHRASE : SECOND_PASSPHRASE;
+      const recover = `python3 recover.py '${kept}' disk ${machineId} ${pointId} ${disk} disk.raw`;
+      const output = await shell(`${recover} --ids\nsha256sum < disk.raw\nrm disk.raw`, work, {
+        LIFEBOAT_PASSPHRASE: passphrase,
+      });
+      expect(output).toContain(sha256);
+    }
+  });
+
   test('opens with what was typed from a printed page, and names the line of a typing error', async () => {
     const { directory, repository } = await backUp({ passphrase: PASSPHRASE });
     const { lines } = await repository.keys.print({ label: 'safe' });
