@@ -21,6 +21,8 @@ export interface S3Credentials {
 /** The account that owns everything: what a test sets up with, never what it puts to the test. */
 export const ROOT: S3Credentials = { accessKeyId: 'root-of-the-test', secretAccessKey: 'secret-of-the-test' };
 
+export const CREDENTIALS_OF_ROOT = { ROOT_ACCESS_KEY: ROOT.accessKeyId, ROOT_SECRET_KEY: ROOT.secretAccessKey };
+
 /** A real S3 server over a directory of the test. */
 export interface S3Server {
   readonly endpoint: string;
@@ -38,9 +40,19 @@ export interface S3Server {
 }
 
 export async function startVersitygw(): Promise<S3Server> {
+  const directory = await newDirectory();
+  const { child, endpoint } = await startServing(directory);
+  return serverAt(endpoint, { directory, end: () => child.stop({}) });
+}
+
+export async function newDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'lifeboat-versitygw-'));
   for (const part of ['data', 'versions', 'iam']) await mkdir(join(directory, part));
-  const { child, endpoint } = await startServing(directory);
+  return directory;
+}
+
+export function serverAt(endpoint: string, server: { directory: string; end(): Promise<unknown> }): S3Server {
+  const { directory } = server;
   const clients: S3Client[] = [];
   const place = (bucket: string, prefix = ''): S3Place => ({
     bucket,
@@ -87,7 +99,7 @@ export async function startVersitygw(): Promise<S3Server> {
     },
     async stop() {
       for (const made of clients) made.destroy();
-      await child.stop({});
+      await server.end();
       await rm(directory, { recursive: true, force: true });
     },
   };
@@ -99,11 +111,11 @@ async function startServing(directory: string): Promise<{ child: Child; endpoint
     const child = await startChild(program(), serverOptions(directory, port), {
       directory,
       name: 'versitygw',
-      env: { ROOT_ACCESS_KEY: ROOT.accessKeyId, ROOT_SECRET_KEY: ROOT.secretAccessKey },
+      env: CREDENTIALS_OF_ROOT,
     });
     const endpoint = `http://127.0.0.1:${port}`;
     try {
-      await untilServing(child, endpoint);
+      await untilServing(endpoint, () => child.exit && child.outputTail());
       return { child, endpoint };
     } catch (error) {
       await child.stop({});
@@ -112,17 +124,18 @@ async function startServing(directory: string): Promise<{ child: Child; endpoint
   }
 }
 
-function program(): string {
+export function program(): string {
   return process.env['LIFEBOAT_VERSITYGW'] ?? 'versitygw';
 }
 
-function serverOptions(directory: string, port: number): string[] {
+export function serverOptions(directory: string, port: number): string[] {
   const common = ['--port', `127.0.0.1:${port}`, '--iam-dir', join(directory, 'iam'), '--quiet'];
   const store = ['posix', '--versioning-dir', join(directory, 'versions'), join(directory, 'data')];
   return [...common, ...store];
 }
 
-async function untilServing(child: Child, endpoint: string): Promise<void> {
+/** `ended`: what it said last, once it is known to have ended. */
+export async function untilServing(endpoint: string, ended: () => string | undefined): Promise<void> {
   const place = { bucket: 'unused', prefix: '', endpoint, region: 'us-east-1', pathStyle: true };
   const client = s3Client(place, { config: { credentials: ROOT } });
   const deadlineMs = systemClock.monotonicMs() + READY_LIMIT_MS;
@@ -132,8 +145,9 @@ async function untilServing(child: Child, endpoint: string): Promise<void> {
         await client.send(new ListBucketsCommand({}));
         return;
       } catch (error) {
-        if (child.exit || systemClock.monotonicMs() > deadlineMs) {
-          throw new Error(`versitygw does not serve (${messageOf(error)}): ${child.outputTail()}`, { cause: error });
+        const last = ended();
+        if (last !== undefined || systemClock.monotonicMs() > deadlineMs) {
+          throw new Error(`versitygw does not serve (${messageOf(error)}): ${last ?? ''}`, { cause: error });
         }
       }
       await systemClock.sleep(READY_POLL_MS);
