@@ -51,11 +51,15 @@ start_libvirtd() {
   if [ -d /run/systemd/system ]; then
     logged libvirtd systemctl start libvirtd || die "systemctl could not start libvirtd: see \`journalctl -u libvirtd\`."
   else
-    pgrep -x virtlogd >/dev/null || logged virtlogd virtlogd --daemon 7>&- 9>&- || die "virtlogd did not start: see $CACHE/logs/virtlogd.log."
-    hand_kvm_to_qemu
-    mkdir -p "$CACHE/logs"
-    setsid tini -s -- libvirtd </dev/null >"$CACHE/logs/libvirtd.log" 2>&1 7>&- 9>&- &
-    setsid sh "$ROOT/scripts/setup/libvirtd-watcher.sh" "$LIBVIRT_USERS" </dev/null >/dev/null 2>&1 7>&- 9>&- &
+    (
+      # What the caller has open (a lock of flock's, say) must not stay open as long as libvirt runs.
+      exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
+      pgrep -x virtlogd >/dev/null || logged virtlogd virtlogd --daemon || die "virtlogd did not start: see $CACHE/logs/virtlogd.log."
+      hand_kvm_to_qemu
+      mkdir -p "$CACHE/logs"
+      setsid tini -s -- libvirtd </dev/null >"$CACHE/logs/libvirtd.log" 2>&1 &
+      setsid sh "$ROOT/scripts/setup/libvirtd-watcher.sh" "$LIBVIRT_USERS" </dev/null >/dev/null 2>&1 &
+    )
   fi
   tries=0
   until libvirt_answers; do

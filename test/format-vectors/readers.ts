@@ -16,6 +16,7 @@ import { decodePackSetPage } from '@lifeboat/repository/format/pack-set-page';
 import { decodePackHeader, hashSealed, kindOf, parsePack } from '@lifeboat/repository/format/pack';
 import { decodeFence, decodeOutcome } from '@lifeboat/repository/format/session-outcome';
 import { decodeSessionRecord } from '@lifeboat/repository/format/session-record';
+import type { SignedType } from '@lifeboat/repository/format/signed-record';
 import { decodeSuperblock, type Geometry } from '@lifeboat/repository/format/superblock';
 import { decodeTombstone } from '@lifeboat/repository/format/tombstone';
 import { openPoint } from '@lifeboat/repository/read/point-reader';
@@ -23,6 +24,7 @@ import { openRelocation } from '@lifeboat/repository/read/relocations';
 import { open } from '@lifeboat/repository/seal/aead';
 import { openBlob, openToc, packKey } from '@lifeboat/repository/seal/blob-seal';
 import { zstd } from '@lifeboat/repository/seal/codec';
+import { openRecord } from '@lifeboat/repository/seal/control-records';
 import { damageSeal } from '@lifeboat/repository/seal/damage-seal';
 import { deriveKey } from '@lifeboat/repository/seal/derive';
 import { openKeySet } from '@lifeboat/repository/seal/key-set';
@@ -51,7 +53,7 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
     const pack = name.split('/').at(-2) as PackName;
     return openRelocation(core, bytes, { pack, relocationId: relocationIdOf(name) }, name);
   },
-  SESS: (bytes, name) => decodeSessionRecord(bytes, name),
+  SESS: signed('SESS', decodeSessionRecord),
   INDX: (bytes, name, { core }) => {
     const { tenantId, salt, sealed } = decodeIndexEnvelope(bytes, name);
     const key = deriveKey(core.keyring.indexKey, 'index segment', salt);
@@ -67,12 +69,12 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
   },
   DMGC: (bytes, name) => decodeClosing(bytes, name),
   RETN: (bytes, name) => decodeLedgerEntry(bytes, name),
-  FENC: (bytes, name) => decodeFence(bytes, name),
+  FENC: signed('FENC', decodeFence),
   OUTC: (bytes, name) => decodeOutcome(bytes, name),
   TOMB: (bytes, name) => decodeTombstone(bytes, name),
-  CLST: (bytes, name) => decodeCondemnHead(bytes, name),
-  CPRT: (bytes, name) => decodeCondemnPart(bytes, name),
-  CSWP: (bytes, name) => decodeCondemnSwept(bytes, name),
+  CLST: signed('CLST', decodeCondemnHead),
+  CPRT: signed('CPRT', decodeCondemnPart),
+  CSWP: signed('CSWP', decodeCondemnSwept),
   SKEY: (bytes, name, opened) => withSessionFile(bytes, name, opened, (files) => files.readKey()),
   JRNL: (bytes, name, opened) =>
     withSessionFile(bytes, name, opened, async (files) => {
@@ -84,6 +86,14 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
       return packs;
     }),
 };
+
+/** A record under control/; it is signed for its name among the tenant's own. */
+function signed(type: SignedType, decode: (body: Uint8Array, what: string) => unknown): Reader {
+  return (object, stored, { core }) => {
+    const name = stored.replace(/^control\/tenants\/[0-9a-f]{32}\//, 'control/');
+    return decode(openRecord(core, { type, name, object }), name);
+  };
+}
 
 /** The set, and for each of the secrets what it opens. */
 async function readKeySet(bytes: Uint8Array, name: string, opened: Opened): Promise<unknown> {

@@ -1,5 +1,6 @@
 import { afterAll, expect, test } from 'vitest';
 
+import { buryPoint } from '../collect/tombstones.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { TenantStore } from '../store/tenant-store.ts';
@@ -51,7 +52,7 @@ test('lets an agent put what backups put, and nothing that collecting, pruning a
   ];
   const point = { machineId: MACHINE, pointId: pointId(1), by: 'a test', reason: 'to see it go' };
   const ofOthers = await putBy(store, async () => {
-    await repository.buryPoint(point);
+    await buryPoint(repository.core, point);
     await repository.condemn();
     await repository.sweep({ graceMs: 0 });
   });
