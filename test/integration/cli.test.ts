@@ -6,14 +6,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MiB } from '@lifeboat/foundation/units';
 import { systemCode } from '@lifeboat/foundation/errors';
 import { orphanedGrub } from '../support/grub-guest.ts';
+import { buildGuestImage } from '../support/guest-image.ts';
 import { lifeboat, start, type Ended, type Running } from '../support/lifeboat-command.ts';
-import { difference, processesWith, TestHost, type TinyMachine } from '../support/test-host.ts';
+import { difference, processesWith, socketsBeneath, TestHost, type TinyMachine } from '../support/test-host.ts';
 import { TINY_READY } from '../support/tiny-guest.ts';
 
 let host: TestHost;
 let web: TinyMachine;
 let grub: TinyMachine;
+/** Large enough that a signal comes in the middle of its backup and its restore. */
+let big: TinyMachine;
 const READY = ['--ready', TINY_READY, '--timeout', '120'];
+const NEVER_READY = ['--ready', 'never said', '--timeout', '120'];
+/** A phase is shown when it is ordered; this much later the agent is at it. */
+const INTO_PHASE_MS = 1000;
 
 beforeAll(async () => {
   host = await TestHost.open('cli');
@@ -25,6 +31,11 @@ beforeAll(async () => {
   grub = await host.machine({
     name: 'grub',
     disks: [{ sizeBytes: 32 * MiB, start: orphanedGrub(host.path('grub')) }],
+    start: true,
+  });
+  big = await host.machine({
+    name: 'big',
+    disks: [{ sizeBytes: 640 * MiB, random: [{ offsetBytes: MiB, lengthBytes: 512 * MiB }] }],
     start: true,
   });
 });
@@ -123,12 +134,6 @@ describe('a command that finds no stack', () => {
   });
 
   it('undoes a backup at Ctrl-C and says so by its exit code', async () => {
-    // Large enough that the signal comes in the middle.
-    const big = await host.machine({
-      name: 'big',
-      disks: [{ sizeBytes: 640 * MiB, random: [{ offsetBytes: MiB, lengthBytes: 512 * MiB }] }],
-      start: true,
-    });
     const running = start(['backup', big.name], { LIFEBOAT_STATE: host.root });
     await running.shows(/▸ Capture/);
     running.child.kill('SIGINT');
@@ -147,9 +152,15 @@ describe('a command that finds no stack', () => {
 
 describe('with a stack that runs', () => {
   let up: Running;
+  /** A guest that can be redeployed, and never says that it is ready. */
+  let linux: TinyMachine;
   beforeAll(async () => {
     up = start(['up'], { LIFEBOAT_STATE: host.root });
     await up.shows(/Ctrl-C stops it/);
+    const directory = host.path('linux');
+    mkdirSync(directory);
+    linux = await host.machine({ name: 'linux', disks: [{ image: buildGuestImage({ directory, format: 'qcow2' }) }] });
+    for (const { name } of [linux, big]) await run('backup', name);
   });
   afterAll(async () => {
     up.child.kill('SIGTERM');
@@ -177,6 +188,27 @@ describe('with a stack that runs', () => {
     expect(restore.code).toBe(0);
     const [copy] = web.copies('now');
     expect(difference(host.path('restored', 'copy-vda.qcow2'), copy ?? '')).toBeUndefined();
+  });
+
+  it.each([
+    ['a boot test', () => ['verify', web.name, ...NEVER_READY], /▸ Boot test/],
+    ['a restore', () => ['restore', big.name, '--to', host.path('broken-off'), '--name', 'big'], /▸ Restore/],
+    [
+      'the boot test of a redeploy',
+      () => ['redeploy', linux.name, '--target', 'virtio-blk', '--name', `${host.prefix}-new`, ...NEVER_READY],
+      /▸ Boot test/,
+    ],
+  ] as const)('undoes %s at Ctrl-C', async (_, args, phase) => {
+    const before = [...(await host.traces()), ...socketsBeneath(host.root)];
+    const running = start(args(), { LIFEBOAT_STATE: host.root });
+    await running.shows(phase);
+    await new Promise((resolve) => setTimeout(resolve, INTO_PHASE_MS));
+    running.child.kill('SIGINT');
+    const ended = await running.ended;
+    expect([ended.stderr, ended.code]).toEqual([expect.stringContaining('[operation.cancelled]'), 130]);
+    expect([...(await host.traces()), ...socketsBeneath(host.root)]).toEqual(before);
+    for (const directory of ['broken-off', `machines/${host.prefix}-new`])
+      expect(filesIn(host.path(directory))).toEqual([]);
   });
 
   it('a guest that stops in the GRUB rescue shell is a bad finding: exit code 3', async () => {
@@ -233,6 +265,11 @@ function childrenOf(pid: number | undefined): { pid: number; command: string }[]
     const status = statusOf(child);
     return new RegExp(`^PPid:\\s+${pid}$`, 'm').test(status);
   });
+}
+
+/** Empty for a directory that is not there. */
+function filesIn(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory) : [];
 }
 
 function largestFile(directory: string): string {
