@@ -22,7 +22,6 @@ import {
   damageOpenObject,
   hex,
   INDEX,
-  OUTCOMES,
   packOfObject,
   PACKS,
   SESSIONS,
