@@ -27,6 +27,7 @@ import { WriterSession } from '../write/session.ts';
 import { condemn } from './condemn.ts';
 import { SAFETY_RULES, type SafetyRules } from './rules.ts';
 import { settleSession } from './session-end.ts';
+import { readSessions } from './session-records.ts';
 import { sweep } from './sweep.ts';
 import { buryPoint } from './tombstones.ts';
 
@@ -158,6 +159,19 @@ describe('a collection', () => {
     const input = { pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] };
     await session.commit(input);
     expect((await settleSession(repository.core, session)).pointId).toBe(pointId(1));
+    expect(await repository.points()).toHaveLength(1);
+  });
+
+  test('that fences a session which closed itself meanwhile believes what it said, also where a listing leaves its point out', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const { session, root } = await write(repository, noisyDisk(10));
+    const [open] = (await readSessions(repository.core)).open;
+    await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    const object = store.objects.get(pointObject(MACHINE, pointId(1))) ?? Buffer.alloc(0);
+    store.objects.delete(pointObject(MACHINE, pointId(1)));
+    if (open) expect((await settleSession(repository.core, open)).pointId).toBe(pointId(1));
+    store.objects.set(pointObject(MACHINE, pointId(1)), object);
     expect(await repository.points()).toHaveLength(1);
   });
 

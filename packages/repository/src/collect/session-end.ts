@@ -12,7 +12,7 @@
  * decides. A point that arrives after an outcome that does not name it counts for nobody.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
-import { parseMachineId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
+import { parseMachineId, parsePointId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
 import { fenceObject, pointOfObject, POINTS, pointsPrefix } from '../format/names.ts';
@@ -21,11 +21,12 @@ import { earliestValid } from '../read/point-reader.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { decideOutcome } from './outcomes.ts';
+import { readClosed } from './session-records.ts';
 
 /** Fences a session and settles what became of it. Idempotent. Throws what a listing that fails throws. */
 export async function settleSession(
   core: Core,
-  session: { readonly sessionId: SessionId; readonly machineId: string },
+  session: { readonly sessionId: SessionId; readonly machineId: string; readonly closing?: Uint8Array | undefined },
   options: StoreOptions = {},
 ): Promise<SessionOutcome> {
   const { sessionId } = session;
@@ -34,7 +35,10 @@ export async function settleSession(
   const body = encodeFence({ sessionId, fencedMs: core.clock.nowMs() });
   await core.store.putIfAbsent(name, [sealRecord(core, { type: 'FENC', name, body })], options);
   const found = core.rules.listAfterFence ? await pointOfSession(core, session, options) : early;
-  return decideOutcome(core, { sessionId, pointId: found ?? '' }, options);
+  // It may have closed itself since it was looked for; then it says itself what it committed, whatever a listing leaves out.
+  const said =
+    found || !session.closing ? '' : await readClosed(core, { sessionId, closing: session.closing }, options);
+  return decideOutcome(core, { sessionId, pointId: found ?? (said ? parsePointId(said) : '') }, options);
 }
 
 async function pointOfSession(

@@ -16,6 +16,8 @@ export interface OpenSession {
   readonly sessionId: SessionId;
   readonly machineId: string;
   readonly knownLists: readonly Uint8Array[];
+  /** Of its `open`; undefined where that cannot be read. */
+  readonly closing: Uint8Array | undefined;
 }
 
 export interface Sessions {
@@ -52,10 +54,8 @@ export async function readSessions(core: Core, options: StoreOptions = {}): Prom
   return { open, over, foreign: [...records.foreign, ...outcomes.foreign] };
 }
 
-type Opened = OpenSession & { readonly closing: Uint8Array | undefined };
-
 /** Undefined: the record went, with its session. One that cannot be read names no list and no machine: it is waited for. */
-async function readOpen(core: Core, sessionId: SessionId, options: StoreOptions): Promise<Opened | undefined> {
+async function readOpen(core: Core, sessionId: SessionId, options: StoreOptions): Promise<OpenSession | undefined> {
   const name = controlName(core, sessionOpenObject(sessionId));
   try {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
@@ -73,19 +73,29 @@ async function readOpen(core: Core, sessionId: SessionId, options: StoreOptions)
 }
 
 /** Whether the record of the end holds what only the session knows. What says otherwise counts as nothing: the session is waited for. */
-async function closedItself(core: Core, session: Opened, options: StoreOptions): Promise<boolean> {
+async function closedItself(core: Core, session: OpenSession, options: StoreOptions): Promise<boolean> {
+  return (await readClosed(core, session, options)) !== undefined;
+}
+
+/** What a session says of its own end: the point it committed, or '' for none. Undefined: nothing that could be believed. */
+export async function readClosed(
+  core: Core,
+  session: Pick<OpenSession, 'sessionId' | 'closing'>,
+  options: StoreOptions = {},
+): Promise<string | undefined> {
   const name = controlName(core, sessionClosedObject(session.sessionId));
   try {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
-    const { closing } = decodeSessionRecord(openRecord(core, { type: 'SESS', name, object }), name);
-    return session.closing === undefined || sha256(closing).equals(session.closing);
+    const { closing, pointId } = decodeSessionRecord(openRecord(core, { type: 'SESS', name, object }), name);
+    const isOwn = session.closing === undefined || sha256(closing).equals(session.closing);
+    return isOwn ? pointId : undefined;
   } catch (error) {
-    if (hasCode(error, 'repository.object-missing')) return true;
+    if (hasCode(error, 'repository.object-missing')) return undefined;
     if (!hasCode(error, 'repository.object-damaged', 'repository.newer-version')) throw error;
     core.log.error('the record of a session that ended is not its own, or damaged; the session counts as open', {
       object: name,
       why: error.message,
     });
-    return false;
+    return undefined;
   }
 }
