@@ -329,6 +329,55 @@ describe('without the rule', () => {
   });
 
   test.each([true, false])(
+    'that lists are read again once the session is open (%s), it refers to what a collector that missed it deletes',
+    async (rule) => {
+      // A store in which a collector gets as far as its first deletion just before the record of a session appears.
+      let collect: (() => void) | undefined;
+      let deleting: () => void = () => {};
+      let goOn: () => void = () => {};
+      const mayDelete = new Promise<void>((resolve) => (goOn = resolve));
+      const isDeleting = new Promise<void>((resolve) => (deleting = resolve));
+      const store = new (class extends MemoryStore {
+        override async putIfAbsent(...put: Parameters<MemoryStore['putIfAbsent']>): Promise<'created' | 'exists'> {
+          if (collect && put[0].includes('/open.')) {
+            collect();
+            await isDeleting;
+          }
+          return super.putIfAbsent(...put);
+        }
+        override async delete(name: string): Promise<void> {
+          if (name.startsWith(PACKS)) {
+            deleting();
+            await mayDelete;
+          }
+          return super.delete(name);
+        }
+      })();
+      const repository = await initTiny(store);
+      const content = noisyDisk(20);
+      await backUp(repository, 1, content);
+      await bury(repository, 1);
+      let swept: Promise<unknown> = Promise.resolve();
+      collect = () => {
+        collect = undefined;
+        swept = repository.condemn().then(() => repository.sweep({ graceMs: 0 }));
+      };
+      const session = await begin(repository, { readListsAfterOpen: rule });
+      const source = fileSource(scratch.file(content));
+      const request = { name: 'vda', sizeBytes: content.length, source, changed: 'all' } as const;
+      const { root } = await session.writeDisk(request, { signal });
+      goOn();
+      await swept;
+      await commit(session, 2, root);
+      const outcome = await readDisk(await openTiny(store), MACHINE, pointId(2)).then(
+        (read) => (read.equals(content) ? 'whole' : 'wrong'),
+        (error: unknown) => (hasCode(error, 'repository.map-damaged') ? 'lost' : String(error)),
+      );
+      expect(outcome).toBe(rule ? 'whole' : 'lost');
+    },
+  );
+
+  test.each([true, false])(
     'that a point must be pruned in both marks (%s), what was built on it is lost',
     async (rule) => {
       const repository = await initTiny(new MemoryStore());
