@@ -62,12 +62,14 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
     return { tenantId, salt, entries: decodeIndexEntries(plain, name) };
   },
   DMGR: (bytes, name, { core }) => {
-    const { report, signature } = decodeReport(bytes, name);
-    const plain = open(damageSeal(core.keyring.indexKey, report), report.sealed);
+    const report = decodeReport(openRecord(core, { type: 'DMGR', name, object: bytes }), name);
+    const { tenantId, indexKey } = core.keyring;
+    const reportId = name.split('/').at(-2) ?? '';
+    const plain = open(damageSeal(indexKey, { tenantId, reportId, salt: report.salt }), report.sealed);
     if (!plain) throw damaged(name, 'its seal does not open');
-    return { report, signature, blobs: decodeReportedBlobs(plain, name) };
+    return { report, blobs: decodeReportedBlobs(plain, name) };
   },
-  DMGC: (bytes, name) => decodeClosing(bytes, name),
+  DMGC: (bytes, name, { core }) => decodeClosing(openRecord(core, { type: 'DMGC', name, object: bytes }), name),
   RETN: (bytes, name) => decodeLedgerEntry(bytes, name),
   FENC: signed('FENC', decodeFence),
   OUTC: (bytes, name) => decodeOutcome(bytes, name),

@@ -1,6 +1,7 @@
 /** Damage that checks found: written down for the writers that come after, until it is healed. */
 import { hasCode } from '@lifeboat/foundation/errors';
 
+import { listRecords } from '../collect/listing.ts';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import {
@@ -8,11 +9,9 @@ import {
   decodeReport,
   decodeReportedBlobs,
   encodeClosing,
-  encodeClosingStatement,
   encodeReport,
   encodeReportedBlobs,
   encodeReportedPacks,
-  encodeReportStatement,
   reportedPacks,
   type ReportedBlobs,
 } from '../format/damage-report.ts';
@@ -20,7 +19,8 @@ import { damaged } from '../format/frame.ts';
 import { MAX_DAMAGE_REPORT_BYTES, MAX_RECORD_BYTES, MAX_REPORTED_BLOBS, MAX_REPORTED_PACKS } from '../format/limits.ts';
 import { DAMAGE, damageClosedObject, damageOpenObject, hex, type ChunkId, type PackName } from '../format/names.ts';
 import { open, seal } from '../seal/aead.ts';
-import { damageSeal, signedClosing, signedReport } from '../seal/damage-seal.ts';
+import { controlName, openRecord, sealRecord } from '../seal/control-records.ts';
+import { damageSeal } from '../seal/damage-seal.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
 /**
@@ -103,15 +103,14 @@ function holds(known: ReadonlyMap<PackName, ReadonlySet<number> | undefined>, { 
   return known.has(pack) && (known.get(pack)?.has(slot) ?? true);
 }
 
-/** Reads the reports. One that is damaged or not signed by the tenant is logged and passed over; a listing that fails throws. */
+/** Reads the reports. One that is damaged or not ours is logged and passed over; a listing that fails throws. */
 export async function readDamage(core: Core, options: StoreOptions = {}): Promise<KnownDamage> {
+  const { ours } = await listRecords(core, DAMAGE, options);
+  const ids = [...ours.keys()].map((plain) => plain.slice(DAMAGE.length).split('/')[0] ?? '');
   const closed = new Set<string>();
-  const reported = new Set<string>();
-  for await (const { name } of core.store.list(DAMAGE, options)) {
-    const [reportId = '', record] = name.slice(DAMAGE.length).split('/');
-    if (record === 'open') reported.add(reportId);
-    else if (record === 'closed' && (await isClosed(core, reportId, options))) closed.add(reportId);
-  }
+  for (const reportId of new Set(ids))
+    if (ours.has(damageClosedObject(reportId)) && (await isClosed(core, reportId, options))) closed.add(reportId);
+  const reported = new Set(ids.filter((reportId) => ours.has(damageOpenObject(reportId))));
   const wanted = [...reported].toSorted((a, b) => Number(closed.has(a)) - Number(closed.has(b)) || (a < b ? -1 : 1));
   if (wanted.length > MAX_REPORTS_READ)
     core.log.warn('there are more damage reports than are read', { reports: wanted.length, limit: MAX_REPORTS_READ });
@@ -176,59 +175,42 @@ function unknown<T>(found: readonly T[], known: readonly T[], keyOfItem: (item: 
 
 /** Says that everything the report names is found elsewhere. May be repeated. */
 export async function closeReport(core: Core, reportId: string, options: StoreOptions = {}): Promise<void> {
-  const { tenantId, signer } = core.keyring;
-  const statement = encodeClosingStatement({ tenantId, reportId, closedMs: core.clock.nowMs(), signer });
-  const object = encodeClosing({ statement, signature: core.keyring.sign(signedClosing(statement)) });
-  await core.store.putIfAbsent(damageClosedObject(reportId), [object], options);
+  const name = controlName(core, damageClosedObject(reportId));
+  const body = encodeClosing({ closedMs: core.clock.nowMs() });
+  await core.store.putIfAbsent(name, [sealRecord(core, { type: 'DMGC', name, body })], options);
 }
 
 async function writeReport(core: Core, damage: Damage, options: StoreOptions): Promise<void> {
-  const { tenantId, indexKey, signer } = core.keyring;
+  const { tenantId, indexKey } = core.keyring;
   const reportedMs = core.clock.nowMs();
   const reportId = `${String(reportedMs).padStart(14, '0')}-${hex(core.random.bytes(8))}`;
   const salt = core.random.bytes(32);
   const sealed = seal(damageSeal(indexKey, { tenantId, reportId, salt }), encodeReportedBlobs(damage));
-  const packs = encodeReportedPacks(damage.packs);
-  const statement = encodeReportStatement({ tenantId, reportId, reportedMs, packs, salt, sealed, signer });
-  const object = encodeReport({ statement, signature: core.keyring.sign(signedReport(statement)) });
-  await core.store.putIfAbsent(damageOpenObject(reportId), [object], options);
+  const body = encodeReport({ reportedMs, packs: encodeReportedPacks(damage.packs), salt, sealed });
+  const name = controlName(core, damageOpenObject(reportId));
+  await core.store.putIfAbsent(name, [sealRecord(core, { type: 'DMGR', name, body })], options);
 }
 
 async function readReport(core: Core, reportId: string, options: StoreOptions): Promise<Report | undefined> {
-  const name = damageOpenObject(reportId);
+  const name = controlName(core, damageOpenObject(reportId));
   return trusting(core, name, async () => {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_DAMAGE_REPORT_BYTES });
-    const { report, statement, signature } = decodeReport(object, name);
-    assertOurs(core, report, { name, reportId });
-    if (!core.keyring.verify(report.signer, signedReport(statement), signature))
-      throw damaged(name, 'its signature is not ours');
-    const plain = open(damageSeal(core.keyring.indexKey, report), report.sealed);
+    const report = decodeReport(openRecord(core, { type: 'DMGR', name, object }), name);
+    const { tenantId, indexKey } = core.keyring;
+    const plain = open(damageSeal(indexKey, { tenantId, reportId, salt: report.salt }), report.sealed);
     if (!plain) throw damaged(name, 'its seal does not open');
     return { reportId, packs: reportedPacks(report, name), ...decodeReportedBlobs(plain, name) };
   });
 }
 
 async function isClosed(core: Core, reportId: string, options: StoreOptions): Promise<boolean> {
-  const name = damageClosedObject(reportId);
+  const name = controlName(core, damageClosedObject(reportId));
   const closed = await trusting(core, name, async () => {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
-    const { closing, statement, signature } = decodeClosing(object, name);
-    assertOurs(core, closing, { name, reportId });
-    if (!core.keyring.verify(closing.signer, signedClosing(statement), signature))
-      throw damaged(name, 'its signature is not ours');
+    decodeClosing(openRecord(core, { type: 'DMGC', name, object }), name);
     return true;
   });
   return closed ?? false;
-}
-
-function assertOurs(
-  core: Core,
-  said: { readonly tenantId: Uint8Array; readonly reportId: string },
-  is: { readonly name: string; readonly reportId: string },
-): void {
-  if (Buffer.compare(said.tenantId, core.keyring.tenantId) !== 0)
-    throw damaged(is.name, 'it belongs to another tenant');
-  if (said.reportId !== is.reportId) throw damaged(is.name, `it was made under the name ${said.reportId}`);
 }
 
 async function trusting<T>(core: Core, name: string, read: () => Promise<T>): Promise<T | undefined> {

@@ -26,6 +26,7 @@ import {
   PACKS,
   SESSIONS,
 } from '../format/names.ts';
+import { controlName } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { openSegment } from '../write/known-packs.ts';
 import { isSwept } from './condemn-lists.ts';
@@ -89,7 +90,8 @@ async function settledReports(core: Core, live: PackNames, options: StoreOptions
       ({ packs, chunks, pages }) =>
         ![...packs, ...[...chunks, ...pages].map(({ pack }) => pack)].some((pack) => live.has(pack)),
     )
-    .flatMap(({ reportId }) => [damageOpenObject(reportId), damageClosedObject(reportId)]);
+    .flatMap(({ reportId }) => [damageOpenObject(reportId), damageClosedObject(reportId)])
+    .map((plain) => controlName(core, plain));
 }
 
 async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {

@@ -33,15 +33,11 @@ import {
   encodeRelocationStatement,
 } from './relocation.ts';
 import {
-  decodeClosing,
   decodeReport,
   decodeReportedBlobs,
-  encodeClosing,
-  encodeClosingStatement,
   encodeReport,
   encodeReportedBlobs,
   encodeReportedPacks,
-  encodeReportStatement,
   reportedPacks,
 } from './damage-report.ts';
 import { decodeFence, decodeOutcome, encodeFence, encodeOutcome, encodeOutcomeBody } from './session-outcome.ts';
@@ -351,28 +347,13 @@ const codecs: readonly Codec[] = [
     'damage report',
     true,
     fc.record({
-      tenantId: sized(16),
-      reportId: fc.string({ maxLength: 9 }),
       reportedMs: fc.maxSafeNat(),
       packs: fc.uint8Array({ maxLength: 96 }),
       salt: hash,
       sealed: fc.uint8Array({ maxLength: 100 }),
-      signer: hash,
     }),
-    (report) => encodeReport({ statement: encodeReportStatement(report), signature: Buffer.alloc(64, 1) }),
-    (encoded) => decodeReport(encoded, 'it').report as never,
-  ),
-  codec(
-    'closing of a damage report',
-    true,
-    fc.record({
-      tenantId: sized(16),
-      reportId: fc.string({ maxLength: 9 }),
-      closedMs: fc.maxSafeNat(),
-      signer: hash,
-    }),
-    (closing) => encodeClosing({ statement: encodeClosingStatement(closing), signature: Buffer.alloc(64, 1) }),
-    (encoded) => decodeClosing(encoded, 'it').closing as never,
+    (report) => signed('DMGR', encodeReport(report)),
+    (encoded) => decodeReport(opened('DMGR', encoded), 'it') as never,
   ),
   codec(
     'reported blobs',
@@ -623,14 +604,7 @@ test('a reference to the pack a page is in becomes the name of that pack', () =>
 test('packs and blobs of a damage report that are not in order are refused', () => {
   const [a, b] = [packNameOf(Buffer.alloc(32, 1)), packNameOf(Buffer.alloc(32, 2))];
   const packs = Buffer.from(encodeReportedPacks([b, a]));
-  const report = {
-    tenantId: Buffer.alloc(16),
-    reportId: 'r',
-    reportedMs: 0,
-    salt: Buffer.alloc(32),
-    sealed: Buffer.alloc(0),
-    signer: Buffer.alloc(32),
-  };
+  const report = { reportedMs: 0, salt: Buffer.alloc(32), sealed: Buffer.alloc(0) };
   expect(reportedPacks({ ...report, packs }, 'it')).toEqual([a, b]);
   for (const wrong of [Buffer.concat([packs.subarray(32), packs]), Buffer.concat([packs, packs]), packs.subarray(1)])
     expect(() => reportedPacks({ ...report, packs: wrong }, 'it')).toThrow(/out of order|bytes of pack names/);

@@ -7,38 +7,23 @@
  * ```
  */
 import { placesSchema, type BlobRef, fromColumns, toColumns, type PlacesColumns } from './blob-ref.ts';
-import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { damaged } from './frame.ts';
 import { MAX_DAMAGE_REPORT_BYTES, MAX_PAGE_ENTRIES, MAX_REPORTED_BLOBS, MAX_REPORTED_PACKS } from './limits.ts';
 import { hashBytes, packNameOf, type PackName } from './names.ts';
-import { bytes, list, message, text, uint, type MessageOf } from './wire.ts';
+import { bytes, list, message, uint, type MessageOf } from './wire.ts';
 
 const reportSchema = message({
-  tenantId: bytes(1, { length: 16 }),
-  reportId: text(2, 63),
   /** Unix ms by the clock of who checked. */
-  reportedMs: uint(3),
+  reportedMs: uint(1),
   /** Packs of which nothing can be relied on: missing, or of another size. 32 bytes each, ascending. */
-  packs: bytes(4, { max: MAX_REPORTED_PACKS * 32 }),
-  salt: bytes(5, { length: 32 }),
+  packs: bytes(2, { max: MAX_REPORTED_PACKS * 32 }),
+  salt: bytes(3, { length: 32 }),
   /** Which blobs, sealed under the index key. */
-  sealed: bytes(6, { max: MAX_DAMAGE_REPORT_BYTES }),
-  signer: bytes(7, { length: 32 }),
+  sealed: bytes(4, { max: MAX_DAMAGE_REPORT_BYTES }),
 });
 export type DamageReport = MessageOf<typeof reportSchema>;
 
-const closingSchema = message({
-  tenantId: bytes(1, { length: 16 }),
-  reportId: text(2, 63),
-  closedMs: uint(3),
-  signer: bytes(4, { length: 32 }),
-});
-export type DamageClosing = MessageOf<typeof closingSchema>;
-
-const envelopeSchema = message({
-  statement: bytes(1, { max: MAX_DAMAGE_REPORT_BYTES }),
-  signature: bytes(2, { length: 64 }),
-});
-type Envelope = MessageOf<typeof envelopeSchema>;
+const closingSchema = message({ closedMs: uint(1) });
 
 const blobsSchema = message({
   chunks: list(1, placesSchema, Math.ceil(MAX_REPORTED_BLOBS / MAX_PAGE_ENTRIES)),
@@ -51,22 +36,12 @@ export interface ReportedBlobs {
   readonly pages: readonly BlobRef[];
 }
 
-export const encodeReportStatement = (report: DamageReport): Uint8Array => reportSchema.encode(report);
-export const encodeReport = (envelope: Envelope): Uint8Array => encodeFrame('DMGR', envelopeSchema.encode(envelope));
-export const encodeClosingStatement = (closing: DamageClosing): Uint8Array => closingSchema.encode(closing);
-export const encodeClosing = (envelope: Envelope): Uint8Array => encodeFrame('DMGC', envelopeSchema.encode(envelope));
-
-/** The caller checks signer and signature. Throws `repository.object-damaged`. */
-export function decodeReport(object: Uint8Array, what: string): { report: DamageReport } & Envelope {
-  const envelope = envelopeSchema.decode(decodeFrame('DMGR', object, what), what);
-  return { report: reportSchema.decode(envelope.statement, what), ...envelope };
-}
-
-/** The caller checks signer and signature. Throws `repository.object-damaged`. */
-export function decodeClosing(object: Uint8Array, what: string): { closing: DamageClosing } & Envelope {
-  const envelope = envelopeSchema.decode(decodeFrame('DMGC', object, what), what);
-  return { closing: closingSchema.decode(envelope.statement, what), ...envelope };
-}
+export const encodeReport = (report: DamageReport): Uint8Array => reportSchema.encode(report);
+/** Throws `repository.object-damaged`. */
+export const decodeReport = (body: Uint8Array, what: string): DamageReport => reportSchema.decode(body, what);
+/** Throws `repository.object-damaged`. */
+export const decodeClosing = (body: Uint8Array, what: string): { closedMs: number } => closingSchema.decode(body, what);
+export const encodeClosing = (closing: { closedMs: number }): Uint8Array => closingSchema.encode(closing);
 
 /** Any order, distinct. */
 export const encodeReportedPacks = (packs: Iterable<PackName>): Uint8Array =>

@@ -3,7 +3,6 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 
 import type { CheckLevel, CheckReport } from '../check/point-check.ts';
 import { closeReport } from '../check/damage-reports.ts';
-import { decodeReport, encodeClosing, encodeClosingStatement, encodeReport } from '../format/damage-report.ts';
 import {
   DAMAGE,
   damageClosedObject,
@@ -18,6 +17,7 @@ import { buryPoint } from '../collect/tombstones.ts';
 import { decodePackHeader, kindOf, parsePack, type PackKind } from '../format/pack.ts';
 import type { DiskRoot } from '../format/point.ts';
 import type { Repository } from '../repository.ts';
+import { controlName, openRecord, sealRecord } from '../seal/control-records.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { noise, noisyDisk, readDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
@@ -85,7 +85,7 @@ async function report(n: number, level: CheckLevel): Promise<CheckReport> {
 }
 
 const recordsOf = (kind: 'open' | 'closed'): string[] =>
-  [...store.objects.keys()].filter((name) => name.startsWith(DAMAGE) && name.endsWith(kind));
+  [...store.objects.keys()].filter((name) => name.startsWith(DAMAGE) && name.includes(`/${kind}.`));
 
 const read = async (n: number): Promise<Buffer> => readDisk(await openTiny(store), MACHINE, pointId(n));
 const relocations = (): string[] => [...store.objects.keys()].filter((name) => name.startsWith(RELOCATIONS));
@@ -317,27 +317,25 @@ describe('a damage report', () => {
   test('that is not ours makes nobody read, and its closing ends nothing', async () => {
     const name = await spoiltReport();
     const reportId = name.slice(DAMAGE.length).split('/')[0] ?? '';
-    const { keyring } = (await openTiny(store)).core;
-    const { tenantId, signer } = keyring;
-    const unsigned = Buffer.alloc(64, 1);
-    const closing = encodeClosingStatement({ tenantId, reportId, closedMs: 1, signer });
+    const { core } = await openTiny(store);
     const theirs = new MemoryStore();
-    await closeReport((await initTiny(theirs)).core, reportId);
-    const foreign = theirs.objects.get(damageClosedObject(reportId)) ?? new Uint8Array();
-    for (const forged of [foreign, encodeClosing({ statement: closing, signature: unsigned })]) {
-      store.objects.set(damageClosedObject(reportId), forged);
-      const { stats } = await backUp(await openTiny(store), 2, {
-        parent: root,
-        changed: [],
-        disk: Buffer.alloc(2560, 1),
-      });
+    const other = (await initTiny(theirs)).core;
+    await closeReport(other, reportId);
+    const plain = damageClosedObject(reportId);
+    const foreign = theirs.objects.get(controlName(other, plain)) ?? new Uint8Array();
+    // Under a name anybody may give, under theirs, and under ours.
+    for (const closed of [plain, controlName(other, plain), controlName(core, plain)]) {
+      store.objects.set(closed, foreign);
+      const disk = Buffer.alloc(content.length, 1);
+      const { stats } = await backUp(await openTiny(store), 2, { parent: root, changed: [], disk });
       expect(stats.readAgainBytes).toBe(TINY_CHUNK);
       store.objects.delete(`${POINTS}${MACHINE}/${pointId(2)}`);
+      store.objects.delete(closed);
     }
 
     const object = store.objects.get(name) ?? new Uint8Array();
-    const { statement } = decodeReport(object, name);
-    const forged = encodeReport({ statement, signature: unsigned });
+    const body = openRecord(core, { type: 'DMGR', name, object });
+    const forged = sealRecord(other, { type: 'DMGR', name, body });
     for (const harmed of [object.subarray(1), new Uint8Array(), Buffer.from(object).fill(0, 60, 70), forged]) {
       store.objects.set(name, harmed);
       const { stats } = await backUp(await openTiny(store), 3, { parent: root, changed: [] });
