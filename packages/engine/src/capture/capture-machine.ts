@@ -62,14 +62,18 @@ export async function captureMachine(
   }
 }
 
-/** Ends the job and drops the checkpoint of a point that will never be. Idempotent. */
+/** Ends the job and drops the checkpoint of a point that will never be; of one that was committed, those before it. Idempotent. */
 export async function undoCapture(deps: EngineDeps, operation: Operation): Promise<void> {
   const begun = (await operation.recall('begun')) as Begun | undefined;
   if (!begun) return;
   const machineId = parseMachineId(begun.machineId);
   await deps.hypervisor.endBackup(machineId, operation.qemuDirectory);
-  if (!(await alreadyCommitted(deps, operation))) {
-    await deps.hypervisor.deleteCheckpoint(machineId, parsePointId(begun.pointId));
+  const pointId = parsePointId(begun.pointId);
+  const isCommitted = (await alreadyCommitted(deps, operation)) !== undefined;
+  for (const checkpoint of await deps.hypervisor.listCheckpoints(machineId)) {
+    // Ids of points sort by time. What is newer belongs to somebody else.
+    const goes = isCommitted ? checkpoint < pointId : checkpoint === pointId;
+    if (goes) await deps.hypervisor.deleteCheckpoint(machineId, checkpoint);
   }
 }
 

@@ -170,7 +170,8 @@ describe('a collection', () => {
     await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
     const object = store.objects.get(pointObject(MACHINE, pointId(1))) ?? Buffer.alloc(0);
     store.objects.delete(pointObject(MACHINE, pointId(1)));
-    if (open) expect((await settleSession(repository.core, open)).pointId).toBe(pointId(1));
+    if (!open) throw new Error('no session is open');
+    expect((await settleSession(repository.core, open)).pointId).toBe(pointId(1));
     store.objects.set(pointObject(MACHINE, pointId(1)), object);
     expect(await repository.points()).toHaveLength(1);
   });
