@@ -47,12 +47,16 @@ async function backUp(
 ): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
   const { disk = content, ...rest } = request;
   const session = await repository.beginSession({ machineId: MACHINE, directory });
-  const source = fileSource(scratch.file(disk));
-  const whole = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' } as const;
-  const written = await session.writeDisk({ ...whole, ...rest }, { signal });
-  const disks = [{ name: 'vda', root: written.root }];
-  await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks });
-  return written;
+  try {
+    const source = fileSource(scratch.file(disk));
+    const whole = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' } as const;
+    const written = await session.writeDisk({ ...whole, ...rest }, { signal });
+    const disks = [{ name: 'vda', root: written.root }];
+    await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks });
+    return written;
+  } finally {
+    await session.detach();
+  }
 }
 
 function packs(kind: PackKind): PackName[] {

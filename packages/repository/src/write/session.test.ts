@@ -333,6 +333,7 @@ describe('a session', () => {
       machineId: parseMachineId('machine-2'),
       directory: scratch.directory(),
     });
+    sessions.push(second);
     expect((await write(second, content)).stats).toMatchObject({ newChunks: 0, knownChunks: 100 });
     for (const name of namesUnder(store, INDEX)) store.objects.set(name, Buffer.from('damaged'));
     const third = await begin(repository);
