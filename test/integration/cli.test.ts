@@ -20,6 +20,8 @@ const READY = ['--ready', TINY_READY, '--timeout', '120'];
 const NEVER_READY = ['--ready', 'never said', '--timeout', '120'];
 /** A phase is shown when it is ordered; this much later the agent is at it. */
 const INTO_PHASE_MS = 1000;
+/** A restore of 512 MiB takes a second. */
+const INTO_RESTORE_MS = 100;
 
 beforeAll(async () => {
   host = await TestHost.open('cli');
@@ -124,6 +126,9 @@ describe('errors a person sees', () => {
   });
 });
 
+/** Holds the data of `web`, which is backed up first. */
+let webPack: string;
+
 describe('a command that finds no stack', () => {
   it('starts one, does its work, and leaves nothing behind', async () => {
     const ended = await run('backup', web.name, '--json');
@@ -131,6 +136,7 @@ describe('a command that finds no stack', () => {
     expect(ended.code).toBe(0);
     expect(ended.json).toMatchObject({ capture: { machineName: web.name, disks: [{ name: 'vda', method: 'full' }] } });
     expect(processesWith(host.root).filter(({ command }) => !command.includes('guest='))).toEqual([]);
+    webPack = largestFile(join(host.root, 'repository'));
   });
 
   it('undoes a backup at Ctrl-C and says so by its exit code', async () => {
@@ -202,7 +208,7 @@ describe('with a stack that runs', () => {
     const before = [...(await host.traces()), ...socketsBeneath(host.root)];
     const running = start(args(), { LIFEBOAT_STATE: host.root });
     await running.shows(phase);
-    await new Promise((resolve) => setTimeout(resolve, INTO_PHASE_MS));
+    await new Promise((resolve) => setTimeout(resolve, args()[0] === 'restore' ? INTO_RESTORE_MS : INTO_PHASE_MS));
     running.child.kill('SIGINT');
     const ended = await running.ended;
     expect([ended.stderr, ended.code]).toEqual([expect.stringContaining('[operation.cancelled]'), 130]);
@@ -221,12 +227,11 @@ describe('with a stack that runs', () => {
   });
 
   it('a damaged pack is a bad finding: exit code 3, and the damage is named', async () => {
-    const pack = largestFile(join(host.root, 'repository'));
-    const bytes = readFileSync(pack);
+    const bytes = readFileSync(webPack);
     const at = Math.floor(bytes.length / 2);
     const sound = bytes[at] ?? 0;
     bytes[at] = sound ^ 0xff;
-    writeFileSync(pack, bytes);
+    writeFileSync(webPack, bytes);
     try {
       const ended = await run('verify', web.name, '--no-boot', '--json');
       expect(ended.code).toBe(3);
@@ -234,7 +239,7 @@ describe('with a stack that runs', () => {
       expect((ended.json as { check: { damage: unknown[] } }).check.damage.length).toBeGreaterThan(0);
     } finally {
       bytes[at] = sound;
-      writeFileSync(pack, bytes);
+      writeFileSync(webPack, bytes);
     }
   });
 

@@ -1,6 +1,6 @@
 /** An agent died in the middle of an edit or a restore and nobody goes on: the reaper must leave no disk in between. */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { lstatSync, existsSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseOpId } from '@lifeboat/foundation/ids';
@@ -105,19 +105,23 @@ describe('an edit that died half way', () => {
 });
 
 describe('a restore', () => {
-  const targets = (disks: string) => [join(disks, 'web-vda.qcow2'), join(disks, 'web-vdb.qcow2')];
+  /** Makes the first of two disks and notes it, as a restore does. */
+  const begun = (disks: string, content: string) => {
+    const path = join(disks, 'web-vda.qcow2');
+    writeFileSync(path, content);
+    const { ino, birthtimeNs } = lstatSync(path, { bigint: true });
+    return { targets: [{ path, identity: `${ino}@${birthtimeNs}` }], 'next-target': join(disks, 'web-vdb.qcow2') };
+  };
 
   test('that died half way leaves no disk with a good name', async () => {
-    const operation = await dead('restore', (disks) => ({ targets: targets(disks) }));
-    writeFileSync(join(operation.disks, 'web-vda.qcow2'), 'half');
+    const operation = await dead('restore', (disks) => begun(disks, 'half'));
     writeFileSync(join(operation.disks, 'other.qcow2'), 'not ours');
     expect(await round(operation)).toMatchObject([{ outcome: 'removed' }]);
     expect(readdirSync(operation.disks)).toEqual(['other.qcow2']);
   });
 
   test('that was finished keeps its disks', async () => {
-    const operation = await dead('restore', (disks) => ({ targets: targets(disks), done: { disks: [] } }));
-    writeFileSync(join(operation.disks, 'web-vda.qcow2'), 'whole');
+    const operation = await dead('restore', (disks) => ({ ...begun(disks, 'whole'), done: { disks: [] } }));
     expect(await round(operation)).toMatchObject([{ outcome: 'removed' }]);
     expect(readdirSync(operation.disks)).toEqual(['web-vda.qcow2']);
   });

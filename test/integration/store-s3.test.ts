@@ -44,7 +44,7 @@ describe('a bucket with versions', () => {
 
     for (const reader of [store, await openS3Store(place, { client: () => root })]) {
       expect(await text(reader)).toBe('first');
-      expect(await reader.head('data/a')).toEqual({ name: 'data/a', sizeBytes: 5 });
+      expect(await reader.head('data/a')).toMatchObject({ name: 'data/a', sizeBytes: 5 });
       const names: string[] = [];
       for await (const { name, sizeBytes } of reader.list('data/')) names.push(`${name} ${sizeBytes}`);
       expect(names).toEqual(['data/a 5']);

@@ -104,7 +104,15 @@ async function runWithin(context: CommandContext, within: Within): Promise<DemoO
     stages.breakOff(failure.code, { except: 'cleanup' });
   }
   const kept = keep && failure === undefined;
-  failure = (await endStep({ host, run, recorder, result, kept, failed: failure !== undefined })) ?? failure;
+  failure =
+    (await endStep({
+      host,
+      run,
+      recorder,
+      result,
+      kept,
+      failed: failure !== undefined && failure.code !== 'operation.cancelled',
+    })) ?? failure;
   const guest = guestName(run.name);
   const report: Report = {
     host: hostLines,

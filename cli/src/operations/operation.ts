@@ -104,16 +104,18 @@ export async function runOperation<K extends OperationRequest['kind']>(
     const first = await Promise.race([result.then((value) => ({ value })), aborted.then(() => undefined)]);
     if (first) return first.value as Results[K];
     await withdraw();
-    const undone = await Promise.race([
+    const end = await Promise.race([
       result.then(
-        () => true,
-        () => true,
+        (value) => ({ value }),
+        () => 'undone' as const,
       ),
-      clock.sleep(UNDO_LIMIT_MS, follower.signal).then(() => false),
+      clock.sleep(UNDO_LIMIT_MS, follower.signal).then(() => 'late' as const),
     ]);
+    // It was over before it could be broken off: nothing was undone, so that must not be claimed.
+    if (typeof end === 'object') return end.value as Results[K];
     throw new LifeboatError(
       'operation.cancelled',
-      undone
+      end === 'undone'
         ? `${request.kind} of '${request.input.machine}' was broken off and undone`
         : `${request.kind} of '${request.input.machine}' was broken off; it had not finished undoing after ${UNDO_LIMIT_MS / 1000} s, and goes on with that when the stack runs`,
       { context: { workflowId: handle.workflowId } },

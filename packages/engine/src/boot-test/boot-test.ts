@@ -68,7 +68,13 @@ async function run(
     nvram: nvramOf(point),
   });
   const startedMs = clock.monotonicMs();
-  const guest = await hypervisor.startTransient(shape, { autoDestroy: true, signal: context.signal });
+  const guest = await hypervisor
+    .startTransient(shape, { autoDestroy: true, signal: context.signal })
+    .catch((error: unknown) => {
+      // A guest whose disks are not served any more does not start: that is to be said.
+      assertServing();
+      throw error;
+    });
   operation.onClose(async () => {
     await guest.destroy();
     await guest.close();

@@ -203,7 +203,9 @@ class LibvirtHypervisor implements Hypervisor {
 
   async listCheckpoints(machineId: MachineId): Promise<PointId[]> {
     const connection = await this.#connections.shared();
-    return listPoints(connection, await findDomain(connection, machineId));
+    // Of a machine that is gone none is left, as `deleteCheckpoint` has it.
+    const domain = await domainIfThere(connection, machineId);
+    return domain ? listPoints(connection, domain) : [];
   }
 
   async startTransient(

@@ -22,6 +22,8 @@ import {
   damageOpenObject,
   hex,
   INDEX,
+  type PackName,
+  packObject,
   packOfObject,
   PACKS,
   SESSIONS,
@@ -39,12 +41,11 @@ export async function tidyUp(
   what: {
     readonly list: CondemnHead;
     readonly over: ReadonlySet<string>;
-    readonly live: PackNames | undefined;
   },
   options: StoreOptions = {},
 ): Promise<void> {
   const stale = [
-    ...(what.live ? await settledReports(core, what.live, options) : []),
+    ...(await settledReports(core, options)),
     ...(await closedSessions(core, what.over, options)),
     ...(await deadSegments(core, options)),
     ...(await olderLists(core, what.list, options)),
@@ -83,15 +84,21 @@ async function deadSegments(core: Core, options: StoreOptions): Promise<string[]
 }
 
 /** The report goes before its closing: alone it would count as open. */
-async function settledReports(core: Core, live: PackNames, options: StoreOptions): Promise<string[]> {
+async function settledReports(core: Core, options: StoreOptions): Promise<string[]> {
   const { reports } = await readDamage(core, options);
-  return reports
-    .filter(
-      ({ packs, chunks, pages }) =>
-        ![...packs, ...[...chunks, ...pages].map(({ pack }) => pack)].some((pack) => live.has(pack)),
-    )
-    .flatMap(({ reportId }) => [damageOpenObject(reportId), damageClosedObject(reportId)])
-    .map((plain) => controlName(core, plain));
+  const settled: string[] = [];
+  for (const { reportId, packs, chunks, pages } of reports) {
+    const named = new Set([...packs, ...[...chunks, ...pages].map(({ pack }) => pack)]);
+    if (await anyIsThere(core, named, options)) continue;
+    settled.push(damageOpenObject(reportId), damageClosedObject(reportId));
+  }
+  return settled.map((plain) => controlName(core, plain));
+}
+
+/** Dead is not enough: while a pack is there (locked, or made since the mark) a writer may refer to it. */
+async function anyIsThere(core: Core, packs: ReadonlySet<PackName>, options: StoreOptions): Promise<boolean> {
+  for (const pack of packs) if (await core.store.head(packObject(pack), options)) return true;
+  return false;
 }
 
 async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {

@@ -174,7 +174,7 @@ export class Healing {
       discard(await this.#core.blobs.read(place, { kind: 'data', plain: { maxBytes } }, options));
       return true;
     } catch (error) {
-      if (!(error instanceof BlobDamage)) throw error;
+      if (!(error instanceof BlobDamage) && !hasCode(error, 'repository.unknown-epoch')) throw error;
       return false;
     }
   }

@@ -15,7 +15,7 @@
  *
  * Calls of one session are made one after the other; `writeDisk` uses all lanes by itself.
  */
-import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parsePointId, parseSessionId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
 import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
 
@@ -299,12 +299,22 @@ export class WriterSession {
       const point = openPoint(this.#core, object, { machineId, pointId });
       await putPoint(this.#core, { machineId, pointId, object }, options);
       await this.#assertCommitted(point, options);
-      await this.#healing.close(options);
+      await this.#closeReports(options);
       await this.#record('committed', { pointId }, options);
       await this.#files.remove();
       await this.#cache?.close();
       return point;
     });
+  }
+
+  /** The point is committed: a report that stays open only has its blocks looked at again. */
+  async #closeReports(options: { signal?: AbortSignal | undefined }): Promise<void> {
+    try {
+      await this.#healing.close(options);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      this.#core.log.warn('a damage report could not be closed', { why: messageOf(error) });
+    }
   }
 
   /** Ends the session without a point. What it uploaded stays until it is collected; another session may refer to it. */
