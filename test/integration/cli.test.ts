@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MiB } from '@lifeboat/foundation/units';
 import { systemCode } from '@lifeboat/foundation/errors';
@@ -20,8 +21,6 @@ const READY = ['--ready', TINY_READY, '--timeout', '120'];
 const NEVER_READY = ['--ready', 'never said', '--timeout', '120'];
 /** A phase is shown when it is ordered; this much later the agent is at it. */
 const INTO_PHASE_MS = 1000;
-/** A restore of 512 MiB takes a second. */
-const INTO_RESTORE_MS = 100;
 
 beforeAll(async () => {
   host = await TestHost.open('cli');
@@ -206,10 +205,14 @@ describe('with a stack that runs', () => {
     ],
   ] as const)('undoes %s at Ctrl-C', async (_, args, phase) => {
     const before = [...(await host.traces()), ...socketsBeneath(host.root)];
+    const operations = new Set(readdirSync(host.path('ops')));
     const running = start(args(), { LIFEBOAT_STATE: host.root });
+    const held = args()[0] === 'restore' ? await holdTarget(operations) : undefined;
     await running.shows(phase);
-    await new Promise((resolve) => setTimeout(resolve, args()[0] === 'restore' ? INTO_RESTORE_MS : INTO_PHASE_MS));
+    await sleep(INTO_PHASE_MS);
     running.child.kill('SIGINT');
+    await sleep(INTO_PHASE_MS);
+    if (held !== undefined) goOn(held);
     const ended = await running.ended;
     expect([ended.stderr, ended.code]).toEqual([expect.stringContaining('[operation.cancelled]'), 130]);
     expect([...(await host.traces()), ...socketsBeneath(host.root)]).toEqual(before);
@@ -275,6 +278,30 @@ function childrenOf(pid: number | undefined): { pid: number; command: string }[]
 /** Empty for a directory that is not there. */
 function filesIn(directory: string): string[] {
   return existsSync(directory) ? readdirSync(directory) : [];
+}
+
+/** Stops the server of the image a new operation restores to as soon as it is there, so that the restore cannot be over. */
+async function holdTarget(known: ReadonlySet<string>): Promise<number> {
+  for (const untilMs = performance.now() + 30_000; performance.now() < untilMs; await sleep(2)) {
+    for (const name of readdirSync(host.path('ops'))) {
+      const path = host.path('ops', name, 'to-vda.pid');
+      if (known.has(name) || !existsSync(path)) continue;
+      const text = readFileSync(path, 'utf8');
+      const pid = text.startsWith('{') ? (JSON.parse(text) as { pid: number }).pid : Number(text);
+      process.kill(pid, 'SIGSTOP');
+      return pid;
+    }
+  }
+  throw new Error('no restore began');
+}
+
+function goOn(pid: number): void {
+  try {
+    process.kill(pid, 'SIGCONT');
+  } catch (error) {
+    // It was ended while it stood still.
+    if (systemCode(error) !== 'ESRCH') throw error;
+  }
 }
 
 function largestFile(directory: string): string {
