@@ -209,13 +209,14 @@ describe('the program on the page', () => {
 
   test('names what is lost, and gives the rest', async () => {
     const { directory, repository } = await backUp({ passphrase: PASSPHRASE });
-    const packs: PackName[] = [];
-    for await (const { name } of repository.core.store.list(PACKS)) {
+    const packs: { pack: PackName; sizeBytes: number }[] = [];
+    for await (const { name, sizeBytes } of repository.core.store.list(PACKS)) {
       const pack = packOfObject(name);
       if (pack && kindOf(decodePackHeader(readFileSync(join(directory, name)), name).header) === 'data')
-        packs.push(pack);
+        packs.push({ pack, sizeBytes });
     }
-    const [flipped = '', gone = ''] = packs;
+    // Full packs are of the first point: the second added a single chunk.
+    const [flipped = '', gone = ''] = packs.toSorted((a, b) => b.sizeBytes - a.sizeBytes).map(({ pack }) => pack);
     const path = join(directory, packObject(flipped as PackName));
     const bytes = readFileSync(path);
     // In the first blob, which follows the header.

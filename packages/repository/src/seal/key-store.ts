@@ -171,6 +171,28 @@ async function isNamed(store: ObjectStore, keys: TenantKeys, name: string, optio
   }
 }
 
+/**
+ * Sets older than `generation` that are still there, newest first; nothing is proven about them. What another program removes meanwhile is
+ * not among them.
+ */
+export async function readOlderSets(
+  store: ObjectStore,
+  keys: TenantKeys,
+  generation: number,
+  options: StoreOptions = {},
+): Promise<KeySet[]> {
+  const older: KeySet[] = [];
+  for (const candidate of keys.generations) {
+    if (candidate >= generation) continue;
+    try {
+      older.push(await readNewestSet(store, { ...keys, generations: [candidate] }, options));
+    } catch (error) {
+      if (!hasCode(error, 'repository.object-missing')) throw error;
+    }
+  }
+  return older;
+}
+
 class SetOpener {
   damage: LifeboatError | undefined;
   tried = 0;
@@ -251,8 +273,16 @@ export async function writeKeySet(
   const { tenant, generation, object } = input;
   for (const copy of COPIES) {
     const name = keySetObject(tenant, generation, copy);
-    await store.putIfAbsent(name, [object], options);
-    const there = await store.get(name, { ...options, maxBytes: MAX_KEY_SET_BYTES });
+    const put = await store.putIfAbsent(name, [object], options);
+    let there;
+    try {
+      there = await store.get(name, { ...options, maxBytes: MAX_KEY_SET_BYTES });
+    } catch (error) {
+      // Somebody built on this set and removed it since; what they made holds what this one added.
+      const replaced = hasCode(error, 'repository.object-missing');
+      if (!replaced || (await newestGeneration(store, tenant, options)) <= generation) throw error;
+      return put === 'exists' && copy === 'a' ? 'exists' : 'created';
+    }
     if (Buffer.compare(there, object) !== 0) {
       if (copy === 'a') return 'exists';
       throw damaged(name, 'it is not the copy that was written');

@@ -11,7 +11,15 @@ import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import { publicPart } from './curve-keys.ts';
 import { sealKeySet } from './key-set.ts';
 import { makeSlot, type SlotBase } from './key-slot.ts';
-import { listTenants, readNewestSet, removeOlderSets, unlock, writeKeySet, type Unlocked } from './key-store.ts';
+import {
+  listTenants,
+  readNewestSet,
+  readOlderSets,
+  removeOlderSets,
+  unlock,
+  writeKeySet,
+  type Unlocked,
+} from './key-store.ts';
 import { newestEpoch } from './keyring.ts';
 import { assertPaperOf, paperLines } from './paper.ts';
 import { kindOfSlot, secretBytes, type Cost, type Secret, type SecretBytes, type SecretKind } from './secret.ts';
@@ -69,11 +77,7 @@ export async function describeTenants(store: ObjectStore, options: StoreOptions 
   const tenants: KeysInfo[] = [];
   for (const keys of await listTenants(store, options)) {
     const set = await readNewestSet(store, keys, options);
-    const older: KeySet[] = [];
-    for (const generation of keys.generations.filter((candidate) => candidate < set.generation)) {
-      older.push(await readNewestSet(store, { ...keys, generations: [generation] }, options));
-    }
-    tenants.push(describe(set, older));
+    tenants.push(describe(set, await readOlderSets(store, keys, set.generation, options)));
   }
   return tenants;
 }
@@ -199,7 +203,10 @@ export class RepositoryKeys {
         cost: input.scryptCost,
         ...options,
       });
-      return { bundle, slots: [...set.slots, slot] };
+      const { slotId } = slot;
+      // An attempt whose outcome could not be told may have added it.
+      const there = set.slots.some((candidate) => hex(candidate.slotId) === hex(slotId));
+      return { bundle, slots: there ? set.slots : [...set.slots, slot] };
     });
     if (!slot) throw new LifeboatError('internal.bug', 'a way in was added without a slot');
     return { change, slot };
@@ -271,12 +278,7 @@ export class RepositoryKeys {
   async #describe(set: KeySet, options: StoreOptions): Promise<KeysInfo> {
     const tenant = hex(this.#tenantId);
     const keys = (await listTenants(this.#store, options)).find((candidate) => candidate.tenant === tenant);
-    const older: KeySet[] = [];
-    for (const generation of keys?.generations ?? []) {
-      if (generation >= set.generation) continue;
-      older.push(await readNewestSet(this.#store, { tenant, generations: [generation] }, options));
-    }
-    return describe(set, older);
+    return describe(set, keys ? await readOlderSets(this.#store, keys, set.generation, options) : []);
   }
 }
 
