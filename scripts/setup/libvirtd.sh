@@ -54,7 +54,7 @@ start_libvirtd() {
     (
       # What the caller has open (a lock of flock's, say) must not stay open as long as libvirt runs.
       exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
-      pgrep -x virtlogd >/dev/null || logged virtlogd virtlogd --daemon || die "virtlogd did not start: see $CACHE/logs/virtlogd.log."
+      pgrep -x virtlogd --runstates DIRST >/dev/null || logged virtlogd virtlogd --daemon || die "virtlogd did not start: see $CACHE/logs/virtlogd.log."
       hand_kvm_to_qemu
       mkdir -p "$CACHE/logs"
       setsid tini -s -- libvirtd </dev/null >"$CACHE/logs/libvirtd.log" 2>&1 &
