@@ -36,7 +36,7 @@ export async function repositoryGrowthFigure(options: BenchOptions): Promise<Fig
     const pointRows: string[][] = [];
     for (const count of POINTS.filter((points) => points <= 10_000 * options.scale)) {
       options.say(`growth: ${count} points`);
-      pointRows.push(await manyPoints(bench, count));
+      pointRows.push(await manyPoints(bench, count, verdicts));
     }
     return {
       title: 'Growth: disks, points, and what did not change',
@@ -52,7 +52,19 @@ export async function repositoryGrowthFigure(options: BenchOptions): Promise<Fig
           head: ['disk', 'backup', 'seconds', 'process, s', 'PUTs', 'stored, KB', 'metadata, KB', 'peak memory, MB'],
           rows,
         },
-        { head: ['points', 'made in, s', 'listed in, s', 'peak memory, MB', 'objects'], rows: pointRows },
+        {
+          head: [
+            'points',
+            'made in, s',
+            'listed and read in, s',
+            'peak memory, MB',
+            'next backup, unchanged, s',
+            'PUTs',
+            'peak memory, MB',
+            'objects',
+          ],
+          rows: pointRows,
+        },
       ],
       series: [],
       verdicts,
@@ -165,7 +177,7 @@ function readsSentence({ p50Ms, p99Ms, coldP50Ms, coldP99Ms }: RepositoryReport)
   return `random reads: warm ${both(p50Ms, p99Ms)}; cold ${both(coldP50Ms, coldP99Ms)}`;
 }
 
-async function manyPoints(bench: RepositoryBench, count: number): Promise<string[]> {
+async function manyPoints(bench: RepositoryBench, count: number, verdicts: Verdict[]): Promise<string[]> {
   const directory = await bench.freshDirectory('points');
   const imagePath = join(directory, 'disk.raw');
   await writeFile(imagePath, Buffer.from(systemRandom.bytes(MiB)));
@@ -173,14 +185,20 @@ async function manyPoints(bench: RepositoryBench, count: number): Promise<string
   await bench.ours({ ...request, verb: 'init' });
   await bench.ours({ ...request, verb: 'backup' });
   const { wallSeconds, report } = await bench.ours({ ...request, verb: 'points', count });
+  const next = await bench.ours({ ...request, verb: 'backup', changed: [] });
   const objects = await bench.countFiles(join(directory, 'repository'));
   await rm(directory, { recursive: true });
   const listed = (report.verbMs ?? 0) / 1000;
+  const nextSeconds = (next.report.verbMs ?? Number.NaN) / 1000;
+  verdicts.push({ label: `${count} points: unchanged`, value: nextSeconds, unit: 's', digits: 3, below: 1 });
   return [
     String(count),
     (wallSeconds - listed).toFixed(1),
     listed.toFixed(3),
     (report.peakBytes / 1e6).toFixed(0),
+    nextSeconds.toFixed(3),
+    String(next.report.puts ?? 0),
+    (next.report.peakBytes / 1e6).toFixed(0),
     String(objects),
   ];
 }

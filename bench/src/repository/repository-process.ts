@@ -29,6 +29,8 @@ import {
   packObject,
   packOfObject,
   PACKS,
+  pointObject,
+  pointsPrefix,
   type PackName,
 } from '@lifeboat/repository/format/names';
 import { IndexCache, localIndex } from '@lifeboat/repository/write/index-cache';
@@ -40,7 +42,7 @@ import { PackSetWriter } from '@lifeboat/repository/write/pack-set-writer';
 import { PackSizes } from '@lifeboat/repository/write/pack-sizes';
 import { PageWriter } from '@lifeboat/repository/write/page-writer';
 import { SessionFiles } from '@lifeboat/repository/write/session-files';
-import type { ObjectInfo, StoreOptions } from '@lifeboat/repository/store/object-store';
+import type { ByteRange, ObjectInfo, StoreOptions } from '@lifeboat/repository/store/object-store';
 import { DirectoryStore } from '@lifeboat/repository/store/directory-store';
 import type { WriteDiskStats } from '@lifeboat/repository/write/disk-writer';
 import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
@@ -57,7 +59,9 @@ export interface RepositoryRequest {
   /** JSON of extents, for a backup of what is allocated only. */
   readonly allocationPath?: string;
   /** What changed since the machine's newest point, which is the parent then. */
-  readonly changed?: 'all' | readonly { readonly offsetBytes: number; readonly lengthBytes: number }[];
+  readonly changed?: 'all' | readonly ByteRange[];
+  /** The same as JSON in a file, where it may be too long for a command line. */
+  readonly changedPath?: string;
   /** Chunks of the parent compared with the source. */
   readonly auditChunks?: number;
   readonly targetPath?: string;
@@ -89,6 +93,8 @@ export interface RepositoryReport {
 /** Counts what a person pays for. */
 class CountingStore extends DirectoryStore {
   puts = 0;
+  /** While points are made by the thousand: of the machine's points a listing names this one alone, or they would be listed a thousand times. */
+  onlyPoint: string | undefined;
 
   override putIfAbsent(...args: Parameters<DirectoryStore['putIfAbsent']>): ReturnType<DirectoryStore['putIfAbsent']> {
     this.puts++;
@@ -96,6 +102,11 @@ class CountingStore extends DirectoryStore {
   }
 
   override async *list(prefix: string, options?: StoreOptions): AsyncIterable<ObjectInfo> {
+    if (this.onlyPoint !== undefined && prefix === pointsPrefix(MACHINE)) {
+      const found = await super.head(this.onlyPoint);
+      if (found) yield found;
+      return;
+    }
     yield* super.list(prefix, options);
     if (prefix !== PACKS) return;
     for (let i = 0; i < (request.madeUpPacks ?? 0); i++)
@@ -167,7 +178,9 @@ async function init(): Promise<Partial<RepositoryReport>> {
 }
 
 async function backup(): Promise<Partial<RepositoryReport>> {
-  const { zstdLevel, imagePath, changed = 'all', auditChunks = 0 } = request;
+  const { zstdLevel, imagePath, auditChunks = 0 } = request;
+  const said = await readChanged();
+  const changed = said ?? 'all';
   const repository = await openRepository({
     store,
     secret: secret(),
@@ -179,7 +192,7 @@ async function backup(): Promise<Partial<RepositoryReport>> {
   const { size: sizeBytes } = await stat(imagePath);
   const allocation = await readAllocation();
   const beganAtMs = systemClock.monotonicMs();
-  const parent = request.changed === undefined ? undefined : (await newestPoint(repository)).disks[0]?.root;
+  const parent = said === undefined ? undefined : (await newestPoint(repository)).disks[0]?.root;
   const session = await repository.beginSession({
     machineId: MACHINE,
     directory: join(request.directory, 'operation'),
@@ -205,12 +218,17 @@ async function backup(): Promise<Partial<RepositoryReport>> {
   return { stats, puts: store.puts, verbMs };
 }
 
+async function readChanged(): Promise<RepositoryRequest['changed']> {
+  const { changed, changedPath } = request;
+  return changedPath === undefined ? changed : (JSON.parse(await readFile(changedPath, 'utf8')) as ByteRange[]);
+}
+
 async function readAllocation(): Promise<Extent[] | undefined> {
   const { allocationPath } = request;
   return allocationPath === undefined ? undefined : (JSON.parse(await readFile(allocationPath, 'utf8')) as Extent[]);
 }
 
-function touches(range: { offsetBytes: number; lengthBytes: number }, chunk: number, chunkSizeBytes: number): boolean {
+function touches(range: ByteRange, chunk: number, chunkSizeBytes: number): boolean {
   const { offsetBytes, lengthBytes } = range;
   return offsetBytes < (chunk + 1) * chunkSizeBytes && chunk * chunkSizeBytes < offsetBytes + lengthBytes;
 }
@@ -237,10 +255,12 @@ async function verify(): Promise<Partial<RepositoryReport>> {
   return {};
 }
 
-/** Points of a machine on which nothing changes; then how long it takes to list them all. */
+/** Points of a machine on which nothing changes; then how long it takes to list and read them all. */
 async function points(): Promise<Partial<RepositoryReport>> {
   const repository = await openRepository({ store, secret: secret() });
-  const { disks } = await newestPoint(repository);
+  const first = await newestPoint(repository);
+  const { disks } = first;
+  store.onlyPoint = pointObject(MACHINE, first.pointId);
   for (let i = 1; i < (request.count ?? 1); i++) {
     const session = await repository.beginSession({
       machineId: MACHINE,
@@ -249,7 +269,9 @@ async function points(): Promise<Partial<RepositoryReport>> {
     // The clock of the names has seconds; the random part keeps them apart.
     const pointId = newPointId(systemClock.nowMs(), systemRandom);
     await session.commit({ pointId, machine: {}, capture: {}, disks });
+    store.onlyPoint = pointObject(MACHINE, pointId);
   }
+  store.onlyPoint = undefined;
   const beganAtMs = systemClock.monotonicMs();
   const found = await repository.points(MACHINE);
   const verbMs = systemClock.monotonicMs() - beganAtMs;
@@ -483,11 +505,9 @@ function isMadeUp(object: string): boolean {
 }
 
 async function newestPoint(repository: Repository): Promise<Point> {
-  const newest = (await repository.points(MACHINE)).at(-1);
-  if (newest?.state !== 'readable') {
-    throw new LifeboatError('repository.point-missing', `${storePath} has no readable point`);
-  }
-  return repository.readPoint(MACHINE, newest.pointId);
+  const newest = await repository.newestPoint(MACHINE);
+  if (!newest) throw new LifeboatError('repository.point-missing', `${storePath} has no readable point`);
+  return newest;
 }
 
 function secret(): { keyFile: string } {

@@ -28,7 +28,7 @@ import type { LockPolicy } from './lock/lock-policy.ts';
 import { DiskReader } from './read/disk-reader.ts';
 import { MapReader } from './read/map-reader.ts';
 import { PageReader } from './read/page-reader.ts';
-import { listPoints, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
+import { listPoints, newestReadable, readPoint, type Point, type PointSummary } from './read/point-reader.ts';
 import { Relocations } from './read/relocations.ts';
 import { threadOpener } from './read/thread-opener.ts';
 import { Retention } from './retention/retention.ts';
@@ -297,6 +297,11 @@ export class Repository {
   /** Every point, oldest first; damaged ones are listed as such. A listing that fails throws. */
   points(machineId?: MachineId, options: { signal?: AbortSignal } = {}): Promise<PointSummary[]> {
     return listPoints(this.core, machineId, options);
+  }
+
+  /** The machine's newest point that can be read, undefined when it has none: a backup's parent. Does not read the others. */
+  newestPoint(machineId: MachineId, options: { signal?: AbortSignal } = {}): Promise<Point | undefined> {
+    return newestReadable(this.core, machineId, options);
   }
 
   /** Errors: `repository.point-missing`, `repository.point-damaged`, `repository.newer-version`. */

@@ -78,6 +78,10 @@ async function world(options: { nvramPath?: string } = {}) {
     repository: {
       chunkSizeBytes: MiB,
       points: async () => state.points.map((pointId) => ({ state: 'readable', machineId: MACHINE, pointId })),
+      newestPoint: async () => {
+        const newest = state.points.at(-1);
+        return newest && readPoint(MACHINE, newest);
+      },
       readPoint,
       beginSession: async () => session,
     },

@@ -22,10 +22,8 @@ export async function parentFor(
   deps: { readonly hypervisor: Hypervisor; readonly repository: Repository },
   machine: MachineDescription,
 ): Promise<Parent | undefined> {
-  const listings = await deps.repository.points(machine.id);
-  const newest = listings.findLast(({ state }) => state === 'readable');
-  if (!newest?.pointId) return undefined;
-  const point = await deps.repository.readPoint(machine.id, newest.pointId);
+  const point = await deps.repository.newestPoint(machine.id);
+  if (!point) return undefined;
   const disks = new Map<string, ParentDisk>();
   for (const disk of machine.disks) {
     const before = point.disks.find(({ name }) => name === disk.name);

@@ -155,6 +155,25 @@ export async function listPoints(
   return points.map((point) => ('state' in point ? point : summarise(point, hashes))).toSorted(byTime);
 }
 
+/**
+ * The machine's newest point that can be read, by the time in its name; damaged ones are passed over. A listing and mostly one
+ * read, however many points there are. Undefined when there is none; a listing that fails throws.
+ */
+export async function newestReadable(
+  core: Core,
+  machineId: MachineId,
+  options: StoreOptions = {},
+): Promise<Point | undefined> {
+  const names: string[] = [];
+  for await (const { name } of core.store.list(pointsPrefix(machineId), options)) names.push(name);
+  const validity = await PointValidity.load(core, machineId, options);
+  for (const name of names.toSorted().toReversed()) {
+    const found = await readOrReport(core, name, { validity, options });
+    if (found && !('state' in found)) return found;
+  }
+  return undefined;
+}
+
 /** Undefined for what is no point any more, or never was one. */
 async function readOrReport(
   core: Core,

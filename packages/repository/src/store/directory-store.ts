@@ -36,6 +36,8 @@ const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL', 'EMLINK'
 const AWAY = ['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESTALE', 'ENOTCONN', 'EHOSTDOWN', 'ETIMEDOUT', 'ESHUTDOWN'];
 /** What the medium, or the filesystem on it, says of bytes it lost; -117 is EUCLEAN, which libuv gives no name. */
 const UNREADABLE = ['EIO', 'EBADMSG', 'Unknown system error -117'];
+/** Files of a listing whose sizes are asked for side by side: one after the other, ten thousand took 0.4 s. */
+const LISTED_TOGETHER = 64;
 /** Bytes per write call, so that an abort is noticed within a pack. */
 const WRITE_STEP_BYTES = 8 * 1024 * 1024;
 
@@ -151,14 +153,20 @@ export class DirectoryStore implements ObjectStore {
           return [];
         }
       });
+      const files: string[] = [];
       for (const entry of entries) {
         const path = join(current, entry.name);
-        if (entry.isDirectory()) {
-          if (path !== join(this.#root, TEMPORARY)) pending.push(path);
-          continue;
+        if (!entry.isDirectory()) files.push(path);
+        else if (path !== join(this.#root, TEMPORARY)) pending.push(path);
+      }
+      for (let at = 0; at < files.length; at += LISTED_TOGETHER) {
+        options.signal?.throwIfAborted();
+        const paths = files.slice(at, at + LISTED_TOGETHER);
+        const found = await Promise.all(paths.map((path) => this.#reporting('look up', path, () => this.#stat(path))));
+        for (const [i, path] of paths.entries()) {
+          const size = found[i]?.size;
+          if (size !== undefined) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes: size };
         }
-        const found = await this.#reporting('look up', path, () => this.#stat(path));
-        if (found) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes: found.size };
       }
     }
     // A disk that was exchanged meanwhile must not make half a listing look whole.
