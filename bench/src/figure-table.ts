@@ -23,10 +23,9 @@ export function renderFigure(figure: Figure, circumstances: Circumstances): stri
     ...(figure.series.length > 0
       ? ['| measured | median | all values, in order |', '|---|---|---|', ...figure.series.map(seriesRow), '']
       : []),
-    '| result | value | goal | |',
-    '|---|---|---|---|',
-    ...figure.verdicts.map(verdictRow),
-    '',
+    ...(figure.verdicts.length > 0
+      ? ['| result | value | goal | |', '|---|---|---|---|', ...figure.verdicts.map(verdictRow), '']
+      : []),
   ].join('\n');
 }
 

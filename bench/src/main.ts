@@ -11,9 +11,11 @@ import { backupFigure } from './figures/backup.ts';
 import { bootFigure } from './figures/boot.ts';
 import { incrementalFigure } from './figures/incremental.ts';
 import { injectFigure } from './figures/inject.ts';
+import { repositoryChunkSizeFigure } from './figures/repository-chunk-size.ts';
 import { repositoryFullFigure } from './figures/repository-full.ts';
 import { repositoryGrowthFigure } from './figures/repository-growth.ts';
 import { repositoryMemoryFigure } from './figures/repository-memory.ts';
+import { repositoryReadsFigure } from './figures/repository-reads.ts';
 import type { BenchOptions } from './repository/repository-bench.ts';
 import type { Figure } from './series.ts';
 
@@ -29,6 +31,8 @@ const REPOSITORY_FIGURES: Readonly<Record<string, (options: BenchOptions) => Pro
   'repo-full': repositoryFullFigure,
   'repo-growth': repositoryGrowthFigure,
   'repo-memory': repositoryMemoryFigure,
+  'repo-reads': repositoryReadsFigure,
+  'repo-chunk-size': repositoryChunkSizeFigure,
 };
 const DEFAULT_REPEAT = 5;
 const MAX_REPEAT = 50;

@@ -78,6 +78,9 @@ const DEFAULT_READY = 'login: |GUEST-BOOT-OK';
 /** Three times what a Debian guest needs under software emulation on two busy cores. */
 const DEFAULT_TIMEOUT_S = '300';
 
+const COMPRESSION_HELP = `Compression:
+  zstd 1 ('fast'); with LIFEBOAT_COMPRESSION=small zstd 3, which stores less and takes longer. A repository may hold both.`;
+
 export interface ProgramOptions {
   readonly version: string;
   readonly handlers: Handlers;
@@ -142,6 +145,7 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     'lifeboat backup web-1',
   )
     .argument('<machine>', 'name or UUID', machineArgument)
+    .addHelpText('after', `\n${COMPRESSION_HELP}`)
     .action(async (machine: string, options: GlobalOptions) =>
       finish(await handlers.backup(machine, globals(options))),
     );

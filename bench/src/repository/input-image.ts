@@ -110,7 +110,10 @@ export async function inputImage(input: {
 }
 
 /** What the file system says is in use, as the map that a caller puts in front of a backup. */
-export async function allocatedExtents(image: InputImage, signal: AbortSignal): Promise<Extent[]> {
+export async function allocatedExtents(
+  image: Pick<InputImage, 'path' | 'sizeBytes'>,
+  signal: AbortSignal,
+): Promise<Extent[]> {
   const { stdout } = await runTool('dumpe2fs', [image.path], {
     timeoutMs: BUILD_TIMEOUT_MS,
     signal,

@@ -48,9 +48,9 @@ const rustic: Program = {
 };
 const restic: Program = {
   name: 'restic',
-  version: '0.18.1',
+  version: '0.19.1',
   ask: '"$BIN" version',
-  provide: buildGoModule('github.com/restic/restic@v0.18.1', './cmd/restic'),
+  provide: buildGoModule('github.com/restic/restic@v0.19.1', './cmd/restic'),
 };
 const kopia: Program = {
   name: 'kopia',

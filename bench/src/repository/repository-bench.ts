@@ -80,7 +80,7 @@ export class RepositoryBench {
   }
 
   /** The extents in use, as a file for our process, and how much they hold. */
-  async allocation(image: InputImage): Promise<{ path: string; allocatedBytes: number }> {
+  async allocation(image: Pick<InputImage, 'path' | 'sizeBytes'>): Promise<{ path: string; allocatedBytes: number }> {
     const extents = await allocatedExtents(image, this.options.signal);
     const path = join(this.directory, 'allocation.json');
     await writeFile(path, JSON.stringify(extents));

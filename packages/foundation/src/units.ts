@@ -1,7 +1,7 @@
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
 export const GiB = 1024 * MiB;
-const TiB = 1024 * GiB;
+export const TiB = 1024 * GiB;
 
 const STEPS = [
   ['TiB', TiB],
