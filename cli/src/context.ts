@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
 import type { Configuration } from '@lifeboat/runtime/configuration';
 import { createOutput, type Output, type Streams } from './output.ts';
-import { silentDisplay, type Display } from './progress/display.ts';
+import { silentDisplay, sizeOf, type Display } from './progress/display.ts';
 import { lineDisplay } from './progress/line-display.ts';
 import { Stages } from './progress/stages.ts';
 import { terminalDisplay } from './progress/terminal-display.ts';
@@ -47,7 +47,7 @@ export function createContext(
     output: createOutput(streams, { json: global.json }),
     stages,
     display,
-    width: Math.min(WIDEST, stdout.columns ?? PIPE_COLUMNS),
+    width: Math.min(WIDEST, sizeOf(stdout, 'columns', PIPE_COLUMNS)),
     clock,
     random: systemRandom,
     signal,

@@ -16,4 +16,14 @@ export interface DisplayStream {
   off?(event: 'resize', listener: () => void): unknown;
 }
 
+/** A terminal that does not know its size says 0, as a serial console does and many a container's. */
+export function sizeOf(
+  stream: Pick<DisplayStream, 'columns' | 'rows'>,
+  side: 'columns' | 'rows',
+  usual: number,
+): number {
+  const size = stream[side];
+  return size === undefined || size === 0 ? usual : size;
+}
+
 export const silentDisplay: Display = { note() {}, close() {} };

@@ -82,6 +82,22 @@ describe('progress on a terminal', () => {
     ]);
   });
 
+  it('takes a terminal that does not know its size for a usual one', () => {
+    vi.useFakeTimers();
+    const stages = new Stages(new TestClock());
+    const terminal = new FakeTerminal();
+    terminal.columns = terminal.rows = 0;
+    stages.plan('i', 'Incremental backup of what was changed');
+    stages.plan('v', 'Boot the newest point from the repository');
+    const display = terminalDisplay(stages, terminal, style);
+    vi.advanceTimersByTime(1000);
+    expect(terminal.shown()).toEqual([
+      '· Incremental backup of what was changed',
+      '· Boot the newest point from the repository',
+    ]);
+    display.close();
+  });
+
   it('fits any width and height', () => {
     vi.useFakeTimers();
     const stages = new Stages(new TestClock());

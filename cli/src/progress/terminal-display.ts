@@ -9,7 +9,7 @@
  * Only what cannot change any more leaves the block, so a list longer than the screen works, and whatever a person
  * scrolls back to is final. Not guaranteed: a terminal that re-wraps old lines on resize may keep a stale line.
  */
-import type { Display, DisplayStream } from './display.ts';
+import { type Display, type DisplayStream, sizeOf } from './display.ts';
 import { stageLine, titleWidthOf } from './stage-line.ts';
 import type { StageView, Stages } from './stages.ts';
 import type { Style } from '../text/style.ts';
@@ -17,13 +17,15 @@ import { columns } from '../text/width.ts';
 
 const REDRAW_MS = 200;
 const NARROWEST = 20;
+const USUAL_COLUMNS = 80;
+const USUAL_ROWS = 24;
 
 export function terminalDisplay(stages: Stages, stream: DisplayStream, style: Style): Display {
   let settled = 0;
   let drawn: string[] = [];
   let closed = false;
 
-  const width = (): number => Math.max(NARROWEST, stream.columns ?? 80) - 1;
+  const width = (): number => Math.max(NARROWEST, sizeOf(stream, 'columns', USUAL_COLUMNS)) - 1;
 
   /** Back to the first line of the block, counted at the present width: a narrower terminal has wrapped the lines. */
   const erase = (): string => {
@@ -39,7 +41,7 @@ export function terminalDisplay(stages: Stages, stream: DisplayStream, style: St
     for (; isSettled(views[settled]); settled++) final.push(stageLine(views[settled] as StageView, options));
     const live = cut(
       views.slice(settled).map((view) => stageLine(view, options)),
-      Math.max(1, (stream.rows ?? 24) - 2),
+      Math.max(1, sizeOf(stream, 'rows', USUAL_ROWS) - 2),
       style,
     );
     stream.write(erase() + [...final, ...live].map((line) => `${line}\n`).join(''));
