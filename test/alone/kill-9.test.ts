@@ -14,6 +14,7 @@ import { MiB } from '@lifeboat/foundation/units';
 import { seededRandom } from '@lifeboat/repository/testing/disks';
 import type { Hold } from '../support/kill-9/holds.ts';
 import { KillStack, type ProcessName, type Submitted, until } from '../support/kill-9/kill-stack.ts';
+import { goOn } from '../support/stopped-process.ts';
 import { difference, type TinyMachine } from '../support/test-host.ts';
 import { type Step, TINY_READY } from '../support/tiny-guest.ts';
 
@@ -132,15 +133,6 @@ function holdBoot(machine: TinyMachine): Hold {
   return hold;
 }
 
-function go(pid: number): void {
-  try {
-    process.kill(pid, 'SIGCONT');
-  } catch (error) {
-    // It died with the agent, as it should.
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
-}
-
 interface Restoring {
   readonly operation: Submitted<'restore'>;
   readonly image: string;
@@ -189,7 +181,7 @@ describe('killed in the middle of a capture, a restore and a boot test', () => {
     ]);
     const begun = stack.begunPoint(held[0].opId);
     await stack.kill(victim);
-    for (const { stoppedPid } of held) go(stoppedPid);
+    for (const { stoppedPid } of held) goOn(stoppedPid);
     // Before what was read, around it, and behind it: the job keeps what it must show.
     for (const offset of [2, 40, 80]) changing.write(0, offset * MiB, 4 * MiB);
 
@@ -271,7 +263,7 @@ describe('two agents for one host', () => {
     expect(count(second.pid, 'verb works')).toBe(0);
     stack.agentProxy.heal();
     await until('the first agent heard', 60_000, () => count(first, 'verb told to stop') === 2);
-    for (const { stoppedPid } of held) go(stoppedPid);
+    for (const { stoppedPid } of held) goOn(stoppedPid);
 
     const capture = await captured(machine, capturing);
     expect(await differenceFrom(kept.copy, restoring)).toBeUndefined();

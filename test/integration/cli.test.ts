@@ -9,6 +9,7 @@ import { systemCode } from '@lifeboat/foundation/errors';
 import { orphanedGrub } from '../support/grub-guest.ts';
 import { buildGuestImage } from '../support/guest-image.ts';
 import { lifeboat, start, type Ended, type Running } from '../support/lifeboat-command.ts';
+import { goOn, standStill } from '../support/stopped-process.ts';
 import { difference, processesWith, socketsBeneath, TestHost, type TinyMachine } from '../support/test-host.ts';
 import { TINY_READY } from '../support/tiny-guest.ts';
 
@@ -257,7 +258,6 @@ describe('with a stack that runs', () => {
   });
 });
 
-/** Processes whose parent is `pid`. */
 /** Empty for a process that ended since it was listed. */
 function statusOf(pid: number): string {
   try {
@@ -268,6 +268,7 @@ function statusOf(pid: number): string {
   }
 }
 
+/** Processes whose parent is `pid`. */
 function childrenOf(pid: number | undefined): { pid: number; command: string }[] {
   return processesWith('').filter(({ pid: child }) => {
     const status = statusOf(child);
@@ -284,24 +285,12 @@ function filesIn(directory: string): string[] {
 async function holdTarget(known: ReadonlySet<string>): Promise<number> {
   for (const untilMs = performance.now() + 30_000; performance.now() < untilMs; await sleep(2)) {
     for (const name of readdirSync(host.path('ops'))) {
-      const path = host.path('ops', name, 'to-vda.pid');
-      if (known.has(name) || !existsSync(path)) continue;
-      const text = readFileSync(path, 'utf8');
-      const pid = text.startsWith('{') ? (JSON.parse(text) as { pid: number }).pid : Number(text);
-      process.kill(pid, 'SIGSTOP');
-      return pid;
+      if (known.has(name)) continue;
+      const pid = standStill(host.path('ops', name, 'to-vda.pid'));
+      if (pid !== undefined) return pid;
     }
   }
   throw new Error('no restore began');
-}
-
-function goOn(pid: number): void {
-  try {
-    process.kill(pid, 'SIGCONT');
-  } catch (error) {
-    // It was ended while it stood still.
-    if (systemCode(error) !== 'ESRCH') throw error;
-  }
 }
 
 function largestFile(directory: string): string {

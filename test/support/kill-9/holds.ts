@@ -9,6 +9,7 @@
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { standStill } from '../stopped-process.ts';
 
 export interface Hold {
   readonly verb: 'captureMachine' | 'restoreDisks' | 'bootTest';
@@ -49,9 +50,9 @@ export function holdFor(root: string, verb: Hold['verb'], machine: string): Hold
 
 /** For the agent, when the byte is reached. Synchronous: nothing of this process runs in between. */
 export function stopOtherEnd(root: string, hold: Hold, at: { opId: string; doneBytes: number }): void {
-  const text = readFileSync(hold.pidFile.replaceAll('{opId}', at.opId), 'utf8');
-  const stoppedPid = text.startsWith('{') ? (JSON.parse(text) as { pid: number }).pid : Number(text);
-  process.kill(stoppedPid, 'SIGSTOP');
+  const pidFile = hold.pidFile.replaceAll('{opId}', at.opId);
+  const stoppedPid = standStill(pidFile);
+  if (stoppedPid === undefined) throw new Error(`nobody can be stopped: ${pidFile} names no process`);
   // Gone before the word of it is out: an agent that is killed right now must not hold the next attempt.
   rmSync(fileOf(root, hold, 'json'));
   const held: Held = { ...at, agentPid: process.pid, stoppedPid };
