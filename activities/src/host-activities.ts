@@ -19,6 +19,11 @@ export interface HostCare {
    * `epoch`. A call with a lower epoch than an earlier one removes nothing. Idempotent.
    */
   reap(input: ReapInput, context: VerbContext): Promise<ReapSummary>;
+  /**
+   * Until `signal` aborts: ends backup jobs that no attempt reads from just now, before their scratch files fill the
+   * filesystem and stop the machines. Never rejects.
+   */
+  watchJobs(signal: AbortSignal): Promise<void>;
 }
 
 export interface HostActivityDependencies {

@@ -37,6 +37,18 @@ export interface AgentOptions extends HostActivityDependencies {
  * what they began, and are tried again by the next agent. Errors: `temporal.unreachable` at the start.
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
+  const over = new AbortController();
+  // Also while Temporal is away, and while the verbs undo what they began.
+  const watching = options.hostCare.watchJobs(over.signal);
+  try {
+    await work(options);
+  } finally {
+    over.abort();
+    await watching;
+  }
+}
+
+async function work(options: AgentOptions): Promise<void> {
   const { address, namespace, hostId, capacity, signal, log, identity } = options;
   const identified = identity ? { identity } : {};
   const connection = await reachTemporal(() => NativeConnection.connect({ address }), {

@@ -14,6 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { MachineId, PointId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
 import type { ProgressSink } from '@lifeboat/foundation/progress';
@@ -571,6 +572,33 @@ describe('a scratch filesystem that fills up', () => {
     run('mount', '-o', `remount,size=${OPS_BYTES * 2}`, small.path('ops'));
     const copies = machine.copies('room');
     const point = await small.engine.captureMachine(input, verbContext());
+    expect(machine.checkpoints()).toEqual(ours(point.pointId));
+    await expectEqual(machine, point.pointId, copies, small);
+  });
+
+  test('ends a job that nobody reads from between two attempts, and leaves the next one none to go on with', async () => {
+    const opId = small.op('backup');
+    const stop = new AbortController();
+    const letGo = new LifeboatError('host.operation-superseded', 'as if it had been killed');
+    const context = verbContext({ signal: stop.signal, progress: () => stop.abort(letGo) });
+    machine.write(0, 10 * MiB, 8 * MiB);
+    await expect(small.engine.captureMachine({ opId, machine: machine.name }, context)).rejects.toThrow(
+      'as if it had been killed',
+    );
+    expect(machine.hasJob()).toBe(true);
+    run('mount', '-o', `remount,size=${OPS_BYTES}`, small.path('ops'));
+    const over = new AbortController();
+    const watching = small.runtime.hostCare.watchJobs(over.signal);
+    machine.write(0, 20 * MiB, 24 * MiB);
+    await expect.poll(() => machine.hasJob(), { timeout: 30_000 }).toBe(false);
+    over.abort();
+    await watching;
+    expect(virsh('domstate', machine.name).trim()).toBe('running');
+    expect(run('find', small.path('ops'), '-name', 'scratch-*', '-o', '-type', 's')).toBe('');
+
+    run('mount', '-o', `remount,size=${OPS_BYTES * 2}`, small.path('ops'));
+    const copies = machine.copies('again');
+    const point = await small.engine.captureMachine({ opId, machine: machine.name }, verbContext());
     expect(machine.checkpoints()).toEqual(ours(point.pointId));
     await expectEqual(machine, point.pointId, copies, small);
   });

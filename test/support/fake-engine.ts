@@ -32,6 +32,8 @@ export class FakeEngine implements Engine, HostCare {
     this.#behaviour = behaviour;
   }
 
+  readonly watchJobs: HostCare['watchJobs'] = async () => {};
+
   verbs(): readonly string[] {
     return this.calls.map(({ verb }) => verb).filter((verb) => verb !== 'reap' && verb !== 'listPoints');
   }

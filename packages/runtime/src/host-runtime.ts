@@ -7,6 +7,7 @@ import { jsonLog, type Log } from '@lifeboat/foundation/log';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { systemRandom } from '@lifeboat/foundation/random';
 import { reapEvidence } from '@lifeboat/engine/boot-test/evidence';
+import { watchForsakenJobs } from '@lifeboat/engine/capture/forsaken-jobs';
 import { reapableJobs } from '@lifeboat/engine/capture/reapable-jobs';
 import type { EngineDeps } from '@lifeboat/engine/deps';
 import { createEngine } from '@lifeboat/engine/engine';
@@ -38,6 +39,7 @@ export interface HostCare {
     input: { readonly liveOps: readonly string[]; readonly epoch: number },
     context: VerbContext,
   ): Promise<{ readonly removedOps: string[] }>;
+  watchJobs(signal: AbortSignal): Promise<void>;
 }
 
 export interface HostRuntimeOptions {
@@ -96,6 +98,7 @@ export async function openHostRuntime(
         const removed = entries.filter(({ kind, outcome }) => kind === 'operation' && outcome === 'removed');
         return { removedOps: removed.map(({ name }) => name) };
       },
+      watchJobs: (signal) => watchForsakenJobs(deps, signal),
     },
     capacity: { slots: cores, domains: cores, scratchBytes: await freeBytes(state.path) },
     log,

@@ -20,7 +20,7 @@ const context = { signal: new AbortController().signal, progress: () => {} };
 const pointOf = (day: number): PointId => newPointId(Date.UTC(2026, 0, day), systemRandom);
 
 /** A machine with one tracked disk, whose job outlives an attempt; a repository whose sessions fail until `works`. */
-async function world(options: { nvramPath?: string } = {}) {
+async function world(options: { nvramPath?: string; running?: boolean } = {}) {
   const exported = await dirtyExport();
   const stateRoot = await scratchDirectory();
   await openStateRoot(stateRoot, systemRandom);
@@ -31,6 +31,11 @@ async function world(options: { nvramPath?: string } = {}) {
     works: false,
     job: undefined as BackupJob | undefined,
     directory: '',
+    /** Of the scratch files' filesystem, and what happened when it was nearly full. */
+    leftBytes: Number.MAX_SAFE_INTEGER,
+    ended: 0,
+    /** What the repository does before it answers these. */
+    before: {} as Partial<Record<'newestPoint' | 'beginSession' | 'heal', (signal?: AbortSignal) => Promise<void>>>,
     files: new Map<string, string>(),
   };
   const readPoint = async (machineId: string, pointId: PointId) => {
@@ -46,7 +51,10 @@ async function world(options: { nvramPath?: string } = {}) {
     },
     compare: async () => ({ mismatches: [], comparedChunks: 0, readBytes: 0, sourceBytes: 0 }),
     async *mapRuns() {},
-    heal: async () => 0,
+    heal: async () => {
+      await state.before.heal?.();
+      return 0;
+    },
     commit: async ({ pointId, capture, files }: CommitInput) => {
       state.files = new Map(files?.map(({ name, content }) => [name, Buffer.from(content).toString()]));
       return { machineId: MACHINE, pointId, capture };
@@ -72,19 +80,29 @@ async function world(options: { nvramPath?: string } = {}) {
         };
         return state.job;
       },
-      endBackup: async () => {},
+      endBackup: async () => {
+        if (state.job) state.ended++;
+        state.job = undefined;
+      },
+      machineState: async () => 'running',
+      deleteCheckpoint: async () => {},
       listCheckpoints: async () => [],
     },
     repository: {
       chunkSizeBytes: MiB,
       points: async () => state.points.map((pointId) => ({ state: 'readable', machineId: MACHINE, pointId })),
       newestPoint: async () => {
+        await state.before.newestPoint?.();
         const newest = state.points.at(-1);
         return newest && readPoint(MACHINE, newest);
       },
       readPoint,
-      beginSession: async () => session,
+      beginSession: async ({ signal }: { signal: AbortSignal }) => {
+        await state.before.beginSession?.(signal);
+        return session;
+      },
     },
+    free: async () => state.leftBytes,
     stateRoot,
     hostId: parseHostId('host-1'),
     clock: systemClock,
@@ -122,6 +140,42 @@ describe('an attempt that goes on with the job of another', () => {
       reason: `the backup job was begun against point ${before.at(-1)}, and the newest point is ${after.at(-1)} now`,
     });
     expect(requests.at(-1)?.changed).toBe('all');
+  });
+});
+
+describe('scratch files that fill their filesystem', () => {
+  it('end the job also before anything is read', async () => {
+    const { state, requests, capture } = await world({ running: true });
+    state.works = true;
+    state.before.beginSession = async (signal) => {
+      state.leftBytes = 0;
+      await new Promise((resolve) => signal?.addEventListener('abort', resolve, { once: true }));
+      throw signal?.reason;
+    };
+    await expect(capture()).rejects.toMatchObject({ code: 'disk.full' });
+    expect([state.ended, requests]).toEqual([1, []]);
+  });
+
+  it('end the job also while the next attempt asks for its parent', async () => {
+    const { state, requests, capture } = await world({ running: true });
+    await expect(capture()).rejects.toThrow('away');
+    state.works = true;
+    state.before.newestPoint = async () => {
+      state.leftBytes = 0;
+      await systemClock.sleep(300);
+    };
+    await expect(capture()).rejects.toMatchObject({ code: 'disk.full' });
+    expect([state.ended, requests.length]).toEqual([1, 1]);
+  });
+
+  it('cost no point once everything is read', async () => {
+    const { state, capture } = await world({ running: true });
+    state.works = true;
+    state.before.heal = async () => {
+      state.leftBytes = 0;
+      await expect.poll(() => state.ended).toBe(1);
+    };
+    expect(await capture()).toMatchObject({ machineName: 'm' });
   });
 });
 

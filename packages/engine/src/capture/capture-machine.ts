@@ -64,12 +64,12 @@ export async function captureMachine(
 
 /** Ends the job and drops the checkpoint of a point that will never be; of one that was committed, those before it. Idempotent. */
 export async function undoCapture(deps: EngineDeps, operation: Operation): Promise<void> {
-  const begun = (await operation.recall('begun')) as Begun | undefined;
+  const begun = await recallBegun(operation);
   if (!begun) return;
   const machineId = parseMachineId(begun.machineId);
   await deps.hypervisor.endBackup(machineId, operation.qemuDirectory);
   const pointId = parsePointId(begun.pointId);
-  const isCommitted = (await alreadyCommitted(deps, operation)) !== undefined;
+  const isCommitted = await isReadable(deps, begun);
   for (const checkpoint of await deps.hypervisor.listCheckpoints(machineId)) {
     // Ids of points sort by time. What is newer belongs to somebody else.
     const goes = isCommitted ? checkpoint < pointId : checkpoint === pointId;
@@ -79,11 +79,18 @@ export async function undoCapture(deps: EngineDeps, operation: Operation): Promi
 
 /** The point of an attempt that was killed after its commit. */
 async function alreadyCommitted(deps: EngineDeps, operation: Operation): Promise<Point | undefined> {
-  const begun = (await operation.recall('begun')) as Begun | undefined;
-  if (!begun) return undefined;
-  const listings = await deps.repository.points(parseMachineId(begun.machineId));
-  const found = listings.find((listing) => listing.state === 'readable' && listing.pointId === begun.pointId);
-  return found?.pointId && deps.repository.readPoint(parseMachineId(begun.machineId), found.pointId);
+  const begun = await recallBegun(operation);
+  if (!begun || !(await isReadable(deps, begun))) return undefined;
+  return deps.repository.readPoint(parseMachineId(begun.machineId), parsePointId(begun.pointId));
+}
+
+async function isReadable({ repository }: EngineDeps, { machineId, pointId }: Begun): Promise<boolean> {
+  const listings = await repository.points(parseMachineId(machineId));
+  return listings.some((listing) => listing.state === 'readable' && listing.pointId === pointId);
+}
+
+async function recallBegun(operation: Pick<Operation, 'recall'>): Promise<Begun | undefined> {
+  return (await operation.recall('begun')) as Begun | undefined;
 }
 
 async function capture(
@@ -100,59 +107,76 @@ async function capture(
       context: { machine: machine.name },
     });
   }
-  const earlier = await resumeJob(deps, operation, machine);
-  // Judged only now: the checkpoint of a lost instant would stand between the machine and the parent's.
-  const newest = await parentFor(deps, machine);
-  const parent = earlier ? parentOfJob(newest, earlier.begun.parentPointId) : newest;
-  const job = earlier?.job ?? (await beginJob(deps, operation, machine, parent));
+  const { job, findParent } = (await resumeJob(deps, operation, machine)) ?? (await beginJob(deps, operation, machine));
+  const { signal } = context;
   // The exports of a machine that is off have no scratch files.
   const watched = { machine, job, directory: operation.qemuDirectory };
   const watch: typeof whileScratchLasts = machine.running
     ? whileScratchLasts
-    : (_deps, _watched, { signal }, work) => work(signal);
-  const session = await repository.beginSession({
-    machineId: machine.id,
-    directory: join(operation.directory, 'session'),
-    signal: context.signal,
-  });
+    : (_deps, _watched, _options, work) => work(signal);
+  const held: { session?: WriterSession } = {};
   try {
-    const captures = await watch(deps, watched, { signal: context.signal, reads: true }, (signal) =>
-      readDisks(deps, { job, parent, session }, { ...context, signal }),
-    );
-    const healedChunks = await session.heal({ signal: context.signal });
-    const host = await hypervisor.describeHost();
-    const record: CaptureRecord = {
-      version: 1,
-      machineName: machine.name,
-      ...(parent ? { parentPointId: parent.point.pointId } : {}),
-      instantMs: job.instantMs,
-      consistency: job.consistency,
-      consistencyReason: job.consistencyReason,
-      hypervisor: { libvirtVersion: host.libvirtVersion, qemuVersion: host.qemuVersion },
-      durationMs: deps.clock.monotonicMs() - startedMs,
-      ...(healedChunks > 0 ? { healedChunks } : {}),
-      disks: captures.map(({ disk, nextSweepChunk }) => ({
-        ...disk,
-        nextSweepChunk,
-        epoch: machine.disks.find(({ name }) => name === disk.name)?.epoch ?? '',
-      })),
-    };
-    const { domainXml, ...machineRecord } = machine;
-    const nvram = await readNvram(machine);
-    const commit: CommitInput = {
-      pointId: job.pointId,
-      machine: json(machineRecord satisfies MachineRecord),
-      capture: json(record),
-      disks: captures.map(({ disk, root }) => ({ name: disk.name, root })),
-      files: [
-        { name: 'domain.xml', content: Buffer.from(domainXml) },
-        ...(nvram ? [{ name: NVRAM_FILE, content: nvram }] : []),
-      ],
-    };
-    return await watch(deps, watched, { signal: context.signal, reads: false }, () => session.commit(commit));
+    const { parent, captures, session } = await watch(deps, watched, { signal, reads: true }, async (own) => {
+      const found = await findParent();
+      const begun = await repository.beginSession({
+        machineId: machine.id,
+        directory: join(operation.directory, 'session'),
+        signal: own,
+      });
+      held.session = begun;
+      const read = await readDisks(deps, { job, parent: found, session: begun }, { ...context, signal: own });
+      return { parent: found, captures: read, session: begun };
+    });
+    return await watch(deps, watched, { signal, reads: false }, async () => {
+      const healedChunks = await session.heal({ signal });
+      return session.commit(await commitInput(deps, { machine, job, parent, captures, startedMs, healedChunks }));
+    });
   } finally {
-    await session.detach();
+    await held.session?.detach();
   }
+}
+
+async function commitInput(
+  deps: EngineDeps,
+  input: {
+    readonly machine: MachineDescription;
+    readonly job: BackupJob;
+    readonly parent: Parent | undefined;
+    readonly captures: readonly DiskCapture[];
+    readonly startedMs: number;
+    readonly healedChunks: number;
+  },
+): Promise<CommitInput> {
+  const { machine, job, parent, captures, startedMs, healedChunks } = input;
+  const host = await deps.hypervisor.describeHost();
+  const record: CaptureRecord = {
+    version: 1,
+    machineName: machine.name,
+    ...(parent ? { parentPointId: parent.point.pointId } : {}),
+    instantMs: job.instantMs,
+    consistency: job.consistency,
+    consistencyReason: job.consistencyReason,
+    hypervisor: { libvirtVersion: host.libvirtVersion, qemuVersion: host.qemuVersion },
+    durationMs: deps.clock.monotonicMs() - startedMs,
+    ...(healedChunks > 0 ? { healedChunks } : {}),
+    disks: captures.map(({ disk, nextSweepChunk }) => ({
+      ...disk,
+      nextSweepChunk,
+      epoch: machine.disks.find(({ name }) => name === disk.name)?.epoch ?? '',
+    })),
+  };
+  const { domainXml, ...machineRecord } = machine;
+  const nvram = await readNvram(machine);
+  return {
+    pointId: job.pointId,
+    machine: json(machineRecord satisfies MachineRecord),
+    capture: json(record),
+    disks: captures.map(({ disk, root }) => ({ name: disk.name, root })),
+    files: [
+      { name: 'domain.xml', content: Buffer.from(domainXml) },
+      ...(nvram ? [{ name: NVRAM_FILE, content: nvram }] : []),
+    ],
+  };
 }
 
 /** UEFI variables; undefined where there are none: a BIOS machine, or one that was never started. Errors: `device.read-failed`. */
@@ -189,6 +213,12 @@ async function readDisks(
   return captures;
 }
 
+/** A job that runs, and the way to the point that it stands on. */
+interface RunningJob {
+  readonly job: BackupJob;
+  readonly findParent: () => Promise<Parent | undefined>;
+}
+
 /**
  * Re-attaches to the job of an earlier attempt. If that is gone its checkpoint goes, too, and the answer is undefined.
  * Errors: `engine.machine-busy`.
@@ -197,14 +227,18 @@ async function resumeJob(
   deps: EngineDeps,
   operation: Operation,
   machine: MachineDescription,
-): Promise<{ readonly job: BackupJob; readonly begun: Begun } | undefined> {
+): Promise<RunningJob | undefined> {
   const { hypervisor } = deps;
-  const begun = (await operation.recall('begun')) as Begun | undefined;
+  const begun = await recallBegun(operation);
   const current = await hypervisor.currentBackup(machine.id);
   const directory = operation.qemuDirectory;
   if (current?.directory === directory && begun) {
     deps.log.info('re-attached to the running backup job', { machine: machine.name, pointId: begun.pointId });
-    return { job: await hypervisor.attachBackup(machine.id, directory), begun };
+    return {
+      job: await hypervisor.attachBackup(machine.id, directory),
+      // Later, for the job fills its scratch while a slow repository is asked.
+      findParent: async () => parentOfJob(await parentFor(deps, machine), begun.parentPointId),
+    };
   }
   if (current && current.directory !== directory) {
     throw new LifeboatError(
@@ -218,12 +252,10 @@ async function resumeJob(
   return undefined;
 }
 
-async function beginJob(
-  { hypervisor, clock, random }: EngineDeps,
-  operation: Operation,
-  machine: MachineDescription,
-  parent: Parent | undefined,
-): Promise<BackupJob> {
+async function beginJob(deps: EngineDeps, operation: Operation, machine: MachineDescription): Promise<RunningJob> {
+  const { hypervisor, clock, random } = deps;
+  // Judged only now: the checkpoint of a lost instant would stand between the machine and the parent's.
+  const parent = await parentFor(deps, machine);
   if (machine.running) {
     await ensureFree(
       operation.qemuDirectory,
@@ -234,7 +266,7 @@ async function beginJob(
   const pointId = newPointId(clock.nowMs(), random);
   const parentPointId = parent && { parentPointId: parent.point.pointId };
   await operation.record('begun', { pointId, machineId: machine.id, ...parentPointId } satisfies Begun);
-  return hypervisor.beginBackup(
+  const job = await hypervisor.beginBackup(
     {
       machineId: machine.id,
       pointId,
@@ -247,6 +279,7 @@ async function beginJob(
     },
     { signal: operation.signal },
   );
+  return { job, findParent: async () => parent };
 }
 
 /** After the commit: nothing here can lose the point, and all of it may run twice. */

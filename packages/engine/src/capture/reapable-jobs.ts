@@ -14,16 +14,13 @@ const KIND = 'backup-job';
 const QEMU_DIRECTORY = 'qemu';
 
 export function reapableJobs(deps: EngineDeps): Reapable {
-  const begunOf = async (opId: OpId): Promise<Begun | undefined> =>
-    (await recallFact(operationDirectory(deps.stateRoot, opId), 'begun')) as Begun | undefined;
   /** The machine whose job it is; its own id where that cannot be told: its removal then fails, and keeps it, but no other. */
   const ownerOfJob = async (opId: OpId): Promise<string | undefined> => {
     try {
-      const begun = await begunOf(opId);
+      const begun = await begunOf(deps, opId);
       if (!begun) return undefined;
-      const directory = join(operationDirectory(deps.stateRoot, opId), QEMU_DIRECTORY);
       const current = await deps.hypervisor.currentBackup(parseMachineId(begun.machineId));
-      return current?.ours === true && current.directory === directory ? begun.machineId : undefined;
+      return current?.ours === true && current.directory === jobDirectory(deps, opId) ? begun.machineId : undefined;
     } catch (error) {
       deps.log.warn(`whether ${opId} left a backup job cannot be told: ${messageOf(error)}`, { opId });
       return opId;
@@ -40,10 +37,10 @@ export function reapableJobs(deps: EngineDeps): Reapable {
       return items;
     },
     async remove({ opId }) {
-      const begun = await begunOf(opId);
+      const begun = await begunOf(deps, opId);
       if (!begun) return;
       const machineId = parseMachineId(begun.machineId);
-      await deps.hypervisor.endBackup(machineId, join(operationDirectory(deps.stateRoot, opId), QEMU_DIRECTORY));
+      await deps.hypervisor.endBackup(machineId, jobDirectory(deps, opId));
       const points = await deps.repository.points(machineId);
       if (!points.some(({ pointId }) => pointId === begun.pointId)) {
         await deps.hypervisor.deleteCheckpoint(machineId, parsePointId(begun.pointId));
@@ -52,8 +49,20 @@ export function reapableJobs(deps: EngineDeps): Reapable {
   };
 }
 
+type WithState = Pick<EngineDeps, 'stateRoot'>;
+
+/** What the last attempt of a capture noted. Errors: `host.record-damaged`. */
+export async function begunOf({ stateRoot }: WithState, opId: OpId): Promise<Begun | undefined> {
+  return (await recallFact(operationDirectory(stateRoot, opId), 'begun')) as Begun | undefined;
+}
+
+/** Where the job of a capture has its files. */
+export function jobDirectory({ stateRoot }: WithState, opId: OpId): string {
+  return join(operationDirectory(stateRoot, opId), QEMU_DIRECTORY);
+}
+
 /** Undefined for what is no operation, such as `lost+found`; the reaper tells of it. */
-function opIdOf(name: string): OpId | undefined {
+export function opIdOf(name: string): OpId | undefined {
   try {
     return parseOpId(name);
   } catch (error) {

@@ -5,7 +5,7 @@
  *   look, 5 times a second: free bytes, state of the guest ─► too low, or stopped ─► work aborted, job ended, guest resumed
  *
  * Not guaranteed: that a guest which overwrites more than the floor between two looks is never stopped. It then stands still
- * until the second look. Nor is anything watched between two attempts; the next one, or the clean-up, ends the job.
+ * until the second look. Between two attempts the agent looks (forsaken-jobs.ts); while there is no agent, nobody does.
  */
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
@@ -65,7 +65,7 @@ async function watchScratch(
   while (!over.aborted) {
     let trouble: LifeboatError | undefined;
     try {
-      trouble = await look(deps, watched);
+      trouble = await scratchTrouble(deps, watched);
     } catch (error) {
       // What cannot be looked at now may be in a moment; if not, the work itself fails.
       if (!said) deps.log.warn(`the scratch files of ${watched.machine.name} cannot be watched: ${messageOf(error)}`);
@@ -77,8 +77,9 @@ async function watchScratch(
   }
 }
 
-async function look(
-  { hypervisor, free = freeBytes }: WatchDeps,
+/** Why the job has to end now; undefined while it may go on. */
+export async function scratchTrouble(
+  { hypervisor, free = freeBytes }: Omit<WatchDeps, 'log' | 'clock'>,
   { machine, job, directory }: Watched,
 ): Promise<LifeboatError | undefined> {
   const left = await free(directory);
