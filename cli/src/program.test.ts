@@ -26,7 +26,7 @@ async function parse(...args: string[]): Promise<Ran> {
       return 3;
     };
   const handlers = Object.fromEntries(
-    ['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy', 'repo'].map((name) => [
+    ['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy', 'repo', 'drivers'].map((name) => [
       name,
       note(name),
     ]),

@@ -1,6 +1,7 @@
 /** The command line as it is typed: names, options, help. What the commands do is in `commands/`. */
 import { Command } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
+import { addDriversCommands, type DriversAction } from './drivers-program.ts';
 import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
 import { addRepoCommands, type RepoAction } from './repo-program.ts';
 import {
@@ -71,6 +72,7 @@ export interface Handlers {
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
   redeploy(machine: string, options: RedeployOptions, global: GlobalOptions): Promise<ExitCode>;
   repo(action: RepoAction, global: GlobalOptions): Promise<ExitCode>;
+  drivers(action: DriversAction, global: GlobalOptions): Promise<ExitCode>;
 }
 
 /** A login prompt on the serial console, or the marker of the demo's guest. */
@@ -222,10 +224,13 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     finish(await handlers.redeploy(machine, options, globals(options))),
   );
 
-  addRepoCommands(
-    program,
-    (parent, name, description, example) => commandOf(parent, name, description, `lifeboat ${example}`),
-    async (action, options) => finish(await handlers.repo(action, globals(options))),
+  const subcommandOf = (parent: Command, name: string, description: string, example: string): Command =>
+    commandOf(parent, name, description, `lifeboat ${example}`);
+  addRepoCommands(program, subcommandOf, async (action, options) =>
+    finish(await handlers.repo(action, globals(options))),
+  );
+  addDriversCommands(program, subcommandOf, async (action, options) =>
+    finish(await handlers.drivers(action, globals(options))),
   );
 
   return program;

@@ -102,6 +102,10 @@ function handlersOn(streams: Streams): Handlers {
       const { repoCommand } = await import('./commands/repo.ts');
       return await within(global, (context) => repoCommand(context, action));
     },
+    drivers: async (action, global) => {
+      const { driversCommand } = await import('./commands/drivers.ts');
+      return await within(global, (context) => driversCommand(context, action));
+    },
     redeploy: async (machine, options, global) => {
       const { redeployCommand } = await import('./commands/redeploy.ts');
       return await within(global, (context) => redeployCommand(context, machine, options));

@@ -9,6 +9,7 @@ const SYSTEM_DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin',
 /** Which Debian package brings a program, for the message of `host.tool-missing`. */
 const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   blkid: 'util-linux',
+  bsdtar: 'libarchive-tools',
   cp: 'coreutils',
   cpio: 'cpio',
   depmod: 'kmod',

@@ -14,6 +14,26 @@ export const guestErrors = {
     impact: 'No plan was made and nothing was changed.',
     next: 'Choose one of the shipped profiles the message lists, or give the path of a JSON file that this account may read.',
   },
+  'guest.driver-catalogue-invalid': {
+    retry: 'permanent',
+    cause:
+      'The catalogue of driver packages was changed after it was signed, is signed by another key, or its key is gone.',
+    impact:
+      'No driver of the store is used: one that somebody slipped in would run in the kernel of every redeployed machine.',
+    next: 'Put catalogue and signing key back from a copy; or move the folder of drivers aside and add the packages again.',
+  },
+  'guest.driver-package-unusable': {
+    retry: 'permanent',
+    cause: 'What was given holds no driver for Windows, cannot be unpacked, or is far larger than driver packages are.',
+    impact: 'Nothing was added to the store.',
+    next: "Give the folder that holds the driver's .inf, .sys and .cat files, or the vendor's zip, cab or ISO; a setup program has to be unpacked first.",
+  },
+  'guest.inf-invalid': {
+    retry: 'permanent',
+    cause: 'A file with the ending .inf is not one that Windows would install a driver from.',
+    impact: 'The package it belongs to was not added; nothing else was changed.',
+    next: "Look at the place the message names; give the folder that holds the driver's .inf, .sys and .cat files, as the vendor ships them.",
+  },
   'guest.path-unusable': {
     retry: 'permanent',
     cause:

@@ -1,0 +1,89 @@
+/** Which drivers of a store Windows would take for the devices of a hardware profile, best first, and what they would install. */
+import type { HardwareProfile, PciDevice } from '../profile/hardware-profile.ts';
+import { pciDeviceIds } from '../windows/device-ids.ts';
+import { compareRanks, matchIds, type Ranked } from '../windows/driver-rank.ts';
+import { readHeader, readInstall, readModels } from '../windows/inf-driver.ts';
+import type { WindowsVersion } from '../windows/windows-version.ts';
+import type { DriverStore } from './driver-store.ts';
+import type { DriverPackage, PackagedDriver } from './driver-catalogue.ts';
+import { readInf } from './read-packages.ts';
+
+export interface DriverCandidate extends Ranked {
+  readonly package: Pick<DriverPackage, 'id' | 'name'>;
+  readonly driver: Pick<PackagedDriver, 'inf' | 'provider' | 'className' | 'date' | 'version' | 'catalogueFile'>;
+  readonly description: string;
+  /** Names of the services, that of the device first. */
+  readonly services: readonly string[];
+  /** Why it cannot be used though it matches: files that the INF names and the package lacks. */
+  readonly missingFiles: readonly string[];
+}
+
+export interface DeviceMatch {
+  readonly device: PciDevice;
+  /** Every id that was looked for, most specific first. */
+  readonly lookedFor: readonly string[];
+  /** Best first. */
+  readonly candidates: readonly DriverCandidate[];
+}
+
+/** The devices that a machine starts from and is reached by; others wait until it runs. */
+export async function matchDrivers(
+  store: DriverStore,
+  { profile, windows, signal }: { profile: HardwareProfile; windows: WindowsVersion; signal: AbortSignal },
+): Promise<DeviceMatch[]> {
+  const packages = await store.packages();
+  const devices = profile.pciDevices.filter(({ role }) => role !== 'other');
+  const matches: DeviceMatch[] = [];
+  for (const device of devices) {
+    const ids = pciDeviceIds(device);
+    const lookedFor = [...ids.hardware, ...ids.compatible];
+    const wanted = new Set(lookedFor);
+    const candidates: DriverCandidate[] = [];
+    for (const pack of packages) {
+      for (const driver of pack.drivers) {
+        signal.throwIfAborted();
+        if (driver.ids.some((id) => wanted.has(id)))
+          candidates.push(...(await candidatesOf(store, { pack, driver, windows, ids })));
+      }
+    }
+    matches.push({ device, lookedFor, candidates: candidates.toSorted(compareRanks) });
+  }
+  return matches;
+}
+
+async function candidatesOf(
+  store: DriverStore,
+  {
+    pack,
+    driver,
+    windows,
+    ids,
+  }: { pack: DriverPackage; driver: PackagedDriver; windows: WindowsVersion; ids: ReturnType<typeof pciDeviceIds> },
+): Promise<DriverCandidate[]> {
+  const inf = await readInf(store.directoryOf(pack.id), driver.inf);
+  const { driverVersion } = readHeader(inf);
+  const there = new Set(pack.files.map(({ path }) => path.toLowerCase()));
+  const folder = driver.inf.slice(0, driver.inf.lastIndexOf('/') + 1);
+  return readModels(inf, windows).flatMap((model): DriverCandidate[] => {
+    const match = matchIds(ids, model.ids);
+    const install = match && readInstall(inf, model, windows);
+    if (!install) return [];
+    const { inf: path, provider, className, date, version, catalogueFile } = driver;
+    return [
+      {
+        match,
+        featureScore: install.featureScore,
+        driverVersion,
+        package: { id: pack.id, name: pack.name },
+        driver: { inf: path, provider, className, date, version, ...(catalogueFile ? { catalogueFile } : {}) },
+        description: model.description,
+        services: install.services
+          .toSorted((a, b) => Number(b.isAssociated) - Number(a.isAssociated))
+          .map(({ name }) => name),
+        missingFiles: install.files
+          .map(({ source }) => `${folder}${source}`)
+          .filter((source) => !there.has(source.toLowerCase())),
+      },
+    ];
+  });
+}
