@@ -26,10 +26,9 @@ async function parse(...args: string[]): Promise<Ran> {
       return 3;
     };
   const handlers = Object.fromEntries(
-    ['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy', 'repo', 'drivers'].map((name) => [
-      name,
-      note(name),
-    ]),
+    ['demo', 'up', 'backup', 'points', 'inspect', 'locks', 'verify', 'restore', 'redeploy', 'repo', 'drivers'].map(
+      (name) => [name, note(name)],
+    ),
   ) as unknown as Handlers;
   const program = createProgram({
     version: '1.2.3',
@@ -60,6 +59,8 @@ describe('command line', () => {
     expect(calls).toEqual([['backup', 'web 1', { json: true, quiet: false }]]);
     expect(code).toBe(3);
     expect((await parse('points')).calls).toEqual([['points', undefined, GLOBAL]]);
+    expect((await parse('inspect', 'web', POINT)).calls).toEqual([['inspect', 'web', POINT, GLOBAL]]);
+    expect((await parse('inspect', 'web')).calls).toEqual([['inspect', 'web', undefined, GLOBAL]]);
     expect((await parse('locks', '--extend')).calls).toEqual([['locks', { extend: true }, GLOBAL]]);
     expect((await parse('points', 'web', '--config', 'c.json')).calls).toEqual([
       ['points', 'web', { ...GLOBAL, config: 'c.json' }],

@@ -67,6 +67,7 @@ export interface Handlers {
   up(global: GlobalOptions): Promise<ExitCode>;
   backup(machine: string, global: GlobalOptions): Promise<ExitCode>;
   points(machine: string | undefined, global: GlobalOptions): Promise<ExitCode>;
+  inspect(machine: string, point: PointId | undefined, global: GlobalOptions): Promise<ExitCode>;
   locks(options: { readonly extend: boolean }, global: GlobalOptions): Promise<ExitCode>;
   verify(machine: string, options: VerifyOptions, global: GlobalOptions): Promise<ExitCode>;
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
@@ -160,6 +161,17 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     .argument('[machine]', 'name or UUID; all machines when absent', machineArgument)
     .action(async (machine: string | undefined, options: GlobalOptions) =>
       finish(await handlers.points(machine, globals(options))),
+    );
+
+  command(
+    'inspect',
+    'Shows what a machine was made of at a recovery point: disks, partitions, boot chain, volumes, encryption, network cards.',
+    'lifeboat inspect web-1 --json',
+  )
+    .argument('<machine>', 'name or UUID', machineArgument)
+    .argument('[point]', 'recovery point (default: the newest)', pointOption)
+    .action(async (machine: string, point: PointId | undefined, options: GlobalOptions) =>
+      finish(await handlers.inspect(machine, point, globals(options))),
     );
 
   command(

@@ -86,6 +86,10 @@ function handlersOn(streams: Streams): Handlers {
       const { pointsCommand } = await import('./commands/points.ts');
       return await within(global, (context) => pointsCommand(context, machine));
     },
+    inspect: async (machine, point, global) => {
+      const { inspectCommand } = await import('./commands/inspect.ts');
+      return await within(global, (context) => inspectCommand(context, machine, point));
+    },
     locks: async (options, global) => {
       const { locksCommand } = await import('./commands/locks.ts');
       return await within(global, (context) => locksCommand(context, options));

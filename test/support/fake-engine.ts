@@ -2,7 +2,9 @@ import type { HostCare } from '@lifeboat/activities/host-activities';
 import type { Engine } from '@lifeboat/engine/verbs';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
-type VerbName = Exclude<keyof Engine, 'listPoints'>;
+/** What answers from the repository at once, and is no activity. */
+type Query = 'listPoints' | 'inspectPoint';
+type VerbName = Exclude<keyof Engine, Query>;
 
 export interface Call {
   readonly verb: VerbName | 'listPoints' | 'reap';
@@ -113,6 +115,10 @@ export class FakeEngine implements Engine, HostCare {
   readonly abandonOperation: Engine['abandonOperation'] = async (input, context) => {
     this.#note('abandonOperation', input);
     await this.#behaviour.abandonOperation?.(input, context);
+  };
+
+  readonly inspectPoint: Engine['inspectPoint'] = async () => {
+    throw new Error('nobody inspects points through Temporal');
   };
 
   async listPoints(machine?: string): ReturnType<Engine['listPoints']> {

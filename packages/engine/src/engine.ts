@@ -3,6 +3,7 @@ import { bootTest } from './boot-test/boot-test.ts';
 import { captureMachine } from './capture/capture-machine.ts';
 import { checkPoint } from './check/check-point.ts';
 import type { EngineDeps } from './deps.ts';
+import { inspectPoint } from './inspect/inspect-point.ts';
 import { defineMachine } from './machine/define-machine.ts';
 import { pointsOf, summarise } from './points.ts';
 import { compareFiles } from './redeploy/compare-files.ts';
@@ -22,6 +23,7 @@ export function createEngine(deps: EngineDeps): Engine {
     defineMachine: (input, context) => defineMachine(deps, input, context),
     compareFiles: (input, context) => compareFiles(deps, input, context),
     abandonOperation: (input, context) => abandonOperation(deps, input, context),
+    inspectPoint: (input, context) => inspectPoint(deps, input, context),
     async listPoints(machine) {
       const { repository } = deps;
       const listings = machine === undefined ? await repository.points() : await pointsOf(repository, machine);

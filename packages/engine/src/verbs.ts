@@ -8,6 +8,7 @@
  */
 import type { MachineId, OpId, PointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
+import type { MachineInventory } from '@lifeboat/guest/inventory/machine-inventory';
 
 export type Verb<I, S> = (input: I, context: VerbContext) => Promise<S>;
 
@@ -24,6 +25,8 @@ export interface Engine {
   /** Compensation: stops and removes everything the operation left on this host. Idempotent. */
   abandonOperation: Verb<AbandonInput, void>;
   listPoints(machine?: string): Promise<PointSummary[]>;
+  /** What the machine of a point was made of. Reads the repository and nothing else. */
+  inspectPoint: Verb<InspectInput, InspectSummary>;
 }
 
 // ---------------------------------------------------------------- capture
@@ -93,6 +96,24 @@ export interface PointSummary {
   readonly parentPointId?: PointId;
   /** Set when the point's object could not be trusted; such a point is shown, never hidden. */
   readonly damage?: string;
+}
+
+// ---------------------------------------------------------------- inspect
+
+export interface InspectInput {
+  readonly machine: string;
+  /** Newest when absent. */
+  readonly pointId?: PointId;
+}
+
+export interface InspectSummary {
+  readonly pointId: PointId;
+  readonly machineName: string;
+  /** `now`: the point brought no inventory, so its disks were looked at. */
+  readonly taken: 'at-backup' | 'now';
+  readonly inventory: MachineInventory;
+  /** The inventory as a person reads it, a line each; text of the guest's is in it as it was written. */
+  readonly lines: readonly string[];
 }
 
 // ---------------------------------------------------------------- check

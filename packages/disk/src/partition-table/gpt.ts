@@ -11,7 +11,7 @@
 import { crc32 } from 'node:zlib';
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import type { Partition, PartitionTable } from '../partition-table.ts';
-import { littleEndian, readRun } from './bytes.ts';
+import { littleEndian, readRun } from '../bytes.ts';
 
 const SIGNATURE = 'EFI PART';
 const HEADER_BYTES = 92;

@@ -7,7 +7,7 @@
  */
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import type { Partition, PartitionTable } from '../partition-table.ts';
-import { littleEndian, readRun } from './bytes.ts';
+import { littleEndian, readRun } from '../bytes.ts';
 
 const SECTOR_BYTES = 512;
 const EXTENDED = new Set([0x05, 0x0f, 0x85]);

@@ -30,8 +30,12 @@ export function identifyMbrLoader(sector: Uint8Array): MbrLoader {
   const text = code.toString('latin1');
   // GRUB's boot.img: "GRUB \0Geom\0Hard Disk\0Read\0 Error".
   if (text.includes('GRUB ') && text.includes('Geom')) return 'grub';
+  // Messages are in the language of that Windows; since Vista its code also asks for a TPM by this name.
+  if (text.includes('TCPA')) return 'windows';
   if (text.includes('Invalid partition table') && text.includes('Missing operating system')) return 'windows';
+  // mbr.bin, and gptmbr.bin with its shorter messages.
   if (text.includes('isolinux') || text.includes('SYSLINUX') || text.includes('Missing operating system.'))
     return 'syslinux';
+  if (text.includes('Missing OS') && text.includes('Multiple active partitions')) return 'syslinux';
   return 'other';
 }

@@ -1,0 +1,70 @@
+/**
+ * What a point's machine was made of: the inventory the point brought with it, or, for a point without one, taken now from its
+ * disks. The repository and its key are enough; nothing is mounted.
+ */
+import type { VerbContext } from '@lifeboat/foundation/progress';
+import {
+  INVENTORY_FILE,
+  type HardwareInventory,
+  type MachineInventory,
+} from '@lifeboat/guest/inventory/machine-inventory';
+import { renderInventory } from '@lifeboat/guest/inventory/render-inventory';
+import { takeInventory } from '@lifeboat/guest/inventory/take-inventory';
+import type { Point } from '@lifeboat/repository/read/point-reader';
+import type { EngineDeps } from '../deps.ts';
+import { captureRecordOf, findPoint, machineRecordOf, type MachineRecord } from '../points.ts';
+import type { InspectInput, InspectSummary } from '../verbs.ts';
+
+/** Errors: those of `findPoint`; of reading the point's disks. */
+export async function inspectPoint(
+  deps: Pick<EngineDeps, 'repository' | 'clock'>,
+  input: InspectInput,
+  context: VerbContext,
+): Promise<InspectSummary> {
+  const point = await findPoint(deps.repository, input.machine, input.pointId);
+  const stored = storedInventory(point);
+  const inventory = stored ?? (await takeNow(deps, point, context));
+  return {
+    pointId: point.pointId,
+    machineName: captureRecordOf(point).machineName,
+    taken: stored ? 'at-backup' : 'now',
+    inventory,
+    lines: renderInventory(inventory),
+  };
+}
+
+/** What the hypervisor had defined, as the inventory says it. */
+function hardwareOf({ firmware, memoryMiB, vcpus, nics }: Omit<MachineRecord, 'id'>): HardwareInventory {
+  return { firmware, memoryMiB, vcpus, nics };
+}
+
+/** Undefined: the point has none, or one that only a newer release reads. The point's signature covers it. */
+function storedInventory(point: Point): MachineInventory | undefined {
+  const file = point.files.find(({ name }) => name === INVENTORY_FILE);
+  if (!file) return undefined;
+  const inventory = JSON.parse(Buffer.from(file.content).toString('utf8')) as MachineInventory;
+  return inventory.version === 1 ? inventory : undefined;
+}
+
+async function takeNow(
+  { repository, clock }: Pick<EngineDeps, 'repository' | 'clock'>,
+  point: Point,
+  { signal, progress }: VerbContext,
+): Promise<MachineInventory> {
+  const machine = machineRecordOf(point);
+  progress({ phase: 'inspect', doneBytes: 0 });
+  const disks = point.disks.map(({ name }) => {
+    const { controller, serial } = machine.disks.find((disk) => disk.name === name) ?? {};
+    return {
+      name,
+      ...(controller === undefined ? {} : { controller }),
+      ...(serial === undefined ? {} : { serial }),
+      device: repository.openDisk(point, name),
+    };
+  });
+  try {
+    return await takeInventory({ disks, hardware: hardwareOf(machine), takenAtMs: clock.nowMs() }, { signal });
+  } finally {
+    for (const { device } of disks) await device.close();
+  }
+}
