@@ -22,12 +22,13 @@ export async function backupCommand(context: CommandContext, machine: string): P
 }
 
 function captureLines(style: Style, capture: CaptureSummary): string[] {
-  const { pointId, machineName, consistency, consistencyReason, durationMs, healedChunks = 0 } = capture;
+  const { pointId, machineName, consistency, consistencyReason, durationMs, healedChunks = 0, noInventory } = capture;
   const reason = consistencyReason ? `: ${consistencyReason}` : '';
   return [
     goodLine(style, `${machineName} is backed up as ${pointId} in ${formatDuration(durationMs)}`),
     `    ${printable(`${consistency}-consistent${reason}`)}`,
     ...(healedChunks > 0 ? [`    healed ${healedChunks} damaged chunks of earlier recovery points`] : []),
+    ...(noInventory === undefined ? [] : [`    ${style.warn(printable(`no inventory: ${noInventory}`))}`]),
     ...table(
       [
         { title: 'Disk' },

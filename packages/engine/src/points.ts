@@ -20,6 +20,8 @@ export interface CaptureRecord {
   readonly hypervisor: { readonly libvirtVersion: string; readonly qemuVersion: string };
   readonly durationMs: number;
   readonly healedChunks?: number;
+  /** Why the point has no inventory; absent: it has one, or is older than inventories. */
+  readonly noInventory?: string;
   readonly disks: readonly DiskRecord[];
 }
 

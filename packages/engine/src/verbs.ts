@@ -83,6 +83,8 @@ export interface CaptureSummary {
   readonly durationMs: number;
   /** Chunks of earlier points that a check had found damaged, and that are whole again; absent: none. */
   readonly healedChunks?: number;
+  /** Why the point brings no inventory; absent: it brings one. */
+  readonly noInventory?: string;
   readonly disks: readonly CapturedDisk[];
 }
 

@@ -41,6 +41,7 @@ export interface CaptureSummary {
   readonly instantMs: number;
   readonly durationMs: number;
   readonly healedChunks?: number;
+  readonly noInventory?: string;
   readonly disks: readonly CapturedDisk[];
 }
 

@@ -4,7 +4,7 @@ import { systemClock } from '@lifeboat/foundation/clock';
 import { newPointId, parseHostId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
 import { systemRandom } from '@lifeboat/foundation/random';
-import { MiB } from '@lifeboat/foundation/units';
+import { KiB, MiB } from '@lifeboat/foundation/units';
 import { openStateRoot } from '@lifeboat/host/state';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
 import type { BackupJob, BeginBackup } from '@lifeboat/hypervisor/port';
@@ -185,7 +185,7 @@ describe('the UEFI variables of a machine', () => {
     const { state, capture } = await world({ nvramPath });
     state.works = true;
     await capture();
-    expect([...state.files.keys()]).toEqual(['domain.xml']);
+    expect([...state.files.keys()]).toEqual(['domain.xml', 'inventory.json']);
     await writeFile(nvramPath, 'boot order');
     await capture();
     expect(state.files.get('nvram')).toBe('boot order');
@@ -196,5 +196,17 @@ describe('the UEFI variables of a machine', () => {
     const { state, capture } = await world({ nvramPath });
     state.works = true;
     await expect(capture()).rejects.toMatchObject({ code: 'device.read-failed', context: { path: nvramPath } });
+  });
+});
+
+describe('the inventory of a machine', () => {
+  it('is in the point', async () => {
+    const { state, capture } = await world();
+    state.works = true;
+    expect(await capture()).not.toHaveProperty('noInventory');
+    expect(JSON.parse(state.files.get('inventory.json') ?? '')).toMatchObject({
+      version: 1,
+      disks: [{ name: 'vda', sizeBytes: 8 * MiB + 100 * KiB, scheme: 'none', content: { kind: 'empty' } }],
+    });
   });
 });

@@ -6,7 +6,7 @@
  *      again under a new point id (packs it sent already are found again by the writer session)
  *   3. begin the job: one instant for all disks, a checkpoint `lb-<pointId>`, the dirty bitmap since the parent's
  *   4. per disk: changed extents -> chunks -> packs, audited (capture-disk.ts); then older points are led away from known damage
- *      meanwhile the scratch files are watched: rather no point than a machine that cannot write (scratch-watch.ts)
+ *      meanwhile the inventory is taken (capture-inventory.ts), and the scratch files are watched: rather no point than a machine that cannot write (scratch-watch.ts)
  *   5. commit the point, end the job, and only then delete older checkpoints
  *
  * Killed anywhere, the same `opId` goes on: before 5 no point is visible, after it the summary is found in the directory.
@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { hasCode, LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
 import { newPointId, parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
+import { INVENTORY_FILE } from '@lifeboat/guest/inventory/machine-inventory';
 import { ensureFree } from '@lifeboat/host/disk-space';
 import type { Operation } from '@lifeboat/host/operation';
 import type { BackupJob, MachineDescription } from '@lifeboat/hypervisor/port';
@@ -27,6 +28,7 @@ import type { CommitInput, WriterSession } from '@lifeboat/repository/write/sess
 import { type CaptureRecord, captureSummaryOf, type MachineRecord, NVRAM_FILE } from '../points.ts';
 import { beginOperation } from '../operations.ts';
 import type { CaptureInput, CaptureSummary } from '../verbs.ts';
+import { beginInventory, type InventoryOutcome } from './capture-inventory.ts';
 import { captureDisk, type DiskCapture } from './capture-disk.ts';
 import { type Parent, parentFor, parentOfJob } from './parent.ts';
 import { SCRATCH_FLOOR_BYTES, whileScratchLasts } from './scratch-watch.ts';
@@ -116,20 +118,31 @@ async function capture(
     : (_deps, _watched, _options, work) => work(signal);
   const held: { session?: WriterSession } = {};
   try {
-    const { parent, captures, session } = await watch(deps, watched, { signal, reads: true }, async (own) => {
-      const found = await findParent();
-      const begun = await repository.beginSession({
-        machineId: machine.id,
-        directory: join(operation.directory, 'session'),
-        signal: own,
-      });
-      held.session = begun;
-      const read = await readDisks(deps, { job, parent: found, session: begun }, { ...context, signal: own });
-      return { parent: found, captures: read, session: begun };
-    });
+    const { parent, captures, inventory, session } = await watch(
+      deps,
+      watched,
+      { signal, reads: true },
+      async (own) => {
+        const found = await findParent();
+        const begun = await repository.beginSession({
+          machineId: machine.id,
+          directory: join(operation.directory, 'session'),
+          signal: own,
+        });
+        held.session = begun;
+        const pending = beginInventory(deps, { job, machine }, own);
+        try {
+          const read = await readDisks(deps, { job, parent: found, session: begun }, { ...context, signal: own });
+          return { parent: found, captures: read, inventory: await pending.finish(), session: begun };
+        } finally {
+          await pending.cancel();
+        }
+      },
+    );
     return await watch(deps, watched, { signal, reads: false }, async () => {
       const healedChunks = await session.heal({ signal });
-      return session.commit(await commitInput(deps, { machine, job, parent, captures, startedMs, healedChunks }));
+      const found = { machine, job, parent, captures, inventory, startedMs, healedChunks };
+      return session.commit(await commitInput(deps, found));
     });
   } finally {
     await held.session?.detach();
@@ -143,11 +156,12 @@ async function commitInput(
     readonly job: BackupJob;
     readonly parent: Parent | undefined;
     readonly captures: readonly DiskCapture[];
+    readonly inventory: InventoryOutcome;
     readonly startedMs: number;
     readonly healedChunks: number;
   },
 ): Promise<CommitInput> {
-  const { machine, job, parent, captures, startedMs, healedChunks } = input;
+  const { machine, job, parent, captures, inventory, startedMs, healedChunks } = input;
   const host = await deps.hypervisor.describeHost();
   const record: CaptureRecord = {
     version: 1,
@@ -159,6 +173,7 @@ async function commitInput(
     hypervisor: { libvirtVersion: host.libvirtVersion, qemuVersion: host.qemuVersion },
     durationMs: deps.clock.monotonicMs() - startedMs,
     ...(healedChunks > 0 ? { healedChunks } : {}),
+    ...('problem' in inventory ? { noInventory: inventory.problem } : {}),
     disks: captures.map(({ disk, nextSweepChunk }) => ({
       ...disk,
       nextSweepChunk,
@@ -175,6 +190,7 @@ async function commitInput(
     files: [
       { name: 'domain.xml', content: Buffer.from(domainXml) },
       ...(nvram ? [{ name: NVRAM_FILE, content: nvram }] : []),
+      ...('content' in inventory ? [{ name: INVENTORY_FILE, content: inventory.content }] : []),
     ],
   };
 }

@@ -3,16 +3,13 @@
  * disks. The repository and its key are enough; nothing is mounted.
  */
 import type { VerbContext } from '@lifeboat/foundation/progress';
-import {
-  INVENTORY_FILE,
-  type HardwareInventory,
-  type MachineInventory,
-} from '@lifeboat/guest/inventory/machine-inventory';
+import { INVENTORY_FILE, type MachineInventory } from '@lifeboat/guest/inventory/machine-inventory';
 import { renderInventory } from '@lifeboat/guest/inventory/render-inventory';
 import { takeInventory } from '@lifeboat/guest/inventory/take-inventory';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { EngineDeps } from '../deps.ts';
-import { captureRecordOf, findPoint, machineRecordOf, type MachineRecord } from '../points.ts';
+import { captureRecordOf, findPoint, machineRecordOf } from '../points.ts';
+import { hardwareOf } from './hardware-of.ts';
 import type { InspectInput, InspectSummary } from '../verbs.ts';
 
 /** Errors: those of `findPoint`; of reading the point's disks. */
@@ -31,11 +28,6 @@ export async function inspectPoint(
     inventory,
     lines: renderInventory(inventory),
   };
-}
-
-/** What the hypervisor had defined, as the inventory says it. */
-function hardwareOf({ firmware, memoryMiB, vcpus, nics }: Omit<MachineRecord, 'id'>): HardwareInventory {
-  return { firmware, memoryMiB, vcpus, nics };
 }
 
 /** Undefined: the point has none, or one that only a newer release reads. The point's signature covers it. */

@@ -1,6 +1,13 @@
 import type { Catalogue } from './entry.ts';
 
 export const engineErrors = {
+  'engine.inventory-late': {
+    retry: 'transient',
+    cause: 'Looking at what is inside the disks took longer than reading them, and a backup does not wait for it.',
+    impact:
+      'The point is whole and restores as ever; it only brings no inventory. "lifeboat inspect" takes one from the point when asked.',
+    next: 'Nothing need be done. If it stays so, the host is overloaded during backups.',
+  },
   'engine.no-disk': {
     retry: 'permanent',
     cause: 'The machine has no disk of a kind that can be backed up (CD-ROMs, floppies and empty drives do not count).',

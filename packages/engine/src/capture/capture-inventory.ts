@@ -1,0 +1,90 @@
+/**
+ * The inventory that a point brings with it, taken from the exports of the backup job while the disks are read.
+ *
+ *   job begins ─► disks are read ────────────────────► commit
+ *            └─► inventory: its own connections ─► ┘ waited for at most GRACE_MS more, then given up
+ *
+ * Here, because a point is whole when it is committed and never changed after. Not after the job, because a job is ended only when
+ * its point is there. A machine that cannot be looked at is backed up all the same, and the point says why.
+ */
+import type { BlockDevice } from '@lifeboat/foundation/block-device';
+import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import { formatBytes, MiB } from '@lifeboat/foundation/units';
+import { takeInventory } from '@lifeboat/guest/inventory/take-inventory';
+import type { BackupJob, MachineDescription } from '@lifeboat/hypervisor/port';
+import { NbdClient } from '@lifeboat/nbd/client';
+import type { EngineDeps } from '../deps.ts';
+import { hardwareOf } from '../inspect/hardware-of.ts';
+
+/** What an incremental of few changes may be held up; a machine of two disks needs some 30 ms. */
+const GRACE_MS = 2000;
+/** Sixteen times that of a machine with a hundred volumes. The files of a point have 8 MiB together. */
+const MAX_INVENTORY_BYTES = MiB;
+
+export type InventoryOutcome = { readonly content: Uint8Array } | { readonly problem: string };
+
+export interface PendingInventory {
+  /** Never rejects. Afterwards no connection is open. */
+  finish(): Promise<InventoryOutcome>;
+  /** For a capture that fails: at once. Idempotent, and after `finish` too. */
+  cancel(): Promise<void>;
+}
+
+export function beginInventory(
+  deps: Pick<EngineDeps, 'clock' | 'log'>,
+  input: { readonly job: Pick<BackupJob, 'disks'>; readonly machine: MachineDescription },
+  signal: AbortSignal,
+): PendingInventory {
+  const giveUp = new AbortController();
+  const own = AbortSignal.any([signal, giveUp.signal]);
+  const outcome = take(deps, input, own).catch((error: unknown): InventoryOutcome => ({ problem: messageOf(error) }));
+  return {
+    async finish() {
+      const over = new AbortController();
+      const late = deps.clock.sleep(GRACE_MS, over.signal).then(
+        () => giveUp.abort(new LifeboatError('engine.inventory-late', `it took ${GRACE_MS} ms longer than the disks`)),
+        () => {}, // it was in time
+      );
+      const result = await outcome;
+      over.abort();
+      await late;
+      if ('problem' in result) deps.log.warn(`no inventory of ${input.machine.name}: ${result.problem}`);
+      return result;
+    },
+    async cancel() {
+      giveUp.abort();
+      await outcome;
+    },
+  };
+}
+
+async function take(
+  { clock }: Pick<EngineDeps, 'clock'>,
+  { job, machine }: { readonly job: Pick<BackupJob, 'disks'>; readonly machine: MachineDescription },
+  signal: AbortSignal,
+): Promise<InventoryOutcome> {
+  const opened: BlockDevice[] = [];
+  try {
+    const disks = [];
+    for (const { name, socketPath, exportName } of job.disks) {
+      const device = await NbdClient.connect({ socketPath, exportName }, { signal });
+      opened.push(device);
+      const { controller, serial } = machine.disks.find((disk) => disk.name === name) ?? {};
+      disks.push({
+        name,
+        ...(controller === undefined ? {} : { controller }),
+        ...(serial === undefined ? {} : { serial }),
+        device,
+      });
+    }
+    const inventory = await takeInventory(
+      { disks, hardware: hardwareOf(machine), takenAtMs: clock.nowMs() },
+      { signal },
+    );
+    const content = Buffer.from(JSON.stringify(inventory));
+    if (content.length <= MAX_INVENTORY_BYTES) return { content };
+    return { problem: `it has ${formatBytes(content.length)}; at most ${formatBytes(MAX_INVENTORY_BYTES)} are kept` };
+  } finally {
+    for (const device of opened) await device.close();
+  }
+}
