@@ -372,6 +372,16 @@ describe('a store that fails for now', () => {
   });
 });
 
+test('a check looks at pages as they are stored now, also when the same process read them before', async () => {
+  const store = harmed(() => {});
+  const repository = await openTiny(store);
+  expect(await readDisk(repository, MACHINE, pointId(1))).toEqual(contents.get(1));
+  for (const name of packsOf('map')) store.objects.set(name, Buffer.alloc(store.objects.get(name)?.length ?? 0));
+  const point = await repository.readPoint(MACHINE, pointId(1));
+  const { sound, damage } = await repository.checkPoint(point, 'present', context);
+  expect([sound, damage.pages.length > 0]).toEqual([false, true]);
+});
+
 /** Objects a point cannot do without, found by taking each away. */
 const needs = new Map<number, Set<string>>();
 async function neededBy(n: number): Promise<Set<string>> {

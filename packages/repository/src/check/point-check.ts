@@ -24,6 +24,7 @@ import { MapReader } from '../read/map-reader.ts';
 import { discard } from '../seal/discard.ts';
 import { readPackSets, type NamedPackSet, type NeededPack } from '../read/pack-set-reader.ts';
 import type { Point } from '../read/point-reader.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
 export type CheckLevel = 'present' | 'ciphertext' | 'content';
@@ -71,6 +72,8 @@ export async function checkPoint(
   input: { point: Point; level: CheckLevel; context: VerbContext },
 ): Promise<CheckReport> {
   const { point, level, context } = input;
+  // A page that was read before it was damaged would hide that it is.
+  core.pages.forget();
   const objects: ObjectDamage[] = [];
   const disks: DiskDamage[] = [];
   const chunks: BlobRef[] = [];
@@ -202,14 +205,7 @@ async function checkBytesOnce(core: Core, pack: PackName, options: StoreOptions)
     discard(bytes);
     return slots.size > 0 ? { slots } : undefined;
   } catch (error) {
-    const isDamage = hasCode(
-      error,
-      'repository.object-missing',
-      'repository.object-damaged',
-      'repository.newer-version',
-      'repository.object-unreadable',
-    );
-    if (!isDamage) throw error;
+    if (!isUselessObject(error)) throw error;
     return { whole: error.message, slots: new Map() };
   }
 }

@@ -18,6 +18,7 @@ import {
   type PackName,
 } from '../format/names.ts';
 import { controlName, openRecord } from '../seal/control-records.ts';
+import { isBadObject, isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { sortRecords } from './listing.ts';
 
@@ -58,7 +59,7 @@ export async function readCondemnLists(core: Core, options: StoreOptions = {}): 
       if (!swept.has(number)) open.push(head);
       if (isNewest) newest = head;
     } catch (error) {
-      if (!hasCode(error, 'repository.object-damaged')) throw error;
+      if (!isBadObject(error) && !hasCode(error, 'repository.newer-version')) throw error;
       unreadable.push(error);
     }
   }
@@ -88,7 +89,7 @@ export async function* orRefuse<T>(core: Core, list: CondemnHead, entries: Async
   try {
     yield* entries;
   } catch (error) {
-    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+    if (!isUselessObject(error)) throw error;
     const object = String(error.context['object']);
     if (!object.startsWith(CONDEMN_PARTS)) throw error;
     throw refusedFor(error, { object, head: controlName(core, condemnListObject(list.number)) });

@@ -14,6 +14,7 @@ import type { PointName } from '../format/condemn-list.ts';
 import { pointOfObject, POINTS } from '../format/names.ts';
 import { earliestValid, type Point } from '../read/point-reader.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { listAll } from './listing.ts';
 import { PackNames } from './pack-names.ts';
@@ -84,7 +85,7 @@ export async function markLive(
   try {
     await markRelocated(core, relocations, mark.live, options);
   } catch (error) {
-    if (!hasCode(error, 'repository.object-damaged')) throw error;
+    if (!isUselessObject(error)) throw error;
     throw refused(`a relocation of a pack that is needed cannot be read: ${error.message}`, error);
   }
   const isKnown = ({ machineId, pointId }: PointName): boolean => known.has(`${POINTS}${machineId}/${pointId}`);

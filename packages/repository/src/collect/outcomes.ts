@@ -9,6 +9,7 @@ import { outcomeObject } from '../format/names.ts';
 import { decodeOutcome, encodeOutcome, encodeOutcomeBody, type SessionOutcome } from '../format/session-outcome.ts';
 import { controlName } from '../seal/control-records.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
 /** Writes the outcome, or finds that somebody did; returns the one that holds. Throws `repository.object-damaged` for a forged one. */
@@ -36,8 +37,8 @@ export async function readOutcome(
     return await openOutcome(core, sessionId, options);
   } catch (error) {
     if (hasCode(error, 'repository.object-missing')) return undefined;
-    if (!hasCode(error, 'repository.object-damaged')) throw error;
-    core.log.error('an outcome is forged or damaged; the points of its session count as they are', {
+    if (!isBadObject(error)) throw error;
+    core.log.error('an outcome is forged or cannot be read; the points of its session count as they are', {
       sessionId,
       why: error.message,
     });

@@ -11,7 +11,7 @@
  * If the writer's b came before 1, its point was there before 2. If not, it sees the fence, and the one object that both write
  * decides. A point that arrives after an outcome that does not name it counts for nobody.
  */
-import { hasCode } from '@lifeboat/foundation/errors';
+import { hasCode, type LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
@@ -19,11 +19,15 @@ import { fenceObject, pointOfObject, POINTS, pointsPrefix } from '../format/name
 import { encodeFence, type SessionOutcome } from '../format/session-outcome.ts';
 import { earliestValid } from '../read/point-reader.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { decideOutcome } from './outcomes.ts';
 import { readClosed } from './session-records.ts';
 
-/** Fences a session and settles what became of it. Idempotent. Throws what a listing that fails throws. */
+/**
+ * Fences a session and settles what became of it. Idempotent. Errors: what a listing that fails throws; `repository.object-unreadable`
+ * where an object that may be the session's point is on bad sectors.
+ */
 export async function settleSession(
   core: Core,
   session: { readonly sessionId: SessionId; readonly machineId: string; readonly closing?: Uint8Array | undefined },
@@ -46,6 +50,7 @@ async function pointOfSession(
   session: { readonly sessionId: SessionId; readonly machineId: string },
   options: StoreOptions,
 ): Promise<PointId | undefined> {
+  let unreadable: LifeboatError | undefined;
   for await (const { name } of core.store.list(prefixOf(session.machineId), options)) {
     const key = pointOfObject(name);
     if (!key) continue;
@@ -53,16 +58,14 @@ async function pointOfSession(
       const point = await earliestValid(core, key, options);
       if (point.sessionId === session.sessionId) return point.pointId;
     } catch (error) {
-      // Pruned meanwhile, or not readable: then it is no point that the session could claim.
-      const noPoint = hasCode(
-        error,
-        'repository.object-missing',
-        'repository.object-damaged',
-        'repository.point-damaged',
-      );
-      if (!noPoint) throw error;
+      // On bad sectors it may be the session's own, and an outcome that does not name it holds for ever.
+      if (hasCode(error, 'repository.object-unreadable')) unreadable ??= error;
+      // Pruned meanwhile, or changed: then it is no point that the session could claim.
+      else if (!isBadObject(error) && !hasCode(error, 'repository.object-missing', 'repository.point-damaged'))
+        throw error;
     }
   }
+  if (unreadable) throw unreadable;
   return undefined;
 }
 

@@ -8,6 +8,7 @@ import { MAX_RECORD_BYTES } from '../format/limits.ts';
 import { OUTCOMES, sessionClosedObject, sessionOpenObject, SESSIONS } from '../format/names.ts';
 import { decodeSessionRecord } from '../format/session-record.ts';
 import { controlName, openRecord } from '../seal/control-records.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { listRecords } from './listing.ts';
 import { readOutcome } from './outcomes.ts';
@@ -67,7 +68,7 @@ async function readOpen(core: Core, sessionId: SessionId, options: StoreOptions)
     return { sessionId, machineId, knownLists: ids, closing };
   } catch (error) {
     if (hasCode(error, 'repository.object-missing')) return undefined;
-    if (!hasCode(error, 'repository.object-damaged', 'repository.newer-version')) throw error;
+    if (!isBadObject(error) && !hasCode(error, 'repository.newer-version')) throw error;
     return { sessionId, machineId: '', knownLists: [], closing: undefined };
   }
 }
@@ -91,7 +92,7 @@ export async function readClosed(
     return isOwn ? pointId : undefined;
   } catch (error) {
     if (hasCode(error, 'repository.object-missing')) return undefined;
-    if (!hasCode(error, 'repository.object-damaged', 'repository.newer-version')) throw error;
+    if (!isBadObject(error) && !hasCode(error, 'repository.newer-version')) throw error;
     core.log.error('the record of a session that ended is not its own, or damaged; the session counts as open', {
       object: name,
       why: error.message,

@@ -9,10 +9,11 @@ import { pointObject, tombstoneObject, TOMBSTONES } from '../format/names.ts';
 import { decodeTombstone, encodeTombstone, encodeTombstoneBody, type Tombstone } from '../format/tombstone.ts';
 import { controlName } from '../seal/control-records.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { sortRecords } from './listing.ts';
 
-/** In place of the hash of an object that cannot have been a point. */
+/** In place of the hash of an object that cannot have been a point, or cannot be read. */
 const NO_POINT = new Uint8Array(32);
 
 export interface PointKey {
@@ -35,10 +36,10 @@ export async function buryPoint(
     const object = await core.store.get(pointObject(machineId, pointId), { ...options, maxBytes: MAX_POINT_BYTES });
     pointHash = sha256(object);
   } catch (error) {
-    if (!hasCode(error, 'repository.object-missing', 'repository.object-damaged')) throw error;
+    if (!isBadObject(error) && !hasCode(error, 'repository.object-missing')) throw error;
     if (await isBuried(core, point, options)) return;
-    // Larger than any point, so it was none; its name is used up all the same.
-    if (hasCode(error, 'repository.object-damaged')) pointHash = NO_POINT;
+    // Larger than any point, so it was none, or on bad sectors; its name is used up all the same.
+    if (isBadObject(error)) pointHash = NO_POINT;
     else
       throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
         context: { machineId, pointId },
@@ -82,8 +83,11 @@ export async function isBuried(core: Core, point: PointKey, options: StoreOption
   try {
     return (await readTombstone(core, point, options)) !== undefined;
   } catch (error) {
-    if (!hasCode(error, 'repository.object-damaged')) throw error;
-    core.log.error('a tombstone is forged or damaged; its point counts as it is', { ...point, why: error.message });
+    if (!isBadObject(error)) throw error;
+    core.log.error('a tombstone is forged or cannot be read; its point counts as it is', {
+      ...point,
+      why: error.message,
+    });
     return false;
   }
 }

@@ -25,6 +25,7 @@ import {
 import { packKey, type BlobOpening } from '../seal/blob-seal.ts';
 import { discard } from '../seal/discard.ts';
 import type { Keyring } from '../seal/keyring.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import type { BlobOpener } from './blob-opener.ts';
 import { LruCache, SharedLoads } from './lru.ts';
@@ -37,17 +38,6 @@ const MAX_FETCHES = 16;
 const MAX_PACK_KEYS = 65_536;
 /** Packs in which one blob is looked for: what is compacted or healed again and again makes a chain of relocations. */
 const MAX_PLACES = 32;
-
-/**
- * What makes one blob unreadable: gone, cut short, unreadable sectors, or a pack that claims a version that our own map would
- * not refer to. A store that does not answer, or fails for now, is none of these: it says nothing of the blob.
- */
-const DAMAGE = [
-  'repository.object-missing',
-  'repository.object-damaged',
-  'repository.newer-version',
-  'repository.object-unreadable',
-] as const;
 
 /** A blob that cannot be read as it was written, also not at the second attempt. The caller knows what it meant. */
 export class BlobDamage extends Error {
@@ -176,7 +166,8 @@ export class BlobReader {
       discard(sealed);
       return opened;
     } catch (error) {
-      if (!hasCode(error, ...DAMAGE)) throw error;
+      // Also a pack that claims a version that our own map would not refer to.
+      if (!isUselessObject(error)) throw error;
       return { failure: error.message, cause: error };
     }
   }
@@ -214,7 +205,7 @@ export class BlobReader {
       await this.#refreshKeys();
     } catch (error) {
       // Key sets that cannot be read are no damage of this pack either.
-      if (!hasCode(error, ...DAMAGE)) throw error;
+      if (!isUselessObject(error)) throw error;
       cause = error;
     }
     if (this.#keyring.knowsEpochOf(header)) return;

@@ -10,6 +10,7 @@ import { hex, pointObject, POINTS, pointsPrefix } from '../format/names.ts';
 import { decodePointBody, decodePointObject, type PointBody, type PointHeader } from '../format/point.ts';
 import { open } from '../seal/aead.ts';
 import { pointSeal, signedBytes } from '../seal/point-seal.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
 /** A recovery point that was read and checked: signature, seal, and that it is what its name says. */
@@ -88,13 +89,13 @@ export async function earliestValid(
   try {
     return openPoint(core, await core.store.get(name, limited), id);
   } catch (error) {
-    if (!hasCode(error, 'repository.point-damaged', 'repository.object-damaged')) throw error;
+    if (!isBadObject(error) && !hasCode(error, 'repository.point-damaged')) throw error;
     for (const version of (await core.store.versions?.(name, options)) ?? []) {
       if (version.sizeBytes > MAX_POINT_BYTES) continue;
       try {
         return openPoint(core, await version.get(limited), id);
       } catch (other) {
-        if (!hasCode(other, 'repository.point-damaged')) throw other;
+        if (!isBadObject(other) && !hasCode(other, 'repository.point-damaged')) throw other;
       }
     }
     throw error;
@@ -192,17 +193,10 @@ async function readOrReport(
   } catch (error) {
     // Pruned, and collected, since it was listed.
     if (hasCode(error, 'repository.object-missing')) return undefined;
-    // Larger than a point may be, or shorter than the store says.
-    if (hasCode(error, 'repository.object-damaged'))
+    // Larger than a point may be, shorter than the store says, or on bad sectors.
+    if (isBadObject(error))
       return { state: 'damaged', object: name, ...id, error: asPointDamage(error, name) as LifeboatError };
-    const known = hasCode(
-      error,
-      'repository.point-damaged',
-      'repository.newer-version',
-      'repository.object-damaged',
-      'repository.object-unreadable',
-      'input.invalid',
-    );
+    const known = hasCode(error, 'repository.point-damaged', 'repository.newer-version', 'input.invalid');
     if (!known) throw error;
     return { state: 'damaged', object: name, ...id, error };
   }
@@ -234,6 +228,6 @@ function openBody(core: Core, header: PointHeader, sealedBody: Uint8Array, what:
 }
 
 function asPointDamage(error: unknown, name: string): unknown {
-  if (!hasCode(error, 'repository.object-damaged', 'repository.object-unreadable')) return error;
+  if (!isBadObject(error)) return error;
   return new LifeboatError('repository.point-damaged', error.message, { context: { object: name }, cause: error });
 }

@@ -7,7 +7,6 @@
  * Asked only after the place in the map failed, so an intact repository never lists here. Objects are immutable and are kept; the
  * listing is repeated whenever what is known does not help, because a pack may be healed while a reader is open.
  */
-import { hasCode } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
 
 import type { BlobRef } from '../format/blob-ref.ts';
@@ -18,6 +17,7 @@ import { decodeMoved, decodeRelocation, type RelocationStatement } from '../form
 import { open } from '../seal/aead.ts';
 import type { Keyring } from '../seal/keyring.ts';
 import { relocationSeal, signedRelocation } from '../seal/relocation-seal.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import { LruCache } from './lru.ts';
 
@@ -120,14 +120,7 @@ export class Relocations {
       this.#objects.set(name, byId);
       return byId;
     } catch (error) {
-      const harmless = hasCode(
-        error,
-        'repository.object-damaged',
-        'repository.object-missing',
-        'repository.newer-version',
-        'repository.object-unreadable',
-      );
-      if (!harmless) throw error;
+      if (!isUselessObject(error)) throw error;
       this.#log.warn('a relocation cannot be used', { object: name, why: error.message });
       return undefined;
     }

@@ -14,6 +14,7 @@ import { LEDGER, ledgerNumberOf, ledgerObject } from '../format/names.ts';
 import { inLanes } from '../lock/lanes.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
 import type { OpenedSlot } from '../seal/key-store.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import { LedgerFold, type LedgerState } from './ledger-state.ts';
 
@@ -89,7 +90,7 @@ async function readEntry(
     if (!options.isOurs(entry, signed)) throw damaged(name, 'its signature is not ours');
     return entry;
   } catch (error) {
-    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+    if (!isBadObject(error) && !hasCode(error, 'repository.object-missing')) throw error;
     return error;
   }
 }

@@ -1,4 +1,5 @@
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
+import { LifeboatError } from '@lifeboat/foundation/errors';
 import { newPointId, parseMachineId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
 import { systemRandom } from '@lifeboat/foundation/random';
 import { afterAll, describe, expect, test, vi } from 'vitest';
@@ -454,6 +455,24 @@ describe('a ledger that was harmed', () => {
       expect(await pointsOf(repository)).not.toContain(first);
     },
   );
+
+  test('an entry on bad sectors: nothing is pruned while it cannot be read, and holds go on', async () => {
+    const { repository, store } = await site();
+    await days(repository, [2, 1]);
+    await act(repository, setPolicy({ last: 1 }));
+    const get = store.get.bind(store);
+    const reading = vi.spyOn(store, 'get').mockImplementation(async (name, options) => {
+      if (name.includes('retention/00000001')) throw new LifeboatError('repository.object-unreadable', 'EIO');
+      return get(name, options);
+    });
+    await expect(repository.retention.prune()).rejects.toMatchObject(refusedWith('repository.retention-unreadable'));
+    await act(repository, { kind: 'hold', machineId: OTHER });
+    reading.mockRestore();
+    expect(await repository.retention.state()).toMatchObject({ lost: [], holds: { size: 1 } });
+    expect(
+      (await repository.retention.prune()).machines[0]?.points.filter(({ keep }) => keep.length === 0),
+    ).toHaveLength(1);
+  });
 
   test('where four eyes are wanted, they also see what is written off', async () => {
     const { repository, other, clock, store } = await guarded();

@@ -11,6 +11,7 @@ import { damaged } from '../format/frame.ts';
 import { decodeKeySet, type KeyBundle, type KeySet } from '../format/key-set.ts';
 import { MAX_KEY_SET_BYTES, MAX_PASSPHRASE_TRIES, MAX_TENANTS } from '../format/limits.ts';
 import { hex, keySetObject, keySetOfObject, keySetsPrefix, KEYS, type KeySetCopy } from '../format/names.ts';
+import { isBadObject } from '../store/bad-object.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
 import { openKeySet } from './key-set.ts';
 import { openSlot, type SlotBinding } from './key-slot.ts';
@@ -82,8 +83,7 @@ async function readCopies(
       }
       sets.push({ set, object, what });
     } catch (error) {
-      if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing', 'repository.object-unreadable'))
-        throw error;
+      if (!isBadObject(error) && !hasCode(error, 'repository.object-missing')) throw error;
       damage.push(error);
     }
   }
@@ -166,7 +166,7 @@ async function isNamed(store: ObjectStore, keys: TenantKeys, name: string, optio
     return (await readNewestSet(store, keys, options)).tenantName === name;
   } catch (error) {
     // Another tenant's damage must not keep this one out; a damaged one is still found by its id.
-    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+    if (!isBadObject(error) && !hasCode(error, 'repository.object-missing')) throw error;
     return false;
   }
 }

@@ -3,8 +3,6 @@
  * index segments name: in memory, or in a local index on disk where the session has one. Loaded once per session: the packs when the
  * first chunk was read, the chunks when the parent's map does not answer. An incremental that reads nothing lists nothing.
  */
-import { hasCode } from '@lifeboat/foundation/errors';
-
 import type { Core } from '../core.ts';
 import { decodeIndexEntries, decodeIndexEnvelope } from '../format/index-segment.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
@@ -13,6 +11,7 @@ import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
 import { INDEX, packOfObject, PACKS } from '../format/names.ts';
 import { open } from '../seal/aead.ts';
 import { deriveKey } from '../seal/derive.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import type { ChunkIndex } from './chunk-index.ts';
 import type { IndexCache } from './index-cache.ts';
@@ -66,8 +65,7 @@ async function readSegment(core: Core, name: string, options: StoreOptions): Pro
     const object = await core.store.get(name, { ...options, maxBytes: MAX_INDEX_SEGMENT_BYTES });
     return openSegment(core, object, name);
   } catch (error) {
-    if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing', 'repository.object-unreadable'))
-      throw error;
+    if (!isUselessObject(error)) throw error;
     core.log.warn('an index segment cannot be used; its chunks may be stored again', {
       object: name,
       why: error.message,

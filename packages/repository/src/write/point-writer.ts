@@ -1,5 +1,5 @@
 /** Makes and commits the object of a recovery point. */
-import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
+import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { MachineId, PointId, SessionId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
@@ -15,6 +15,7 @@ import {
 } from '../format/point.ts';
 import { seal } from '../seal/aead.ts';
 import { pointSeal, signedBytes } from '../seal/point-seal.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
 export interface PointInput extends PointBody {
@@ -94,8 +95,7 @@ async function newestPoint(core: Core, machineId: MachineId, options: StoreOptio
       const object = await core.store.get(name, { ...options, maxBytes: MAX_POINT_BYTES });
       return { pointId, hash: sha256(object) };
     } catch (error) {
-      if (!hasCode(error, 'repository.object-damaged', 'repository.object-unreadable', 'repository.object-missing'))
-        throw error;
+      if (!isUselessObject(error)) throw error;
       core.log.warn('an object among the points cannot be the one before', { object: name, why: error.message });
     }
   }
