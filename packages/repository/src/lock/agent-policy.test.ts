@@ -1,6 +1,9 @@
 import { afterAll, expect, test } from 'vitest';
 
+import type { PointId } from '@lifeboat/foundation/ids';
+
 import { buryPoint } from '../collect/tombstones.ts';
+import { DAMAGE, PACKS, RELOCATIONS } from '../format/names.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { TenantStore } from '../store/tenant-store.ts';
@@ -30,14 +33,14 @@ async function putBy(store: MemoryStore, action: () => Promise<unknown>): Promis
   return [...store.objects.keys()].filter((name) => !before.has(name));
 }
 
-async function backUp(repository: Repository, end: 'commit' | 'abandon'): Promise<void> {
+async function backUp(repository: Repository, end: PointId | 'abandon'): Promise<void> {
   const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
   const disk = noisyDisk(20);
   const source = fileSource(scratch.file(disk));
   const request = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' as const };
   const { root } = await session.writeDisk(request, { signal: new AbortController().signal });
   if (end === 'abandon') await session.abandon();
-  else await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+  else await session.commit({ pointId: end, machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
 }
 
 test('lets an agent put what backups put, and nothing that collecting, pruning and administrating put', async () => {
@@ -47,9 +50,19 @@ test('lets an agent put what backups put, and nothing that collecting, pruning a
   const { repository } = made;
   if (!repository) throw new Error('no repository');
   const ofBackups = [
-    ...(await putBy(store, () => backUp(repository, 'commit'))),
+    ...(await putBy(store, () => backUp(repository, pointId(1)))),
     ...(await putBy(store, () => backUp(repository, 'abandon'))),
   ];
+  const [pack = ''] = [...store.objects.keys()].filter((name) => name.startsWith(PACKS));
+  store.objects.delete(pack);
+  const ofChecks = await putBy(store, async () => {
+    const context = { signal: new AbortController().signal, progress: () => {} };
+    const check = await repository.checkPoint(await repository.readPoint(MACHINE, pointId(1)), 'present', context);
+    await repository.reportDamage(check.damage);
+  });
+  const ofHealing = await putBy(store, () => backUp(repository, pointId(2)));
+  expect([...ofChecks, ...ofHealing].filter((name) => name.startsWith(DAMAGE))).toHaveLength(2);
+  expect(ofHealing.some((name) => name.startsWith(RELOCATIONS))).toBe(true);
   const point = { machineId: MACHINE, pointId: pointId(1), by: 'a test', reason: 'to see it go' };
   const ofOthers = await putBy(store, async () => {
     await buryPoint(repository.core, point);
@@ -58,7 +71,7 @@ test('lets an agent put what backups put, and nothing that collecting, pruning a
   });
   expect(ofBackups.length).toBeGreaterThan(8);
   expect(ofOthers.length).toBeGreaterThan(3);
-  expect(ofBackups.filter((name) => !mayPut(name))).toEqual([]);
+  expect([...ofBackups, ...ofChecks, ...ofHealing].filter((name) => !mayPut(name))).toEqual([]);
   expect([...ofInit, ...ofOthers].filter(mayPut)).toEqual([]);
 });
 
