@@ -22,12 +22,24 @@ export async function backupCommand(context: CommandContext, machine: string): P
 }
 
 function captureLines(style: Style, capture: CaptureSummary): string[] {
-  const { pointId, machineName, consistency, consistencyReason, durationMs, healedChunks = 0, noInventory } = capture;
+  const {
+    pointId,
+    machineName,
+    consistency,
+    consistencyReason,
+    durationMs,
+    healedChunks = 0,
+    healingFailure,
+    noInventory,
+  } = capture;
   const reason = consistencyReason ? `: ${consistencyReason}` : '';
   return [
     goodLine(style, `${machineName} is backed up as ${pointId} in ${formatDuration(durationMs)}`),
     `    ${printable(`${consistency}-consistent${reason}`)}`,
     ...(healedChunks > 0 ? [`    healed ${healedChunks} damaged chunks of earlier recovery points`] : []),
+    ...(healingFailure === undefined
+      ? []
+      : [`    ${style.warn(printable(`damage of earlier recovery points could not be healed: ${healingFailure}`))}`]),
     ...(noInventory === undefined ? [] : [`    ${style.warn(printable(`no inventory: ${noInventory}`))}`]),
     ...table(
       [

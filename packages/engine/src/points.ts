@@ -22,6 +22,7 @@ export interface CaptureRecord {
   readonly healedChunks?: number;
   /** Why the point has no inventory; absent: it has one, or is older than inventories. */
   readonly noInventory?: string;
+  readonly healingFailure?: string;
   readonly disks: readonly DiskRecord[];
 }
 

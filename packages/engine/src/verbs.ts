@@ -85,6 +85,8 @@ export interface CaptureSummary {
   readonly healedChunks?: number;
   /** Why the point brings no inventory; absent: it brings one. */
   readonly noInventory?: string;
+  /** Why damage of earlier points that could have been healed was not. */
+  readonly healingFailure?: string;
   readonly disks: readonly CapturedDisk[];
 }
 

@@ -24,6 +24,7 @@ import type { BackupJob, MachineDescription } from '@lifeboat/hypervisor/port';
 import type { EngineDeps } from '../deps.ts';
 import type { JsonValue } from '@lifeboat/repository/json';
 import type { Point } from '@lifeboat/repository/read/point-reader';
+import type { HealingOutcome } from '@lifeboat/repository/write/healing';
 import type { CommitInput, WriterSession } from '@lifeboat/repository/write/session';
 import { type CaptureRecord, captureSummaryOf, type MachineRecord, NVRAM_FILE } from '../points.ts';
 import { beginOperation } from '../operations.ts';
@@ -140,8 +141,8 @@ async function capture(
       },
     );
     return await watch(deps, watched, { signal, reads: false }, async () => {
-      const healedChunks = await session.heal({ signal });
-      const found = { machine, job, parent, captures, inventory, startedMs, healedChunks };
+      const healed = await session.heal({ signal });
+      const found = { machine, job, parent, captures, inventory, startedMs, healed };
       return session.commit(await commitInput(deps, found));
     });
   } finally {
@@ -158,10 +159,10 @@ async function commitInput(
     readonly captures: readonly DiskCapture[];
     readonly inventory: InventoryOutcome;
     readonly startedMs: number;
-    readonly healedChunks: number;
+    readonly healed: HealingOutcome;
   },
 ): Promise<CommitInput> {
-  const { machine, job, parent, captures, inventory, startedMs, healedChunks } = input;
+  const { machine, job, parent, captures, inventory, startedMs, healed } = input;
   const host = await deps.hypervisor.describeHost();
   const record: CaptureRecord = {
     version: 1,
@@ -172,7 +173,8 @@ async function commitInput(
     consistencyReason: job.consistencyReason,
     hypervisor: { libvirtVersion: host.libvirtVersion, qemuVersion: host.qemuVersion },
     durationMs: deps.clock.monotonicMs() - startedMs,
-    ...(healedChunks > 0 ? { healedChunks } : {}),
+    ...(healed.chunks > 0 ? { healedChunks: healed.chunks } : {}),
+    ...(healed.failure === undefined ? {} : { healingFailure: healed.failure }),
     ...('problem' in inventory ? { noInventory: inventory.problem } : {}),
     disks: captures.map(({ disk, nextSweepChunk }) => ({
       ...disk,

@@ -2,6 +2,7 @@
 import { hasCode } from '@lifeboat/foundation/errors';
 
 import { listRecords } from '../collect/listing.ts';
+import { PackNames } from '../collect/pack-names.ts';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import {
@@ -21,13 +22,13 @@ import { DAMAGE, damageClosedObject, damageOpenObject, hex, type ChunkId, type P
 import { open, seal } from '../seal/aead.ts';
 import { controlName, openRecord, sealRecord } from '../seal/control-records.ts';
 import { damageSeal } from '../seal/damage-seal.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
-/**
- * Reports that are read, open ones first: each names up to 16,384 blobs, 100 bytes each in memory. With more of them a writer knows
- * less of the damage, and heals the rest in its next sessions.
- */
+/** Reports that are read, open ones first. With more of them a writer heals the rest in its next sessions. */
 const MAX_REPORTS_READ = 256;
+/** Blobs and packs a writer knows one by one, of all reports together: some 60 MB. Of more it avoids the packs they are in. */
+const MAX_KNOWN = 262_144;
 /** Chunks, and pages, in one report. */
 const PART_BLOBS = MAX_REPORTED_BLOBS / 2;
 
@@ -40,43 +41,68 @@ export interface Report extends Damage {
   readonly reportId: string;
 }
 
+export interface ReportName {
+  readonly reportId: string;
+  readonly isClosed: boolean;
+}
+
+/** Slots by pack; undefined: all of it. */
+type Places = Map<PackName, Set<number> | undefined>;
+
 /** What is known to be damaged, as a writer asks it. */
 export class KnownDamage {
-  /** Whether there is nothing at all. */
-  get isEmpty(): boolean {
-    return this.#all.size === 0;
+  /** Reports that wait to be healed, as far as memory allows: see `add`. */
+  readonly open: Report[] = [];
+  /** Ids of chunks that wait to be healed. */
+  readonly openIds = new Set<ChunkId>();
+  readonly #all: Places = new Map();
+  readonly #open: Places = new Map();
+  /** Packs of reports there was no room for: every place in them counts as damaged. */
+  readonly #avoided = new PackNames();
+  readonly #maxKnown: number;
+  #known = 0;
+  #hasWhole = false;
+
+  constructor(maxKnown = MAX_KNOWN) {
+    this.#maxKnown = maxKnown;
   }
 
-  readonly open: readonly Report[];
-  /** All of them, open or closed. */
-  readonly reports: readonly Report[];
-  /** Ids of chunks that wait to be healed. */
-  readonly openIds: ReadonlySet<ChunkId>;
-  /** Slots by pack; undefined: all of it. */
-  readonly #all = new Map<PackName, Set<number> | undefined>();
-  readonly #open = new Map<PackName, Set<number> | undefined>();
-
-  constructor(reports: { readonly open: readonly Report[]; readonly closed: readonly Report[] }) {
-    this.open = reports.open;
-    this.reports = [...reports.open, ...reports.closed];
-    this.openIds = new Set(this.open.flatMap(({ chunks }) => chunks.map(({ id }) => id)));
-    for (const report of this.reports) addTo(this.#all, report);
-    for (const report of reports.open) addTo(this.#open, report);
+  /** Open ones first. False: there was no room for it, so that of what it names the packs are avoided, and nothing is healed. */
+  add(report: Report, isClosed: boolean): boolean {
+    const { packs, chunks, pages } = report;
+    this.#known += packs.length + chunks.length + pages.length;
+    if (this.#known > this.#maxKnown) {
+      for (const pack of packs) this.#avoided.add(pack);
+      for (const { pack } of [...chunks, ...pages]) this.#avoided.add(pack);
+      return false;
+    }
+    addTo(this.#all, report);
+    this.#hasWhole ||= packs.length > 0;
+    if (isClosed) return true;
+    addTo(this.#open, report);
+    for (const { id } of chunks) this.openIds.add(id);
+    this.open.push(report);
+    return true;
   }
 
   /** Whether anything of the pack was ever reported. */
   touches(pack: PackName): boolean {
-    return this.#all.has(pack);
+    return this.#all.has(pack) || this.#avoided.has(pack);
   }
 
   /** Whether the place was ever reported, healed or not. */
   has(ref: BlobRef): boolean {
-    return holds(this.#all, ref);
+    return holds(this.#all, ref) || this.#avoided.has(ref.pack);
   }
 
   /** Whether the pack as a whole was ever reported. */
   isWhole(pack: PackName): boolean {
     return this.#all.has(pack) && this.#all.get(pack) === undefined;
+  }
+
+  /** Whether there is any pack whose points' maps are worth looking through. */
+  get mayWait(): boolean {
+    return this.#open.size > 0 || this.#hasWhole;
   }
 
   /** Whether the maps of points that need the pack are worth looking through. */
@@ -90,7 +116,7 @@ export class KnownDamage {
   }
 }
 
-function addTo(known: Map<PackName, Set<number> | undefined>, { packs, chunks, pages }: Damage): void {
+function addTo(known: Places, { packs, chunks, pages }: Damage): void {
   for (const { pack, slot } of [...chunks, ...pages]) {
     const slots = known.get(pack);
     if (slots) slots.add(slot);
@@ -103,23 +129,31 @@ function holds(known: ReadonlyMap<PackName, ReadonlySet<number> | undefined>, { 
   return known.has(pack) && (known.get(pack)?.has(slot) ?? true);
 }
 
+/** Which reports there are, open ones first; what is in them is not looked at. A listing that fails throws. */
+export async function listReports(core: Core, options: StoreOptions = {}): Promise<ReportName[]> {
+  const { ours } = await listRecords(core, DAMAGE, options);
+  const ids = new Set([...ours.keys()].map((plain) => plain.slice(DAMAGE.length).split('/')[0] ?? ''));
+  const names: ReportName[] = [];
+  for (const reportId of ids) {
+    if (!ours.has(damageOpenObject(reportId))) continue;
+    const isClosed = ours.has(damageClosedObject(reportId)) && (await readClosing(core, reportId, options));
+    names.push({ reportId, isClosed });
+  }
+  return names.toSorted((a, b) => Number(a.isClosed) - Number(b.isClosed) || (a.reportId < b.reportId ? -1 : 1));
+}
+
 /** Reads the reports. One that is damaged or not ours is logged and passed over; a listing that fails throws. */
 export async function readDamage(core: Core, options: StoreOptions = {}): Promise<KnownDamage> {
-  const { ours } = await listRecords(core, DAMAGE, options);
-  const ids = [...ours.keys()].map((plain) => plain.slice(DAMAGE.length).split('/')[0] ?? '');
-  const closed = new Set<string>();
-  for (const reportId of new Set(ids))
-    if (ours.has(damageClosedObject(reportId)) && (await isClosed(core, reportId, options))) closed.add(reportId);
-  const reported = new Set(ids.filter((reportId) => ours.has(damageOpenObject(reportId))));
-  const wanted = [...reported].toSorted((a, b) => Number(closed.has(a)) - Number(closed.has(b)) || (a < b ? -1 : 1));
-  if (wanted.length > MAX_REPORTS_READ)
-    core.log.warn('there are more damage reports than are read', { reports: wanted.length, limit: MAX_REPORTS_READ });
-  const reports: { open: Report[]; closed: Report[] } = { open: [], closed: [] };
-  for (const reportId of wanted.slice(0, MAX_REPORTS_READ)) {
+  const names = await listReports(core, options);
+  const known = new KnownDamage();
+  let avoided = 0;
+  for (const { reportId, isClosed } of names.slice(0, MAX_REPORTS_READ)) {
     const report = await readReport(core, reportId, options);
-    if (report) (closed.has(reportId) ? reports.closed : reports.open).push(report);
+    if (report && !known.add(report, isClosed)) avoided++;
   }
-  return new KnownDamage(reports);
+  if (names.length > MAX_REPORTS_READ || avoided > 0)
+    core.log.warn('there is more damage reported than a backup can heal at once', { reports: names.length, avoided });
+  return known;
 }
 
 /**
@@ -127,22 +161,17 @@ export async function readDamage(core: Core, options: StoreOptions = {}): Promis
  * `repository.store-denied` is logged, and nothing is written.
  */
 export async function reportDamage(core: Core, damage: Damage, options: StoreOptions = {}): Promise<number> {
-  const { open: known } = await readDamage(core, options);
-  const packs = unknown(
-    damage.packs,
-    known.flatMap((report) => report.packs),
-    (pack) => pack,
-  );
-  const chunks = unknown(
-    damage.chunks,
-    known.flatMap((report) => report.chunks),
-    keyOf,
-  );
-  const pages = unknown(
-    damage.pages,
-    known.flatMap((report) => report.pages),
-    keyOf,
-  );
+  const newPacks = new Set(damage.packs);
+  const newChunks = byPlace(damage.chunks);
+  const newPages = byPlace(damage.pages);
+  const isOpen = ({ isClosed }: ReportName): boolean => !isClosed;
+  for (const { reportId } of (await listReports(core, options)).filter(isOpen).slice(0, MAX_REPORTS_READ)) {
+    const known = await readReport(core, reportId, options);
+    for (const pack of known?.packs ?? []) newPacks.delete(pack);
+    for (const ref of known?.chunks ?? []) newChunks.delete(keyOf(ref));
+    for (const ref of known?.pages ?? []) newPages.delete(keyOf(ref));
+  }
+  const [packs, chunks, pages] = [[...newPacks], [...newChunks.values()], [...newPages.values()]];
   const count = Math.max(
     Math.ceil(packs.length / MAX_REPORTED_PACKS),
     Math.ceil(Math.max(chunks.length, pages.length) / PART_BLOBS),
@@ -164,13 +193,8 @@ export async function reportDamage(core: Core, damage: Damage, options: StoreOpt
   return count;
 }
 
-function unknown<T>(found: readonly T[], known: readonly T[], keyOfItem: (item: T) => string): T[] {
-  const keys = new Set(known.map(keyOfItem));
-  return found.filter((item) => {
-    const isNew = !keys.has(keyOfItem(item));
-    keys.add(keyOfItem(item));
-    return isNew;
-  });
+function byPlace(refs: readonly BlobRef[]): Map<string, BlobRef> {
+  return new Map(refs.map((ref) => [keyOf(ref), ref]));
 }
 
 /** Says that everything the report names is found elsewhere. May be repeated. */
@@ -191,7 +215,12 @@ async function writeReport(core: Core, damage: Damage, options: StoreOptions): P
   await core.store.putIfAbsent(name, [sealRecord(core, { type: 'DMGR', name, body })], options);
 }
 
-async function readReport(core: Core, reportId: string, options: StoreOptions): Promise<Report | undefined> {
+/** Undefined for one that is damaged or not ours: it counts as none. */
+export async function readReport(
+  core: Core,
+  reportId: string,
+  options: StoreOptions = {},
+): Promise<Report | undefined> {
   const name = controlName(core, damageOpenObject(reportId));
   return trusting(core, name, async () => {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_DAMAGE_REPORT_BYTES });
@@ -203,7 +232,7 @@ async function readReport(core: Core, reportId: string, options: StoreOptions): 
   });
 }
 
-async function isClosed(core: Core, reportId: string, options: StoreOptions): Promise<boolean> {
+async function readClosing(core: Core, reportId: string, options: StoreOptions): Promise<boolean> {
   const name = controlName(core, damageClosedObject(reportId));
   const closed = await trusting(core, name, async () => {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
@@ -217,14 +246,7 @@ async function trusting<T>(core: Core, name: string, read: () => Promise<T>): Pr
   try {
     return await read();
   } catch (error) {
-    const harmless = hasCode(
-      error,
-      'repository.object-damaged',
-      'repository.object-missing',
-      'repository.object-unreadable',
-      'repository.newer-version',
-    );
-    if (!harmless) throw error;
+    if (!isUselessObject(error)) throw error;
     core.log.warn('a record of damage cannot be used', { object: name, why: error.message });
     return undefined;
   }

@@ -15,6 +15,7 @@ import {
   CONDEMN_PARTS,
   condemnListObject,
   condemnPartObject,
+  DAMAGE,
   hashBytes,
   FENCES,
   hex,
@@ -122,7 +123,7 @@ export async function condemn(
 
 async function foreignRecords(core: Core, options: StoreOptions): Promise<string[]> {
   const foreign: string[] = [];
-  for (const prefix of [SESSIONS, OUTCOMES, FENCES, TOMBSTONES])
+  for (const prefix of [SESSIONS, OUTCOMES, FENCES, TOMBSTONES, DAMAGE])
     foreign.push(...(await listRecords(core, prefix, options)).foreign);
   return foreign;
 }

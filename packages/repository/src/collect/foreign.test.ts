@@ -6,6 +6,7 @@ import {
   condemnSweptObject,
   CONDEMN_LISTS,
   CONDEMN_PARTS,
+  DAMAGE,
   fenceObject,
   outcomeObject,
   PACKS,
@@ -78,6 +79,7 @@ describe('who may put objects and has no key', () => {
       condemnSweptObject(1),
       `${CONDEMN_LISTS}anything`,
       `${CONDEMN_PARTS}anything`,
+      `${DAMAGE}anything/open`,
     ];
     for (const name of planted) store.objects.set(name, garbage);
     await backUp(repository, 1, noisyDisk(20));
@@ -87,6 +89,7 @@ describe('who may put objects and has no key', () => {
     expect(condemned.foreign.toSorted()).toEqual(planted.toSorted());
     expect((await repository.sweep()).state).toBe('swept');
     expect(one(store, PACKS)).toBe('');
+    for (const name of planted) expect(store.objects.has(name)).toBe(true);
   });
 
   test('ends no session of another: what it was about to commit is spared', async () => {

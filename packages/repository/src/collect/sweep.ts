@@ -119,7 +119,7 @@ export async function sweep(
     deletedPacks: counts.deletedPacks,
   });
   // While the list is open nobody prepares another, so what lies about under control/ is nobody's.
-  await tidyUp(core, { list, over }, options);
+  await tidyUp(core, { list, over, live: mark?.live }, options);
   await core.store.putIfAbsent(name, [sealRecord(core, { type: 'CSWP', name, body })], options);
   return { state: 'swept', ...report };
 }

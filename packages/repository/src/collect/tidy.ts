@@ -3,15 +3,15 @@
  *
  * - records of sessions that are closed or have an outcome (fences and outcomes stay: a late PUT has no deadline)
  * - index segments whose packs are all gone
- * - damage reports of packs nobody needs
- * - parts of lists before the one that is being swept, and of lists that were never published
+ * - damage reports of packs that are gone and that nobody needs
+ * - parts of lists before the one that is being swept, and of lists that were never published; what is not ours stays
  *
  * The list itself stays until the next one is swept: its points are what the next collection compares with, and its id is the
  * generation writers seal under.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 
-import { readDamage } from '../check/damage-reports.ts';
+import { listReports, readReport, type ReportName } from '../check/damage-reports.ts';
 import type { Core } from '../core.ts';
 import type { CondemnHead } from '../format/condemn-list.ts';
 import { MAX_INDEX_SEGMENT_BYTES } from '../format/limits.ts';
@@ -23,12 +23,12 @@ import {
   hex,
   INDEX,
   type PackName,
-  packObject,
   packOfObject,
   PACKS,
   SESSIONS,
 } from '../format/names.ts';
 import { controlName } from '../seal/control-records.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { openSegment } from '../write/known-packs.ts';
 import { isSwept } from './condemn-lists.ts';
@@ -41,16 +41,30 @@ export async function tidyUp(
   what: {
     readonly list: CondemnHead;
     readonly over: ReadonlySet<string>;
+    /** Packs a point needs, there or not. */
+    readonly live: PackNames | undefined;
   },
   options: StoreOptions = {},
 ): Promise<void> {
+  const reports = await listReports(core, options);
+  const segments = await listAll(core, INDEX, options);
+  const packs = await listPackNames(core, options);
   const stale = [
-    ...(await settledReports(core, options)),
+    ...(await settledReports(core, { reports, packs, live: what.live }, options)),
     ...(await closedSessions(core, what.over, options)),
-    ...(await deadSegments(core, options)),
+    ...(await deadSegments(core, { segments, packs }, options)),
     ...(await olderLists(core, what.list, options)),
   ];
   for (const name of stale) await core.store.delete(name, options);
+}
+
+async function listPackNames(core: Core, options: StoreOptions): Promise<PackNames> {
+  const packs = new PackNames();
+  for await (const { name } of core.store.list(PACKS, options)) {
+    const pack = packOfObject(name);
+    if (pack) packs.add(pack);
+  }
+  return packs;
 }
 
 async function closedSessions(core: Core, over: ReadonlySet<string>, options: StoreOptions): Promise<string[]> {
@@ -61,51 +75,55 @@ async function closedSessions(core: Core, over: ReadonlySet<string>, options: St
   return [...stale.filter(isOpen), ...stale.filter((record) => !isOpen(record))].map(([, name]) => name);
 }
 
-async function deadSegments(core: Core, options: StoreOptions): Promise<string[]> {
-  const segments = await listAll(core, INDEX, options);
-  const packs = new PackNames();
-  for await (const { name } of core.store.list(PACKS, options)) {
-    const pack = packOfObject(name);
-    if (pack) packs.add(pack);
-  }
+/** `packs` was listed after `segments`, as after the reports: both come after the packs they name. */
+async function deadSegments(
+  core: Core,
+  { segments, packs }: { segments: readonly string[]; packs: PackNames },
+  options: StoreOptions,
+): Promise<string[]> {
   const dead: string[] = [];
   for (const name of segments) {
     try {
       const object = await core.store.get(name, { ...options, maxBytes: MAX_INDEX_SEGMENT_BYTES });
       if (!openSegment(core, object, name).some(({ pack }) => packs.has(pack))) dead.push(name);
     } catch (error) {
-      if (hasCode(error, 'repository.object-missing')) continue;
-      // One that cannot be read serves nobody.
-      if (!hasCode(error, 'repository.object-damaged')) throw error;
-      dead.push(name);
+      if (!isUselessObject(error)) throw error;
+      // One of other bytes serves nobody. On bad sectors it may be read another time, and a newer release reads its own.
+      if (hasCode(error, 'repository.object-damaged')) dead.push(name);
     }
   }
   return dead;
 }
 
-/** The report goes before its closing: alone it would count as open. */
-async function settledReports(core: Core, options: StoreOptions): Promise<string[]> {
-  const { reports } = await readDamage(core, options);
+/**
+ * Those of which every pack is gone, and needed by nobody. Dead is not enough: while a pack is there (locked, or made since the mark) a
+ * writer may refer to it. Gone is not enough either: what points need of it can still be read again at its source.
+ */
+async function settledReports(
+  core: Core,
+  { reports, packs, live }: { reports: readonly ReportName[]; packs: PackNames; live: PackNames | undefined },
+  options: StoreOptions,
+): Promise<string[]> {
   const settled: string[] = [];
-  for (const { reportId, packs, chunks, pages } of reports) {
-    const named = new Set([...packs, ...[...chunks, ...pages].map(({ pack }) => pack)]);
-    if (await anyIsThere(core, named, options)) continue;
+  for (const { reportId } of reports) {
+    const report = await readReport(core, reportId, options);
+    // It is not known which packs it is about.
+    if (!report) continue;
+    const matters = (pack: PackName): boolean => packs.has(pack) || !live || live.has(pack);
+    if (report.packs.some(matters) || [...report.chunks, ...report.pages].some(({ pack }) => matters(pack))) continue;
+    // The report goes before its closing: alone it would count as open.
     settled.push(damageOpenObject(reportId), damageClosedObject(reportId));
   }
   return settled.map((plain) => controlName(core, plain));
 }
 
-/** Dead is not enough: while a pack is there (locked, or made since the mark) a writer may refer to it. */
-async function anyIsThere(core: Core, packs: ReadonlySet<PackName>, options: StoreOptions): Promise<boolean> {
-  for (const pack of packs) if (await core.store.head(packObject(pack), options)) return true;
-  return false;
-}
-
 async function olderLists(core: Core, list: CondemnHead, options: StoreOptions): Promise<string[]> {
-  const names = await listAll(core, CONDEMNED, options);
+  const { ours } = await listRecords(core, CONDEMNED, options);
   // Asked after the listing: the parts of a next list are written only when this one is marked as swept.
   if (await isSwept(core, list, options)) return [];
   const own = `${CONDEMN_PARTS}${hex(list.listId)}/`;
   // Heads and marks stay, 200 bytes a collection: a number that were free again could be published by a collector that was frozen.
-  return names.filter((name) => name.startsWith(CONDEMN_PARTS) && !name.startsWith(own));
+  return [...ours].flatMap(([plain, name]) =>
+    plain.startsWith(CONDEMN_PARTS) && !plain.startsWith(own) ? [name] : [],
+  );
 }

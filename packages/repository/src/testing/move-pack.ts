@@ -50,6 +50,7 @@ export async function movePack(
   await store.putIfAbsent(packObject(name), [buffer.subarray(0, sizeBytes)]);
   const relocationId = options.relocationId ?? 'r1';
   const sizes = new Map([[name, sizeBytes]]);
-  await writeRelocation(core, { relocationId, pack, reason: 'compacted', moved: blobs, sizes });
+  const written = await writeRelocation(core, { relocationId, pack, reason: 'compacted', moved: blobs, sizes });
+  if (!written) throw new Error(`${relocationId} says something else already`);
   return name;
 }

@@ -278,7 +278,7 @@ export class DiskWriter {
   async #damagedRanges(): Promise<ByteRange[]> {
     const { healing } = this.#session;
     const parent = this.#parent;
-    if (!parent || healing.damage.isEmpty) return [];
+    if (!parent || !healing.damage.mayWait) return [];
     const options = { signal: this.#signal };
     let waits = false;
     for await (const need of readPackSet(this.#core.pages, parent.root.packs, options)) {

@@ -1,11 +1,16 @@
 /** Damage in the store does not spread into what is written after it, and the next backup mends what its source still has. */
-import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import type { ErrorCode } from '@lifeboat/foundation/catalogue';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import type { CheckLevel, CheckReport } from '../check/point-check.ts';
-import { closeReport } from '../check/damage-reports.ts';
+import { closeReport, KnownDamage } from '../check/damage-reports.ts';
 import {
+  chunkIdOf,
   DAMAGE,
   damageClosedObject,
+  INDEX,
+  packNameOf,
   packObject,
   packOfObject,
   PACKS,
@@ -14,6 +19,7 @@ import {
   type PackName,
 } from '../format/names.ts';
 import { buryPoint } from '../collect/tombstones.ts';
+import type { BlobRef } from '../format/blob-ref.ts';
 import { decodePackHeader, kindOf, parsePack, type PackKind } from '../format/pack.ts';
 import type { DiskRoot } from '../format/point.ts';
 import type { Repository } from '../repository.ts';
@@ -23,6 +29,8 @@ import { noise, noisyDisk, readDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK } from '../testing/tiny.ts';
 import type { WriteDiskRequest, WriteDiskStats } from './disk-writer.ts';
+import type { HealingOutcome } from './healing.ts';
+import type { WriterSession } from './session.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
@@ -179,6 +187,34 @@ describe('damage that a check reported', () => {
       expect(after.root).toEqual(healed);
     },
   );
+
+  test('costs later backups no listing once it is healed', async () => {
+    const [pack = '' as PackName] = packs('data');
+    spoilSlot(pack, 1);
+    await report(1, 'content');
+    const { root: parent } = await backUp(await openTiny(store), 2, { parent: root, changed: [] });
+    expect(recordsOf('closed')).toHaveLength(1);
+    const lists = vi.spyOn(store, 'list');
+    await backUp(await openTiny(store), 3, { parent, changed: [] });
+    expect(lists.mock.calls.filter(([prefix]) => [PACKS, INDEX].includes(prefix))).toEqual([]);
+  });
+
+  test('of more than memory is for is avoided by whole packs, and healed as far as it is known', () => {
+    const ref = (n: number): BlobRef => ({
+      id: chunkIdOf(Buffer.alloc(32, n)),
+      pack: packNameOf(Buffer.alloc(32, n)),
+      slot: n,
+      offsetBytes: 0,
+      lengthBytes: 1,
+    });
+    const known = new KnownDamage(2);
+    const one = (n: number) => ({ reportId: String(n), packs: [], chunks: [ref(n)], pages: [] });
+    expect([1, 2, 3].map((n) => known.add(one(n), n === 2))).toEqual([true, true, false]);
+    expect([1, 2, 3, 4].map((n) => known.has(ref(n)))).toEqual([true, true, true, false]);
+    expect([1, 2, 3].map((n) => known.has({ ...ref(n), slot: 99 }))).toEqual([false, false, true]);
+    expect([1, 2, 3].map((n) => known.waits(ref(n)))).toEqual([true, false, false]);
+    expect(known.open.map(({ reportId }) => reportId)).toEqual(['1']);
+  });
 });
 
 describe('healing', () => {
@@ -188,7 +224,7 @@ describe('healing', () => {
     const source = fileSource(scratch.file(content));
     const request = { name: 'vda', sizeBytes: content.length, source, parent: root, changed: [] };
     await session.writeDisk(request, { signal });
-    expect(await session.heal()).toBe(1);
+    expect(await session.heal()).toEqual({ chunks: 1 });
     await session.detach();
   }
   /** Returns where on the disk it is. */
@@ -303,6 +339,119 @@ describe('healing', () => {
   });
 });
 
+describe('healing is best effort', () => {
+  const sessions: WriterSession[] = [];
+  afterEach(async () => {
+    for (const session of sessions.splice(0)) await session.detach();
+  });
+  /** Backs up what is damaged, as far as healing, in a repository whose other parts the test may spoil. */
+  async function healing(): Promise<{ outcome: HealingOutcome; commit: () => Promise<unknown> }> {
+    const session = await (await openTiny(store)).beginSession({ machineId: MACHINE, directory: scratch.directory() });
+    sessions.push(session);
+    const source = fileSource(scratch.file(content));
+    const request = { name: 'vda', sizeBytes: content.length, source, parent: root, changed: [] };
+    const { root: written } = await session.writeDisk(request, { signal });
+    const commit = async (): Promise<void> => {
+      await session.commit({ pointId: pointId(2), machine: {}, capture: {}, disks: [{ name: 'vda', root: written }] });
+    };
+    return { outcome: await session.heal(), commit };
+  }
+  const damageOne = async (): Promise<void> => {
+    const [pack = '' as PackName] = packs('data');
+    spoilSlot(pack, 1);
+    await report(1, 'content');
+  };
+
+  test.each(['rotten', 'unreadable'] as const)('what is %s under its name is passed by', async (how) => {
+    // A store in which each relocation that is made goes bad at once, so many times.
+    const bad = new Set<string>();
+    let times = 2;
+    const good = store;
+    store = new (class extends MemoryStore {
+      override readonly objects = good.objects;
+      override async putIfAbsent(...given: Parameters<MemoryStore['putIfAbsent']>): Promise<'created' | 'exists'> {
+        const [name] = given;
+        if (!name.startsWith(RELOCATIONS) || times-- <= 0) return super.putIfAbsent(...given);
+        this.objects.set(name, Buffer.from('rotten'));
+        bad.add(name);
+        return 'exists';
+      }
+      override async get(...given: Parameters<MemoryStore['get']>): Promise<Uint8Array> {
+        if (how === 'unreadable' && bad.has(given[0])) throw new LifeboatError('repository.object-unreadable', 'EIO');
+        return super.get(...given);
+      }
+    })();
+    await damageOne();
+    const { outcome, commit } = await healing();
+    expect(outcome).toEqual({ chunks: 1 });
+    expect(relocations()).toHaveLength(3);
+    await commit();
+    expect(await read(1)).toEqual(content);
+    expect(recordsOf('closed')).toHaveLength(1);
+  });
+
+  const refuseRelocations = (code: ErrorCode): void => {
+    const put = store.putIfAbsent.bind(store);
+    vi.spyOn(store, 'putIfAbsent').mockImplementation(async (name, parts, options) => {
+      if (name.startsWith(RELOCATIONS)) throw new LifeboatError(code, `no: ${name}`);
+      return put(name, parts, options);
+    });
+  };
+
+  test.each(['repository.object-unreadable', 'repository.store-denied'] as const)(
+    'a backup goes on that cannot write its relocations: %s',
+    async (code) => {
+      await damageOne();
+      refuseRelocations(code);
+      const { outcome, commit } = await healing();
+      expect(outcome).toEqual({ chunks: 0, failure: expect.stringContaining('no: ') as string });
+      await commit();
+      expect(await read(2)).toEqual(content);
+      expect(recordsOf('closed')).toEqual([]);
+    },
+  );
+
+  test('a store that fails fails the backup, too', async () => {
+    await damageOne();
+    refuseRelocations('repository.store-failed');
+    await expect(healing()).rejects.toMatchObject({ code: 'repository.store-failed' });
+  });
+
+  test('nor does a page that cannot be led fail the backup that seals it anew', async () => {
+    for (const pack of packs('map')) spoil(pack);
+    refuseRelocations('repository.store-denied');
+    await backUp(await openTiny(store), 2);
+    expect(await read(2)).toEqual(content);
+  });
+});
+
+describe('pages that a check reported', () => {
+  /** So that a list is published, and what is sealed after it has other names. */
+  const nextGeneration = async (): Promise<void> => void (await (await openTiny(store)).condemn());
+
+  test('bring no relocation with every session while nobody stores them again', async () => {
+    for (const pack of packs('map')) spoil(pack);
+    await report(1, 'present');
+    for (const n of [2, 3, 4]) await backUp(await openTiny(store), n, { disk: noisyDisk(40, n) });
+    expect(relocations()).toEqual([]);
+    expect(recordsOf('closed')).toEqual([]);
+  });
+
+  test('are led to where they are stored again, with what they hid, once', async () => {
+    for (const pack of packs('map')) spoil(pack);
+    await report(1, 'present');
+    await nextGeneration();
+    await backUp(await openTiny(store), 2);
+    expect(await read(1)).toEqual(content);
+    const after = relocations();
+    expect(after.length).toBeGreaterThan(0);
+    await nextGeneration();
+    for (const n of [3, 4]) await backUp(await openTiny(store), n);
+    expect(relocations()).toEqual(after);
+    expect(recordsOf('closed')).toHaveLength(1);
+  });
+});
+
 describe('a damage report', () => {
   const spoiltReport = async (): Promise<string> => {
     const [pack = '' as PackName] = packs('data');
@@ -347,6 +496,22 @@ describe('a damage report', () => {
       store.objects.delete(`${POINTS}${MACHINE}/${pointId(3)}`);
     }
   });
+});
+
+test('a report about a pack that is gone stays as long as a point needs the pack', async () => {
+  const [pack = '' as PackName] = packs('data');
+  store.objects.delete(packObject(pack));
+  await report(1, 'present');
+  await backUp(await openTiny(store), 2, { disk: noisyDisk(8, 7) });
+  const repository = await openTiny(store);
+  await buryPoint(repository.core, { machineId: MACHINE, pointId: pointId(2), by: 'a test', reason: 'to see it go' });
+  await repository.condemn();
+  const heads = vi.spyOn(store, 'head');
+  expect((await repository.sweep()).state).toBe('swept');
+  expect(heads.mock.calls.filter(([name]) => name === packObject(pack))).toEqual([]);
+  expect(recordsOf('open')).toHaveLength(1);
+  await backUp(await openTiny(store), 3, { parent: root, changed: [] });
+  expect(await read(1)).toEqual(content);
 });
 
 test('a report goes with the last point that needs what it names', async () => {

@@ -1,15 +1,16 @@
 /** What a writer does about damage it meets, or was told of: it looks, and leads who comes to the damaged place to a whole one. */
-import { hasCode } from '@lifeboat/foundation/errors';
+import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 
 import { closeReport, readDamage, type KnownDamage } from '../check/damage-reports.ts';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { sha256 } from '../format/frame.ts';
 import { MAX_PACK_ENTRIES } from '../format/limits.ts';
-import { hex, packObject, type ChunkId, type PackName } from '../format/names.ts';
+import { hex, packObject, relocationObject, type ChunkId, type PackName } from '../format/names.ts';
 import { encodeMoved } from '../format/relocation.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
 import { discard } from '../seal/discard.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { writeRelocation } from './relocation-writer.ts';
 
@@ -26,34 +27,54 @@ export async function holds(
       if (Buffer.compare(there, bytes) === 0) return true;
     } catch (error) {
       // Gone since it was found there, of another length, or on bad sectors: nothing to refer to.
-      const isDamage = hasCode(
-        error,
-        'repository.object-missing',
-        'repository.object-damaged',
-        'repository.object-unreadable',
-      );
-      if (!isDamage) throw error;
+      if (!isUselessObject(error)) throw error;
     }
   }
   return false;
 }
 
+/** Ids that are tried for one relocation: what lies under the first may have rotted, and so may what was put in its place. */
+const MAX_IDS = 8;
+
 /**
  * Leads from a damaged pack to whole places of its blobs, durable in the store. The relocation is named by what it says, so that a
- * repetition finds it. `moved`: an id that comes twice is taken once.
+ * repetition finds it. `moved`: an id that comes twice is taken once. Errors: `repository.object-damaged` where something else lies under
+ * every id it may have; those of the store.
  */
-export async function heal(
+async function heal(
   core: Core,
   input: { readonly pack: PackName; readonly moved: readonly BlobRef[]; readonly sizes: ReadonlyMap<PackName, number> },
   options: StoreOptions = {},
 ): Promise<void> {
   const moved = [...new Map(input.moved.map((ref) => [ref.id, ref])).values()];
-  const relocationId = `healed-${hex(sha256(encodeMoved(moved))).slice(0, 32)}`;
-  await writeRelocation(core, { ...input, moved, relocationId, reason: 'healed' }, options);
+  const first = `healed-${hex(sha256(encodeMoved(moved))).slice(0, 32)}`;
+  for (let i = 0; i < MAX_IDS; i++) {
+    const relocationId = i === 0 ? first : `${first}-${i}`;
+    if (await writeRelocation(core, { ...input, moved, relocationId, reason: 'healed' }, options)) return;
+  }
+  const object = relocationObject(input.pack, first);
+  throw new LifeboatError('repository.object-damaged', `${object}, and ${MAX_IDS - 1} more like it, cannot be used`, {
+    context: { object },
+  });
+}
+
+/**
+ * Healing helps the points before, and must not cost the one in work: what is wrong with single objects, or with the rights of who writes,
+ * is no reason to give a backup up. A store that failed is: the backup needs it, too, and may be repeated.
+ */
+function isHarmless(error: unknown): error is LifeboatError {
+  return isUselessObject(error) || hasCode(error, 'repository.limit-exceeded', 'repository.store-denied');
 }
 
 /** Pages a session remembers for healing: 40 MB. A disk of 16 TiB has as many; of a larger one the rest is not healed. */
 const MAX_KEPT_PAGES = 262_144;
+
+export interface HealingOutcome {
+  /** Chunks of earlier points that read again. */
+  readonly chunks: number;
+  /** Why some, or all, of what could have been healed was not. */
+  readonly failure?: string;
+}
 
 /** How a session finds a chunk again. */
 export interface WholePlaces {
@@ -83,6 +104,7 @@ export class Healing {
   readonly #readAgain: BlobRef[] = [];
   readonly #pages: BlobRef[] = [];
   readonly #healed = new Set<string>();
+  #pageFailure: string | undefined;
 
   private constructor(core: Core, damage: KnownDamage) {
     this.#core = core;
@@ -94,6 +116,11 @@ export class Healing {
     // A page that was read before it was damaged would hide that it is.
     if (damage.open.length > 0) core.pages.forget();
     return new Healing(core, damage);
+  }
+
+  /** Whether there is nothing to be led anywhere; what was healed long ago is only avoided. */
+  get isIdle(): boolean {
+    return this.damage.open.length === 0 && this.#readAgain.length === 0 && this.#pageFailure === undefined;
   }
 
   /** Whether a map must not refer to the place any more. */
@@ -112,14 +139,27 @@ export class Healing {
     this.#readAgain.push(ref);
   }
 
+  /** From packs in which pages were met that are damaged, to the one in which they were sealed anew. */
+  async leadPages(
+    what: {
+      readonly from: readonly PackName[];
+      readonly moved: readonly BlobRef[];
+      readonly sizes: ReadonlyMap<PackName, number>;
+    },
+    options: StoreOptions = {},
+  ): Promise<void> {
+    const { from, moved, sizes } = what;
+    for (const pack of from) this.#pageFailure ??= await this.#lead({ pack, moved, sizes }, options);
+  }
+
   /** Pages this session stored: they may be what a damaged page was. */
   keepPages(pages: readonly BlobRef[]): void {
     if (!this.damage.open.some((report) => report.pages.length > 0)) return;
     this.#pages.push(...pages.slice(0, MAX_KEPT_PAGES - this.#pages.length));
   }
 
-  /** Writes the relocations, after everything they lead to is durable. Returns how many chunks they heal. May be repeated. */
-  async run(places: WholePlaces, options: StoreOptions = {}): Promise<number> {
+  /** Writes the relocations, after everything they lead to is durable. May be repeated. Errors: those of the store. */
+  async run(places: WholePlaces, options: StoreOptions = {}): Promise<HealingOutcome> {
     const moved = new Map<PackName, Map<ChunkId, BlobRef>>();
     const add = (from: PackName, to: BlobRef): void => {
       if (to.pack === from) return;
@@ -131,19 +171,53 @@ export class Healing {
       const whole = await this.#wholePlace(ref, places, options);
       if (whole) add(ref.pack, whole);
     }
-    const chunks = [...moved.values()].reduce((sum, blobs) => sum + blobs.size, 0);
-    for (const pack of new Set(this.damage.open.flatMap(({ pages }) => pages.map((page) => page.pack))))
-      for (const page of this.#pages) add(pack, page);
+    const chunkIds = new Map([...moved].map(([pack, blobs]) => [pack, new Set(blobs.keys())]));
+    for (const [pack, pages] of await this.#wholePages(options)) for (const page of pages) add(pack, page);
+    let chunks = 0;
+    let failure = this.#pageFailure;
     for (const [pack, blobs] of moved) {
       const all = [...blobs.values()];
       for (let i = 0; i < all.length; i += MAX_PACK_ENTRIES) {
         const part = all.slice(i, i + MAX_PACK_ENTRIES);
         const sizes = new Map(part.map((ref) => [ref.pack, places.sizeOf(ref.pack) ?? 0]));
-        await heal(this.#core, { pack, moved: part, sizes }, options);
+        const why = await this.#lead({ pack, moved: part, sizes }, options);
+        failure ??= why;
+        if (why !== undefined) continue;
+        for (const { id } of part) {
+          this.#healed.add(`${pack} ${id}`);
+          if (chunkIds.get(pack)?.has(id)) chunks++;
+        }
       }
-      for (const id of blobs.keys()) this.#healed.add(`${pack} ${id}`);
     }
-    return chunks;
+    return { chunks, ...(failure === undefined ? {} : { failure }) };
+  }
+
+  /** Why it could not be written; the others are all the same. */
+  async #lead(what: Parameters<typeof heal>[1], options: StoreOptions): Promise<string | undefined> {
+    try {
+      await heal(this.#core, what, options);
+      return undefined;
+    } catch (error) {
+      if (!isHarmless(error)) throw error;
+      this.#core.log.error('what is damaged could not be healed', { pack: what.pack, why: error.message });
+      return error.message;
+    }
+  }
+
+  /**
+   * Pages this session stored, by the packs they are to be found from: those that were reported and that nothing leads to yet; and the
+   * others of their packs, since a page that could not be read hid the ones below it from the check. So a relocation is written only
+   * where it serves a page that none served, and not once more by every session for as long as a report is open.
+   */
+  async #wholePages(options: StoreOptions): Promise<Map<PackName, BlobRef[]>> {
+    const byId = new Map(this.#pages.map((page) => [page.id, page]));
+    const packs = new Map<PackName, Set<PackName>>();
+    for (const ref of this.damage.open.flatMap(({ pages }) => pages)) {
+      const whole = byId.get(ref.id);
+      if (!whole || whole.pack === ref.pack || (await this.#isElsewhere(ref, options))) continue;
+      packs.set(ref.pack, (packs.get(ref.pack) ?? new Set()).add(whole.pack));
+    }
+    return new Map([...packs].map(([from, to]) => [from, this.#pages.filter((page) => to.has(page.pack))]));
   }
 
   /** Closes the reports of which everything is found elsewhere now. After the commit: until then the next attempt needs them. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 
+import { GiB, MiB } from '@lifeboat/foundation/units';
 import { expect, test } from 'vitest';
 
 import { packNameOf, type PackName } from '../format/names.ts';
@@ -15,6 +16,22 @@ test('sizes of packs are what was set last, and unknown ones have none, however 
   expect(sizes.count).toBe(5000);
   for (let n = 0; n < 5000; n++) expect(sizes.get(name(n))).toBe(n % 2 === 0 ? n + 7 : n + 1);
   for (let n = 5000; n < 6000; n++) expect(sizes.get(name(n))).toBeUndefined();
+});
+
+test('what this session stored stays its own, beside its size', () => {
+  const sizes = new PackSizes();
+  for (let n = 0; n < 3000; n++) {
+    if (n % 3 === 0) sizes.setOwn(name(n), n + 1);
+    else sizes.set(name(n), n + 1);
+  }
+  for (let n = 0; n < 3000; n += 2) sizes.set(name(n), 128 * MiB);
+  expect(sizes.count).toBe(3000);
+  for (let n = 0; n < 3000; n++) {
+    expect(sizes.isOwn(name(n))).toBe(n % 3 === 0);
+    expect(sizes.get(name(n))).toBe(n % 2 === 0 ? 128 * MiB : n + 1);
+  }
+  sizes.set(name(1), 3 * GiB);
+  expect([sizes.get(name(1)), sizes.isOwn(name(1)), sizes.isOwn(name(3001))]).toEqual([2, false, false]);
 });
 
 test('a pack takes less than 35 bytes, at any number of them', () => {

@@ -15,6 +15,7 @@ import {
 import { openRelocation } from '../read/relocations.ts';
 import { seal } from '../seal/aead.ts';
 import { relocationSeal, signedRelocation } from '../seal/relocation-seal.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
 export interface Relocation {
@@ -30,10 +31,14 @@ export interface Relocation {
 }
 
 /**
- * Writes the relocation and returns its name in the store. Repeated with the same content it succeeds and changes nothing.
- * Errors: `repository.limit-exceeded` when the id says something else already, those of the store.
+ * Writes the relocation and returns its name in the store; undefined where the id says something else already, or what lies under it
+ * cannot be read. Repeated with the same content it succeeds and changes nothing. Errors: those of the store.
  */
-export async function writeRelocation(core: Core, input: Relocation, options: StoreOptions = {}): Promise<string> {
+export async function writeRelocation(
+  core: Core,
+  input: Relocation,
+  options: StoreOptions = {},
+): Promise<string | undefined> {
   const { relocationId, moved, sizes } = input;
   const { tenantId, indexKey, signer } = core.keyring;
   const pack = hashBytes(input.pack);
@@ -62,14 +67,13 @@ export async function writeRelocation(core: Core, input: Relocation, options: St
   const object = encodeRelocation({ statement: statementBytes, signature });
   const name = relocationObject(input.pack, relocationId);
   if ((await core.store.putIfAbsent(name, [object], options)) === 'created') return name;
-  const there = openRelocation(
-    core,
-    await core.store.get(name, { ...options, maxBytes: MAX_RELOCATION_BYTES }),
-    { pack: input.pack, relocationId },
-    name,
-  );
-  if (Buffer.compare(encodeMoved(there.moved), encodeMoved(moved)) === 0) return name;
-  throw new LifeboatError('repository.limit-exceeded', `${name} exists and moves other blobs, or to other places`, {
-    context: { object: name },
-  });
+  try {
+    const there = await core.store.get(name, { ...options, maxBytes: MAX_RELOCATION_BYTES });
+    const { moved: said } = openRelocation(core, there, { pack: input.pack, relocationId }, name);
+    return Buffer.compare(encodeMoved(said), encodeMoved(moved)) === 0 ? name : undefined;
+  } catch (error) {
+    if (!isUselessObject(error)) throw error;
+    core.log.warn('what lies under the name of a relocation is none', { object: name, why: error.message });
+    return undefined;
+  }
 }

@@ -47,6 +47,7 @@ import { openPoint, readPoint, type Point } from '../read/point-reader.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import { deriveKey } from '../seal/derive.ts';
 import type { SessionKey } from '../seal/keyring.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import { compareChunks, type Comparison } from './compare.ts';
 import { DiskWriter, type DiskSession, type WriteDiskRequest, type WriteDiskStats } from './disk-writer.ts';
@@ -55,7 +56,7 @@ import { encodeRecord } from './index-run.ts';
 import { writeIndexSegment } from './index-segments.ts';
 import { isUsable, listPacks, loadIndex, syncIndex } from './known-packs.ts';
 import { generationOf } from './generation.ts';
-import { heal, Healing, holds, type WholePlaces } from './healing.ts';
+import { Healing, holds, type HealingOutcome, type WholePlaces } from './healing.ts';
 import type { WriterLimits } from './limits.ts';
 import type { FinishedPack, PackOwner } from './pack-builder.ts';
 import { encodePoint, putPoint } from './point-writer.ts';
@@ -105,7 +106,7 @@ export class WriterSession {
   /** What this session stored lately; without a local index also what was known before. */
   #index = new ChunkIndex();
   #cache: IndexCache | undefined;
-  /** Sizes of the packs in the store. */
+  /** Sizes of the packs in the store, and which of them this session stored. */
   #sizes = new PackSizes();
   /** What this session stored and no index segment holds yet. */
   #stored: BlobRef[] = [];
@@ -120,11 +121,9 @@ export class WriterSession {
   /** Roots that are known to belong to a valid point, or that this session wrote. */
   readonly #heldRoots = new Set<string>();
   readonly #healing: Healing;
-  /** Packs this session stored. */
-  readonly #own = new Set<PackName>();
   /** Where chunks that wait to be healed lie as well; the index leaves them out, so that they are stored anew. */
   readonly #elsewhere = new Map<ChunkId, BlobRef>();
-  #healedChunks: number | undefined;
+  #healed: HealingOutcome | undefined;
   #listed: Promise<void> | undefined;
   #known: Promise<void> | undefined;
   #busy = false;
@@ -212,7 +211,7 @@ export class WriterSession {
         request,
         context: verbContext(context),
       });
-      this.#healedChunks = undefined;
+      this.#healed = undefined;
       const written = await writer.run();
       this.#heldRoots.add(JSON.stringify(written.root));
       return written;
@@ -262,9 +261,10 @@ export class WriterSession {
 
   /**
    * Leads older points from damaged places to what this session stored of them, or finds stored elsewhere. When the disks are written;
-   * `commit` does it where the caller does not. Returns how many chunks were healed. May be repeated. Errors: those of the store.
+   * `commit` does it where the caller does not. What cannot be healed is said, and fails nothing. May be repeated. Errors: those of the
+   * store.
    */
-  heal(options: { signal?: AbortSignal } = {}): Promise<number> {
+  heal(options: { signal?: AbortSignal } = {}): Promise<HealingOutcome> {
     return this.#exclusively(() => this.#heal(options));
   }
 
@@ -381,7 +381,7 @@ export class WriterSession {
         if ((await this.#put(pack, bytes, signal)) === 'taken') return 'taken';
         const sizes = new Map([[pack.name, pack.sizeBytes]]);
         this.#healing.keepPages(pack.blobs);
-        for (const name of spoilt) await heal(this.#core, { pack: name, moved: pack.blobs, sizes }, { signal });
+        await this.#healing.leadPages({ from: spoilt, moved: pack.blobs, sizes }, { signal });
         return 'stored';
       },
     };
@@ -399,8 +399,7 @@ export class WriterSession {
   }
 
   #remember(stored: StoredPack): void {
-    this.#own.add(stored.pack);
-    this.#sizes.set(stored.pack, stored.sizeBytes);
+    this.#sizes.setOwn(stored.pack, stored.sizeBytes);
     for (const ref of stored.blobs) {
       this.#index.add(ref);
       this.#stored.push(ref);
@@ -418,21 +417,22 @@ export class WriterSession {
   /** Whether deduplication may answer with it. A chunk that waits to be healed is stored anew, whatever others know of it. */
   #isKnown(ref: BlobRef): boolean {
     if (this.#condemned.has(ref.pack) || !this.#isUsable(ref)) return false;
-    if (this.#alone && !this.#own.has(ref.pack)) return false;
-    if (this.#own.has(ref.pack) || !this.#healing.damage.openIds.has(ref.id)) return true;
+    if (this.#alone && !this.#sizes.isOwn(ref.pack)) return false;
+    if (this.#sizes.isOwn(ref.pack) || !this.#healing.damage.openIds.has(ref.id)) return true;
     this.#elsewhere.set(ref.id, ref);
     return false;
   }
 
-  async #heal(options: { signal?: AbortSignal | undefined }): Promise<number> {
-    if (this.#healedChunks !== undefined || this.#healing.damage.isEmpty) return this.#healedChunks ?? 0;
+  async #heal(options: { signal?: AbortSignal | undefined }): Promise<HealingOutcome> {
+    if (this.#healed) return this.#healed;
+    if (this.#healing.isIdle) return { chunks: 0 };
     await this.#loadKnown();
     const places: WholePlaces = {
       candidates: async (id) => [await this.#find(id), this.#elsewhere.get(id)].filter((ref) => ref !== undefined),
-      isOwn: (pack) => this.#own.has(pack),
+      isOwn: (pack) => this.#sizes.isOwn(pack),
       sizeOf: (pack) => this.#sizes.get(pack),
     };
-    return (this.#healedChunks = await this.#healing.run(places, options));
+    return (this.#healed = await this.#healing.run(places, options));
   }
 
   /** Makes index segments of what was stored, once there are so many; memory keeps only what none holds. One call after the other. */
@@ -558,7 +558,7 @@ export class WriterSession {
       try {
         for await (const pack of condemnedPacks(this.#core, head, options)) this.#condemned.add(pack);
       } catch (error) {
-        if (!hasCode(error, 'repository.object-damaged', 'repository.object-missing')) throw error;
+        if (!isUselessObject(error)) throw error;
         this.#stayAlone(error);
       }
     }
