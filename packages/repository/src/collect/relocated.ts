@@ -39,11 +39,18 @@ export async function markRelocated(
       if (!live.has(pack)) continue;
       pending.delete(pack);
       found = true;
-      for (const name of names) {
-        const object = await core.store.get(name, { ...options, maxBytes: MAX_RELOCATION_BYTES });
-        const relocation = openRelocation(core, object, { pack, relocationId: relocationIdOf(name) }, name);
-        for (const target of targetPacks(relocation.statement)) live.add(target.pack);
-      }
+      for (const name of names) for (const target of await packsLedTo(core, { pack, name }, options)) live.add(target);
     }
   }
+}
+
+/** Packs that the relocation `name` leads to from `pack`. Throws `repository.object-damaged` and the like where it cannot be read. */
+export async function packsLedTo(
+  core: Core,
+  { pack, name }: { readonly pack: PackName; readonly name: string },
+  options: StoreOptions = {},
+): Promise<PackName[]> {
+  const object = await core.store.get(name, { ...options, maxBytes: MAX_RELOCATION_BYTES });
+  const { statement } = openRelocation(core, object, { pack, relocationId: relocationIdOf(name) }, name);
+  return targetPacks(statement).map((target) => target.pack);
 }

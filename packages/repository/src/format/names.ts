@@ -1,7 +1,7 @@
 /**
  * Names of objects in a store. What a retention lock must hold lies under `data/`; what is rewritten, collected or lost
- * without harm lies under `control/`. Names of records there, all but index segments, end in a tag when they are stored:
- * `seal/control-records.ts`.
+ * without harm lies under `control/`. Names of records there, all but index segments, and those of ledger entries end in a tag when they are
+ * stored: `seal/control-records.ts`.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 import {
@@ -20,6 +20,9 @@ export type PackName = Branded<string, 'PackName'>;
 
 export const SUPERBLOCK = 'lifeboat.repository';
 export const KEYS = 'keys/';
+export const DATA = 'data/';
+/** What belongs to the tenants beside the first: `store/tenant-store.ts` gives each of them its part under the names of here. */
+export const OTHER_TENANTS = 'data/tenants/';
 export const PACKS = 'data/packs/';
 export const POINTS = 'data/points/';
 export const RELOCATIONS = 'data/relocations/';

@@ -7,9 +7,12 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
-import { KEYS, LEDGER, packObject, pointObject, SUPERBLOCK } from '../format/names.ts';
+import { listRecords } from '../collect/listing.ts';
+import { listRelocations, packsLedTo, type RelocationNames } from '../collect/relocated.ts';
+import { KEYS, LEDGER, packObject, pointObject, SUPERBLOCK, type PackName } from '../format/names.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
 import { listPoints, readPoint, type PointSummary } from '../read/point-reader.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import { inLanes } from './lanes.ts';
 import { locksOf } from './lock-extension.ts';
 import type { LockPolicy } from './lock-policy.ts';
@@ -80,10 +83,11 @@ async function* neededObjects(
 ): AsyncIterable<{ object: string; point?: string }> {
   const { signal, report } = deps;
   yield { object: SUPERBLOCK };
-  for (const prefix of [KEYS, LEDGER]) {
-    for await (const { name } of core.store.list(prefix, { signal })) yield { object: name };
-  }
+  for await (const { name } of core.store.list(KEYS, { signal })) yield { object: name };
+  // What others put among the entries needs no lock.
+  for (const object of (await listRecords(core, LEDGER, { signal })).ours.values()) yield { object };
   const seen = new Set<string>();
+  const relocations = await listRelocations(core, { signal });
   for (const summary of points) {
     if (summary.state === 'damaged') {
       report({ object: summary.object, problem: 'unreadable' });
@@ -98,11 +102,38 @@ async function* neededObjects(
           report({ object: `pack set of disk ${name}: ${needed.message}`, problem: 'unreadable', point: pointId });
           continue;
         }
-        // Half a name tells 2^64 packs apart.
-        const key = needed.pack.slice(0, 32);
-        if (seen.has(key)) continue;
-        seen.add(key);
-        yield { object: packObject(needed.pack), point: pointId };
+        const lost = (object: string): void => report({ object, problem: 'unreadable', point: pointId });
+        for await (const object of withRelocated(core, needed.pack, { seen, relocations, lost, signal }))
+          yield { object, point: pointId };
+      }
+    }
+  }
+}
+
+/**
+ * A pack, the relocations that lead from it, and the packs they lead to, from pack to pack; each once. What was healed or compacted is read
+ * by way of these, so a point is held only as long as they are.
+ */
+async function* withRelocated(
+  core: Core,
+  pack: PackName,
+  deps: { seen: Set<string>; relocations: RelocationNames; lost: (object: string) => void; signal: AbortSignal },
+): AsyncIterable<string> {
+  const { seen, relocations, lost, signal } = deps;
+  const pending = [pack];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    // Half a name tells 2^64 packs apart.
+    const key = next.slice(0, 32);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    yield packObject(next);
+    for (const name of relocations.get(next) ?? []) {
+      yield name;
+      try {
+        pending.push(...(await packsLedTo(core, { pack: next, name }, { signal })));
+      } catch (error) {
+        if (!isUselessObject(error)) throw error;
+        lost(name);
       }
     }
   }

@@ -1,5 +1,5 @@
 /**
- * The central extension of locks: once a generation, with rights that no writer has. What valid points need, and everything that is no
+ * The central extension of locks of one tenant: once a generation, with rights that no writer has. What valid points need, and everything that is no
  * pack and no point, is held to the end of this generation's locks; so a point that refers to any of it until the next run is held
  * for the whole retention from its commit on. Packs that no point needs keep the lock of their put, and are collected when it ends.
  *
@@ -14,10 +14,10 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 
 import { markLive, type Mark } from '../collect/mark.ts';
 import type { Core } from '../core.ts';
-import { packOfObject, pointObject } from '../format/names.ts';
+import { DATA, KEYS, OTHER_TENANTS, packOfObject, pointObject, SUPERBLOCK } from '../format/names.ts';
 import type { ObjectLocks } from '../store/object-store.ts';
 import { inLanes } from './lanes.ts';
-import { isLocked, lockEndMs, type LockPolicy } from './lock-policy.ts';
+import { lockEndMs, type LockPolicy } from './lock-policy.ts';
 
 /** Objects that are asked for, or extended, at a time. */
 const LANES = 16;
@@ -41,8 +41,7 @@ export async function extendLocks(core: Core, policy: LockPolicy, context: VerbC
   let held = 0;
   let extended = 0;
   let givenUp = 0;
-  await inLanes(LANES, core.store.list('', { signal }), async ({ name }) => {
-    if (!isLocked(name)) return;
+  await inLanes(LANES, ownObjects(core, signal), async (name) => {
     if (isGivenUp(name)) {
       givenUp++;
       return;
@@ -56,6 +55,12 @@ export async function extendLocks(core: Core, policy: LockPolicy, context: VerbC
   });
   core.log.info('locks were extended', { held, extended, givenUp, untilMs });
   return { held, extended, givenUp, untilMs };
+}
+
+/** Everything that is locked: what all tenants share, and of the rest this tenant's. Others know themselves what their points need. */
+async function* ownObjects({ store }: Core, signal: AbortSignal): AsyncIterable<string> {
+  for (const prefix of [SUPERBLOCK, KEYS, DATA])
+    for await (const { name } of store.list(prefix, { signal })) if (!name.startsWith(OTHER_TENANTS)) yield name;
 }
 
 /** Says of an object's name whether no valid point needs it any more. */

@@ -5,12 +5,25 @@ import { join } from 'node:path';
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { afterAll, describe, expect, test } from 'vitest';
 
-import { PACKS, POINTS } from '../format/names.ts';
-import type { Repository } from '../repository.ts';
+import {
+  DATA,
+  packObject,
+  packOfObject,
+  PACKS,
+  POINTS,
+  relocationObject,
+  RELOCATIONS,
+  type PackName,
+} from '../format/names.ts';
+import { decodePackHeader, kindOf } from '../format/pack.ts';
+import { inlineOpener } from '../read/blob-opener.ts';
+import { addTenant, type Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
-import { initTiny, MACHINE, pointId, Scratch, TINY_CHUNK } from '../testing/tiny.ts';
+import { movePack } from '../testing/move-pack.ts';
+import { CHEAP_SCRYPT, initTiny, MACHINE, pointId, Scratch, TINY_CHUNK, TINY_LIMITS } from '../testing/tiny.ts';
+import { inlineSealer } from '../write/inline-sealer.ts';
 import { checkLocks } from './lock-check.ts';
 import { extendLocks } from './lock-extension.ts';
 import { LockingStore } from './locking-store.ts';
@@ -113,6 +126,66 @@ describe('locks of a repository', () => {
     const report = await checkLocks(repository.core, { policy, inPolicy: all }, context);
     expect(report.sound).toBe(false);
     await repository.close();
+  });
+
+  test('hold what relocations lead to, and are missed there', async () => {
+    const { clock, memory, repository } = await backedUp();
+    const { core } = repository;
+    const isData = (name: string): boolean =>
+      kindOf(decodePackHeader(memory.objects.get(name) ?? new Uint8Array(), name).header) === 'data';
+    const [old = ''] = [...memory.objects.keys()].filter((name) => name.startsWith(PACKS) && isData(name));
+    const pack = packOfObject(old) ?? ('' as PackName);
+    const moved = await movePack(repository, pack);
+    const again = await movePack(repository, moved, { relocationId: 'r2' });
+    expect(await checkLocks(core, { policy, inPolicy: all }, context)).toMatchObject({ sound: true });
+    clock.ms += 3 * policy.generationMs;
+    for (const name of memory.objects.keys())
+      if (name !== packObject(again) && !name.startsWith(RELOCATIONS))
+        await memory.locks.extend(name, clock.ms + 99 * DAY_MS, {});
+    const late = await checkLocks(core, { policy, inPolicy: all }, context);
+    const needed = [relocationObject(pack, 'r1'), relocationObject(moved, 'r2'), packObject(again)];
+    expect(late.problems.map(({ object }) => object).toSorted()).toEqual(needed.toSorted());
+    expect((await extendLocks(core, policy, context)).extended).toBe(3);
+    expect((await checkLocks(core, { policy, inPolicy: all }, context)).sound).toBe(true);
+
+    const object = memory.objects.get(relocationObject(pack, 'r1')) ?? new Uint8Array();
+    object[60] = (object[60] ?? 0) ^ 1;
+    const lost = await checkLocks(core, { policy, inPolicy: all }, context);
+    expect(lost.problems).toMatchObject([{ object: relocationObject(pack, 'r1'), problem: 'unreadable' }]);
+    await repository.close();
+  });
+
+  test('of one tenant are extended by that tenant, and by no other', async () => {
+    const { clock, memory, repository } = await backedUp();
+    const second = await addTenant({
+      store: new LockingStore(memory, { policy, clock }),
+      tenantName: 'second',
+      secret: { passphrase: 'another' },
+      scryptCost: CHEAP_SCRYPT,
+      deps: { clock, sealer: inlineSealer({ laneCount: 2 }), opener: inlineOpener(), writerLimits: TINY_LIMITS },
+    });
+    await backUp(second, 1);
+    await backUp(second, 2);
+    const ofSecond = [...memory.objects.keys()].filter((name) => name.startsWith(`${DATA}tenants/`));
+    const before = await checkLocks(second.core, { policy, inPolicy: all }, context);
+    expect(before.sound).toBe(true);
+    clock.ms += 2 * policy.generationMs;
+    await second.retention.perform({
+      act: { kind: 'prune', machineId: MACHINE, pointId: pointId(2) },
+      reason: 'by hand',
+    });
+    await extendLocks(repository.core, policy, context);
+    const untilMs = await Promise.all(ofSecond.map((name) => memory.locks.lockedUntilMs(name)));
+    const own = await extendLocks(second.core, policy, context);
+    expect(own.givenUp).toBeGreaterThan(1);
+    expect(own.extended).toBe(ofSecond.length - own.givenUp);
+    expect((await checkLocks(second.core, { policy, inPolicy: all }, context)).sound).toBe(true);
+    const raised = await Promise.all(
+      ofSecond.map(async (name, i) => (await memory.locks.lockedUntilMs(name)) !== untilMs[i]),
+    );
+    expect(raised.filter(Boolean)).toHaveLength(own.extended);
+    await repository.close();
+    await second.close();
   });
 
   test('are all extended where garbage among the points hides what is needed', async () => {
