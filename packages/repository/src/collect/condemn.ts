@@ -19,6 +19,7 @@ import {
   hashBytes,
   FENCES,
   hex,
+  LEDGER,
   OUTCOMES,
   packOfObject,
   PACKS,
@@ -123,7 +124,7 @@ export async function condemn(
 
 async function foreignRecords(core: Core, options: StoreOptions): Promise<string[]> {
   const foreign: string[] = [];
-  for (const prefix of [SESSIONS, OUTCOMES, FENCES, TOMBSTONES, DAMAGE])
+  for (const prefix of [SESSIONS, OUTCOMES, FENCES, TOMBSTONES, DAMAGE, LEDGER])
     foreign.push(...(await listRecords(core, prefix, options)).foreign);
   return foreign;
 }

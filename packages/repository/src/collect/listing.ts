@@ -20,7 +20,7 @@ export interface Records {
   readonly foreign: readonly string[];
 }
 
-/** Records under a prefix of control/, told from what is not ours by their names alone. */
+/** Records under a prefix of control/, or entries of the retention ledger, told from what is not ours by their names alone. */
 export async function listRecords(core: Core, prefix: string, options: StoreOptions = {}): Promise<Records> {
   return sortRecords(core, await listAll(core, prefix, options));
 }

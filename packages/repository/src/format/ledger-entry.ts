@@ -1,5 +1,5 @@
 /**
- * An entry of the retention ledger: `frame('RETN', protobuf: body || signature)` under `data/retention/<number>`.
+ * An entry of the retention ledger: `frame('RETN', protobuf: body || signature)` under `data/retention/<number>.<tag>`.
  *
  * Policies, holds, and the steps of destructive acts (request, approval, withdrawal, done) are entries of one numbered series. Each is
  * created once under the next number, so of two changes at once one is first and the other is made anew, knowing it. What an

@@ -16,11 +16,11 @@ import { buryPoint, isBuried, type PointKey } from '../collect/tombstones.ts';
 import type { Core } from '../core.ts';
 import { MAX_REASON_BYTES, type Act } from '../format/ledger-entry.ts';
 import { MAX_DELAY_MS } from '../format/limits.ts';
-import { ledgerObject, pointObject } from '../format/names.ts';
+import { pointObject } from '../format/names.ts';
 import type { OpenedSlot } from '../seal/key-store.ts';
 import type { RepositoryKeys } from '../seal/repository-keys.ts';
 import type { StoreOptions } from '../store/object-store.ts';
-import { appendToLedger, readLedger, type Ledger } from './ledger.ts';
+import { appendToLedger, ledgerName, readLedger, type Ledger } from './ledger.ts';
 import {
   holdOn,
   isDestructive,
@@ -270,7 +270,7 @@ async function isDueByStore(
 }
 
 async function storedMs(core: Core, entry: number | undefined, options: StoreOptions): Promise<number | undefined> {
-  return entry === undefined ? undefined : (await core.store.head(ledgerObject(entry), options))?.storedMs;
+  return entry === undefined ? undefined : (await core.store.head(ledgerName(core, entry), options))?.storedMs;
 }
 
 async function buryDecided(

@@ -1,8 +1,9 @@
 /**
- * The retention ledger in the store: `data/retention/00000001`, `…02`, and so on.
+ * The retention ledger in the store: `data/retention/00000001`, `…02`, and so on, each with the tag of who has the keys behind it.
  *
- * Numbers have no gaps, so an entry that is gone is noticed, unless it was the last. What lies there and is not ours (damaged, forged, of
- * another tenant) counts as lost: it may have been a hold. It does not stand in the way of the next entry, which takes the next number.
+ * Numbers have no gaps, so an entry that is gone is noticed, unless it was the last. What has a name of ours and cannot be read counts as
+ * lost: it may have been a hold. What has no such name is foreign: whoever may put objects could stop pruning for ever otherwise, or take
+ * the next number. It means nothing, and a collection names it.
  */
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 
@@ -12,6 +13,7 @@ import { decodeLedgerEntry, encodeLedgerBody, encodeLedgerEntry, type LedgerEntr
 import { MAX_LEDGER_ENTRIES, MAX_RECORD_BYTES } from '../format/limits.ts';
 import { LEDGER, ledgerNumberOf, ledgerObject } from '../format/names.ts';
 import { inLanes } from '../lock/lanes.ts';
+import { controlName, plainName } from '../seal/control-records.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
 import type { OpenedSlot } from '../seal/key-store.ts';
 import { isBadObject } from '../store/bad-object.ts';
@@ -30,43 +32,60 @@ export interface Ledger {
   readonly next: number;
 }
 
-/** Whether an entry may be believed. Where nobody can tell without a key, what is said of a repository is not proven. */
-type IsOurs = (entry: LedgerEntry, signed: { body: Uint8Array; signature: Uint8Array }) => boolean;
+/** What an entry is stored under. */
+export function ledgerName(core: Pick<Core, 'keyring'>, number: number): string {
+  return controlName(core, ledgerObject(number));
+}
+
+/** How entries are told from what others put there. Where nobody can tell without a key, what is said of a repository is not proven. */
+interface Trust {
+  /** The number of the entry a name says; undefined for what is not ours. */
+  readonly numberOf: (name: string) => number | undefined;
+  readonly isOurs: (entry: LedgerEntry, signed: { body: Uint8Array; signature: Uint8Array }) => boolean;
+}
+
+const UNPROVEN: Trust = {
+  numberOf: (name) => ledgerNumberOf(name.slice(0, Math.max(0, name.lastIndexOf('.')))),
+  isOurs: () => true,
+};
 
 /** Errors: `repository.newer-version`, `repository.limit-exceeded`, those of the store. */
 export function readLedger(core: Core, options: StoreOptions = {}): Promise<Ledger> {
   const { keyring, store } = core;
-  return readLedgerOf(store, options, ({ tenantId, signer }, { body, signature }) => {
-    if (Buffer.compare(tenantId, keyring.tenantId) !== 0) return false;
-    return keyring.verify(signer, signedLedgerEntry(body), signature);
+  return readLedgerOf(store, options, {
+    numberOf: (name) => ledgerNumberOf(plainName(core, name) ?? ''),
+    isOurs: ({ tenantId, signer }, { body, signature }) =>
+      Buffer.compare(tenantId, keyring.tenantId) === 0 && keyring.verify(signer, signedLedgerEntry(body), signature),
   });
 }
 
-/** Without `isOurs` nothing is proven: for showing what there is without a key. `store` is the tenant's. */
+/** Without `trust` nothing is proven: for showing what there is without a key. `store` is the tenant's. */
 export async function readLedgerOf(
   store: ObjectStore,
   options: StoreOptions = {},
-  isOurs: IsOurs = () => true,
+  trust: Trust = UNPROVEN,
 ): Promise<Ledger> {
-  const numbers: number[] = [];
+  const names: { number: number; name: string }[] = [];
   for await (const { name } of store.list(LEDGER, options)) {
-    const number = ledgerNumberOf(name);
-    if (number !== undefined) numbers.push(number);
-    if (numbers.length > MAX_LEDGER_ENTRIES) {
+    const number = trust.numberOf(name);
+    if (number !== undefined) names.push({ number, name });
+    if (names.length > MAX_LEDGER_ENTRIES) {
       const message = `${store.description} has more than ${MAX_LEDGER_ENTRIES} entries in its retention ledger`;
       throw new LifeboatError('repository.limit-exceeded', message);
     }
   }
   const found = new Map<number, LedgerEntry | LifeboatError>();
-  await inLanes(LANES, each(numbers), async (number) => {
-    found.set(number, await readEntry(store, number, { ...options, isOurs }));
+  await inLanes(LANES, each(names), async ({ number, name }) => {
+    const entry = await readEntry(store, { number, name }, { ...options, isOurs: trust.isOurs });
+    // Of two under one number, which only who has no key can see, the one that can be read.
+    if (!found.has(number) || !(entry instanceof LifeboatError)) found.set(number, entry);
   });
   const sorted = [...found].toSorted(([a], [b]) => a - b);
   const fold = new LedgerFold();
   const newest = sorted.findLast(([, entry]) => !(entry instanceof LifeboatError))?.[0] ?? 0;
   let expected = 1;
   for (const [number, entry] of sorted) {
-    // Behind the newest that can be read nothing is missing, however high a number somebody chose for what is not ours.
+    // Behind the newest that can be read nothing is missing, however high the number of what cannot.
     for (; expected < number && expected < newest; expected++) fold.lose(expected, 'it is not there any more');
     if (entry instanceof LifeboatError) fold.lose(number, entry.message);
     else fold.add(entry);
@@ -79,10 +98,9 @@ export async function readLedgerOf(
 
 async function readEntry(
   store: ObjectStore,
-  number: number,
-  options: StoreOptions & { readonly isOurs: IsOurs },
+  { number, name }: { readonly number: number; readonly name: string },
+  options: StoreOptions & Pick<Trust, 'isOurs'>,
 ): Promise<LedgerEntry | LifeboatError> {
-  const name = ledgerObject(number);
   try {
     const object = await store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
     const { entry, ...signed } = decodeLedgerEntry(object, name);
@@ -124,7 +142,7 @@ export async function appendToLedger(
     if (why !== undefined) throw new LifeboatError('repository.retention-refused', why);
     const body = encodeLedgerBody(entry);
     const object = encodeLedgerEntry({ body, signature: keyring.sign(signedLedgerEntry(body)) });
-    if ((await store.putIfAbsent(ledgerObject(entry.number), [object], options)) === 'created') return entry;
+    if ((await store.putIfAbsent(ledgerName(core, entry.number), [object], options)) === 'created') return entry;
   }
   throw new LifeboatError('repository.retention-busy', `the retention ledger changed ${MAX_ATTEMPTS} times meanwhile`);
 }

@@ -15,7 +15,7 @@ import { noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { CHEAP_SCRYPT, initTiny, MACHINE, openTiny, Scratch, TINY_LIMITS } from '../testing/tiny.ts';
 import { inlineSealer } from '../write/inline-sealer.ts';
-import { appendToLedger, readLedger } from './ledger.ts';
+import { appendToLedger, ledgerName, readLedger, readLedgerOf } from './ledger.ts';
 import { retentionPolicy } from './policy.ts';
 
 const scratch = new Scratch();
@@ -406,7 +406,7 @@ describe('four eyes and a delay', () => {
         signer: keyring.signer,
       });
       const signature = keyring.sign(lengthPrefixed('lifeboat retention', body));
-      await store.putIfAbsent(ledgerObject(next), [encodeLedgerEntry({ body, signature })]);
+      await store.putIfAbsent(ledgerName(repository.core, next), [encodeLedgerEntry({ body, signature })]);
     };
     const [asker] = (await repository.keys.info()).slots;
     await forge({ kind: 'act', act: setPolicy({ last: 1 }) }, 'aaaaaaaaaaaaaaaa');
@@ -428,11 +428,12 @@ describe('four eyes and a delay', () => {
 });
 
 describe('a ledger that was harmed', () => {
-  const harm = {
-    'an entry is gone': (store: MemoryStore) => void store.objects.delete(ledgerObject(1)),
-    'an entry is damaged': (store: MemoryStore) => void store.objects.set(ledgerObject(1), Buffer.from('garbage')),
-    'somebody put something there': (store: MemoryStore) =>
-      void store.objects.set(ledgerObject(3), store.objects.get(ledgerObject(1)) as Uint8Array),
+  type Harm = (store: MemoryStore, name: (number: number) => string) => void;
+  const harm: Record<string, Harm> = {
+    'an entry is gone': (store, name) => void store.objects.delete(name(1)),
+    'an entry is damaged': (store, name) => void store.objects.set(name(1), Buffer.from('garbage')),
+    'an entry lies under the name of another': (store, name) =>
+      void store.objects.set(name(3), store.objects.get(name(1)) as Uint8Array),
   };
   test.each(Object.entries(harm))(
     '%s: nothing is pruned, holds go on, and it can be written off',
@@ -441,7 +442,7 @@ describe('a ledger that was harmed', () => {
       const [first] = await days(repository, [2, 1]);
       await act(repository, { kind: 'hold', machineId: OTHER });
       await act(repository, setPolicy({ last: 1 }));
-      doHarm(store);
+      doHarm(store, (number) => ledgerName(repository.core, number));
       const unreadable = refusedWith('repository.retention-unreadable');
       await expect(repository.retention.plan()).rejects.toMatchObject(unreadable);
       await expect(repository.retention.prune()).rejects.toMatchObject(unreadable);
@@ -478,7 +479,7 @@ describe('a ledger that was harmed', () => {
     const { repository, other, clock, store } = await guarded();
     await act(repository, { kind: 'hold', machineId: OTHER });
     await act(repository, { kind: 'hold', machineId: MACHINE });
-    store.objects.delete(ledgerObject(2));
+    store.objects.delete(ledgerName(repository.core, 2));
     const { entry } = await act(repository, { kind: 'write-off', entry: 2 });
     await other.retention.approve({ request: entry as number, reason: '' });
     expect((await repository.retention.state()).lost).toHaveLength(1);
@@ -487,12 +488,33 @@ describe('a ledger that was harmed', () => {
     expect((await repository.retention.state()).lost).toEqual([]);
   });
 
-  test('a number somebody chose to use them up stops nobody', async () => {
-    const { repository, store } = await site();
-    store.objects.set(ledgerObject(99_999_999), Buffer.from('garbage'));
+  test('what somebody without a key puts there stops nobody, takes no number, and is named', async () => {
+    const { repository, store, clock } = await site();
+    const [first] = await days(repository, [2, 1]);
+    const planted = [1, 2, 3, 99_999_999].flatMap((number) =>
+      ['', '.', `.${'0'.repeat(32)}`].map((tag) => ledgerObject(number) + tag),
+    );
+    for (const name of planted) store.objects.set(name, Buffer.from('garbage'));
+    // Nor does what is named like a point of the next century say anything of a clock.
+    const ahead = [pointObject(MACHINE, newPointId(clock.ms + 36_500 * DAY, systemRandom))];
+    ahead.push(pointObject(OTHER, newPointId(clock.ms + 36_500 * DAY, systemRandom)));
+    for (const name of ahead) store.objects.set(name, Buffer.from('garbage'));
     await act(repository, { kind: 'hold', machineId: OTHER });
-    expect((await repository.retention.state()).holds.size).toBe(1);
-    expect(store.objects.has(ledgerObject(1))).toBe(true);
+    await act(repository, setPolicy({ last: 1 }));
+    const state = await repository.retention.state();
+    expect([state.lost, state.holds.size]).toEqual([[], 1]);
+    await repository.retention.prune();
+    expect(await pointsOf(repository)).not.toContain(first);
+    for (const name of ahead) store.objects.delete(name);
+    const { foreign } = await repository.condemn({ dryRun: true });
+    expect(foreign.toSorted()).toEqual(planted.toSorted());
+  });
+
+  test('who has no key sees what there is, unproven', async () => {
+    const { repository, store } = await site();
+    await act(repository, { kind: 'hold', machineId: OTHER });
+    store.objects.set(`${ledgerObject(1)}.${'0'.repeat(32)}`, Buffer.from('garbage'));
+    expect((await readLedgerOf(store)).state).toMatchObject({ lost: [], holds: { size: 1 } });
   });
 });
 
@@ -503,7 +525,9 @@ test('Object Lock: entries are locked by their put, and the plan says until when
   const repository = await initTiny(new LockingStore(memory, { policy, clock }), { clock });
   const [first] = await days(repository, [2, 1]);
   await act(repository, setPolicy({ last: 1 }));
-  await expect(memory.delete(ledgerObject(1))).rejects.toMatchObject(refusedWith('repository.object-locked'));
+  await expect(memory.delete(ledgerName(repository.core, 1))).rejects.toMatchObject(
+    refusedWith('repository.object-locked'),
+  );
   const plan = await repository.retention.prune();
   const gone = plan.machines[0]?.points.find(({ pointId }) => pointId === first);
   expect(gone?.keep).toEqual([]);

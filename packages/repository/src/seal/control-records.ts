@@ -1,5 +1,5 @@
 /**
- * What makes a record under control/ one of ours, although whoever may put objects may put anything there:
+ * What makes a record under control/, or an entry of the retention ledger, one of ours, although whoever may put objects may put anything there:
  *
  * - its name ends in a tag that only who holds the tenant's keys can compute. Names are taken by whoever comes first, so nobody else must
  *   be able to take one. What has no such tag is foreign: it is reported, and means nothing.
