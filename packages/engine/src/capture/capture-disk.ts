@@ -50,6 +50,7 @@ interface DiskInput {
 export async function captureDisk(deps: CaptureDeps, input: DiskInput, context: VerbContext): Promise<DiskCapture> {
   const { parent, ...rest } = input;
   if (!parent) return capture(deps, rest, context);
+  const before = input.session.transferred;
   try {
     return await capture(deps, input, context);
   } catch (error) {
@@ -57,7 +58,10 @@ export async function captureDisk(deps: CaptureDeps, input: DiskInput, context: 
     const reason = `the map of the recovery point before is damaged: ${error.message}`;
     deps.log.warn(reason, { disk: rest.exported.name });
     const { disk, ...captured } = await capture(deps, rest, context);
-    return { ...captured, disk: { ...disk, reason } };
+    // What the first attempt read and stored was read and stored, too.
+    const { sourceBytes, storedBytes } = input.session.transferred;
+    const bytes = { readBytes: sourceBytes - before.sourceBytes, storedBytes: storedBytes - before.storedBytes };
+    return { ...captured, disk: { ...disk, ...bytes, reason } };
   }
 }
 

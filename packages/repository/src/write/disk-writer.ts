@@ -199,6 +199,11 @@ export class DiskWriter {
     });
   }
 
+  /** So far; whole once `run` has come to an end, whatever end. */
+  get stats(): WriteDiskStats {
+    return this.#stats;
+  }
+
   /** Runs once. On an error packs that were uploaded stay in the session's journal, and nothing else is left. */
   async run(): Promise<{ root: DiskRoot; stats: WriteDiskStats }> {
     try {

@@ -90,6 +90,8 @@ export interface CompareRequest {
   readonly chunkIndexes: readonly number[];
 }
 
+export type Transferred = Pick<WriteDiskStats, 'sourceBytes' | 'storedBytes'>;
+
 /** Checks of journalled packs in flight when a session is resumed. */
 const RESUME_CHECKS = 16;
 
@@ -121,6 +123,7 @@ export class WriterSession {
   /** Roots that are known to belong to a valid point, or that this session wrote. */
   readonly #heldRoots = new Set<string>();
   readonly #healing: Healing;
+  #transferred: Transferred = { sourceBytes: 0, storedBytes: 0 };
   /** Where chunks that wait to be healed lie as well; the index leaves them out, so that they are stored anew. */
   readonly #elsewhere = new Map<ChunkId, BlobRef>();
   #healed: HealingOutcome | undefined;
@@ -212,9 +215,13 @@ export class WriterSession {
         context: verbContext(context),
       });
       this.#healed = undefined;
-      const written = await writer.run();
-      this.#heldRoots.add(JSON.stringify(written.root));
-      return written;
+      try {
+        const written = await writer.run();
+        this.#heldRoots.add(JSON.stringify(written.root));
+        return written;
+      } finally {
+        this.#count(writer.stats);
+      }
     });
   }
 
@@ -223,16 +230,31 @@ export class WriterSession {
     request: CompareRequest,
     context: { signal: AbortSignal; progress?: ProgressSink },
   ): Promise<Comparison> {
-    return this.#exclusively(() =>
-      compareChunks({
+    return this.#exclusively(async () => {
+      const comparison = await compareChunks({
         request,
         map: this.#map(request.parent),
         sealer: this.#sealer,
         stripeChunks: this.#limits.stripeChunks,
         owner: this.#dataOwner,
         context: verbContext(context),
-      }),
-    );
+      });
+      this.#count({ sourceBytes: comparison.sourceBytes, storedBytes: 0 });
+      return comparison;
+    });
+  }
+
+  /** What this process read and stored for the session so far, also in calls that failed. */
+  get transferred(): Transferred {
+    return this.#transferred;
+  }
+
+  #count({ sourceBytes, storedBytes }: Transferred): void {
+    const before = this.#transferred;
+    this.#transferred = {
+      sourceBytes: before.sourceBytes + sourceBytes,
+      storedBytes: before.storedBytes + storedBytes,
+    };
   }
 
   /**
