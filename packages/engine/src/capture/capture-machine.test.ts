@@ -8,6 +8,7 @@ import { KiB, MiB } from '@lifeboat/foundation/units';
 import { openStateRoot } from '@lifeboat/host/state';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
 import type { BackupJob, BeginBackup } from '@lifeboat/hypervisor/port';
+import type { HealingOutcome } from '@lifeboat/repository/write/healing';
 import type { WriteDiskRequest } from '@lifeboat/repository/write/disk-writer';
 import type { CommitInput } from '@lifeboat/repository/write/session';
 import { describe, expect, it } from 'vitest';
@@ -37,6 +38,7 @@ async function world(options: { nvramPath?: string; running?: boolean } = {}) {
     /** What the repository does before it answers these. */
     before: {} as Partial<Record<'newestPoint' | 'beginSession' | 'heal', (signal?: AbortSignal) => Promise<void>>>,
     files: new Map<string, string>(),
+    healed: { chunks: 0 } as HealingOutcome,
   };
   const readPoint = async (machineId: string, pointId: PointId) => {
     const disks = [{ name: 'vda', epoch: 'then', nextSweepChunk: 0 }];
@@ -53,8 +55,9 @@ async function world(options: { nvramPath?: string; running?: boolean } = {}) {
     async *mapRuns() {},
     heal: async () => {
       await state.before.heal?.();
-      return 0;
+      return state.healed;
     },
+    transferred: { sourceBytes: 0, storedBytes: 0 },
     commit: async ({ pointId, capture, files }: CommitInput) => {
       state.files = new Map(files?.map(({ name, content }) => [name, Buffer.from(content).toString()]));
       return { machineId: MACHINE, pointId, capture };
@@ -176,6 +179,16 @@ describe('scratch files that fill their filesystem', () => {
       await expect.poll(() => state.ended).toBe(1);
     };
     expect(await capture()).toMatchObject({ machineName: 'm' });
+  });
+});
+
+describe('the summary of a backup', () => {
+  it('says what was healed, and why the rest was not', async () => {
+    const { state, capture } = await world();
+    state.works = true;
+    expect(await capture()).not.toHaveProperty('healedChunks');
+    state.healed = { chunks: 3, failure: 'the relocation could not be read' };
+    expect(await capture()).toMatchObject({ healedChunks: 3, healingFailure: 'the relocation could not be read' });
   });
 });
 
