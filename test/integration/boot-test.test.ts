@@ -2,7 +2,18 @@
  * Does a point start? Booted straight from the repository: what starts is found to start, and whatever does not is found
  * not to, with the reason and the evidence, and leaves nothing behind.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { BootTestInput } from '@lifeboat/engine/verbs';
@@ -98,9 +109,9 @@ describe('a machine that starts', () => {
     expect(brightness(summary.screenshotPaths[0])).toBeGreaterThan(0);
     expect(await left()).toEqual([]);
     // The same operation again, as after a lost answer: the same finding, and no second boot.
-    const startedMs = performance.now();
+    const { mtimeMs } = statSync(summary.consoleLogPath);
     expect(await boot(tiny, { opId })).toEqual(summary);
-    expect(performance.now() - startedMs).toBeLessThan(1000);
+    expect(statSync(summary.consoleLogPath).mtimeMs).toBe(mtimeMs);
   });
 
   test.each(['virtio-scsi', 'nvme'])(
@@ -199,6 +210,45 @@ test('a process that serves the point and dies is an error that may pass, no fin
   expect(await ended).toMatchObject({ code: 'engine.export-failed' });
   expect(await left()).toEqual([]);
   expect(await boot(victim, { opId })).toMatchObject({ finding: 'ready' });
+});
+
+test('a store that fails in the middle is an error that may pass, no finding about the point', async () => {
+  const victim = await subject('brown-out', { steps: [READ_ALL, ...READY_STEPS], random: true });
+  const pack = newestPack();
+  renameSync(pack, `${pack}.away`);
+  mkdirSync(pack);
+  const opId = host.op('boot');
+  try {
+    await expect(boot(victim, { opId })).rejects.toMatchObject({
+      code: 'engine.export-failed',
+      message: expect.stringContaining('the point is not served any more') as string,
+    });
+    expect(await left()).toEqual([]);
+  } finally {
+    rmdirSync(pack);
+    renameSync(`${pack}.away`, pack);
+  }
+  expect(await boot(victim, { opId })).toMatchObject({ finding: 'ready' });
+});
+
+test('a host without room for what the guest writes is an error of the host, no finding about the point', async () => {
+  const steps: Step[] = [{ do: 'write', fromBytes: MiB, toBytes: 60 * MiB }, ...READY_STEPS];
+  const victim = await subject('writes', { steps });
+  const opId = host.op('boot');
+  const directory = host.path('ops');
+  run('mount', '-t', 'tmpfs', '-o', 'mode=711,size=18m', 'tmpfs', directory);
+  try {
+    await expect(boot(victim, { opId })).rejects.toMatchObject({
+      code: 'disk.full',
+      message: expect.stringContaining(`goes to ${host.path('ops', opId)}`) as string,
+    });
+    expect(await left()).toEqual([`mount ${directory}`]);
+    await host.engine.abandonOperation({ opId, removeTargets: true }, verbContext());
+    run('mount', '-o', 'remount,size=8m', directory);
+    await expect(boot(victim)).rejects.toMatchObject({ code: 'disk.full' });
+  } finally {
+    run('umount', directory);
+  }
 });
 
 describe('a repository with a damaged pack', () => {

@@ -224,6 +224,8 @@ export interface RunningMachine {
   textScreen(): Promise<string>;
   running(): Promise<boolean>;
   state(): Promise<MachineState>;
+  /** Whether QEMU stopped it because the file of a disk could not grow: this host's filesystem is full, not the disk bad. */
+  outOfSpace(): Promise<boolean>;
   /** CPU time all vCPUs used so far, ms. */
   cpuTimeMs(): Promise<number>;
   /** Sums over all disks since power-on. */

@@ -12,6 +12,8 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
+import { formatBytes, MiB } from '@lifeboat/foundation/units';
+import { ensureFree, freeBytes } from '@lifeboat/host/disk-space';
 import { runTool } from '@lifeboat/host/children';
 import type { Operation } from '@lifeboat/host/operation';
 import type { RunningMachine } from '@lifeboat/hypervisor/port';
@@ -25,6 +27,8 @@ import { evidenceDirectory } from './evidence.ts';
 import { runProbes } from './probes.ts';
 
 const TOOL_TIMEOUT_MS = 60_000;
+/** With less, nobody can tell whose fault it is; for a device that tells QEMU's error to the guest, not to us (NVMe). */
+const OVERLAY_RESERVE_BYTES = 16 * MiB;
 /** The first disk decides whether a machine starts; its controller is the one a finding is about. */
 const BOOT_DISK = 0;
 
@@ -54,6 +58,8 @@ async function run(
   const point = await findPoint(deps.repository, input.machine, input.source.pointId);
   const record = machineRecordOf(point);
   const hardware = await hardwareFor(record, input.profile);
+  const { qemuDirectory } = operation;
+  await ensureFree(qemuDirectory, OVERLAY_RESERVE_BYTES, `A boot test of machine ${input.machine}`);
   const { disks, assertServing } = await overlays(deps, operation, input);
   const evidence = evidenceDirectory(deps, opId);
   await mkdir(evidence, { recursive: true, mode: 0o700 });
@@ -80,9 +86,13 @@ async function run(
     await guest.close();
   });
 
+  const assertServed = async (): Promise<void> => {
+    assertServing();
+    await assertRoom(deps, guest, qemuDirectory);
+  };
   const consoleLogPath = join(evidence, 'console.log');
   const found = await watchBoot(
-    { guest, clock, ready: input.ready, consoleLogPath, startedMs, timeoutMs: input.timeoutMs, assertServing },
+    { guest, clock, ready: input.ready, consoleLogPath, startedMs, timeoutMs: input.timeoutMs, assertServed },
     context,
   );
   const elapsedMs = clock.monotonicMs() - startedMs;
@@ -90,7 +100,7 @@ async function run(
     found.finding === 'ready'
       ? await runProbes(deps, guest, input.probes ?? [], context)
       : { results: [], failure: '' };
-  if (probes.failure) assertServing();
+  if (probes.failure) await assertServed();
   const screenshotPaths = await screenshot(deps, guest, evidence);
   const usage = await usageOf(deps, guest);
   const host = await hypervisor.describeHost();
@@ -105,6 +115,18 @@ async function run(
     screenshotPaths,
     probes: probes.results,
   };
+}
+
+/** A guest whose overlay has no room for what it writes does not start; that says nothing about the point. Errors: `disk.full`. */
+async function assertRoom({ clock }: EngineDeps, guest: RunningMachine, directory: string): Promise<void> {
+  const outOfSpace = await whileRunning({ guest, clock }, () => guest.outOfSpace());
+  const free = await freeBytes(directory);
+  if (outOfSpace !== true && free >= OVERLAY_RESERVE_BYTES) return;
+  throw new LifeboatError(
+    'disk.full',
+    `whether ${guest.name} starts was not found out: what it writes goes to ${directory}, where ${formatBytes(free)} (${free} bytes) are free`,
+    { context: { path: directory, freeBytes: free } },
+  );
 }
 
 /** One overlay per disk, in QEMU's directory: nothing a boot test writes reaches the repository or a restored disk. */

@@ -20,7 +20,7 @@ function guestIn(state: 'disk-failed' | 'ended' | 'running', printed = ''): Runn
   } as unknown as RunningMachine;
 }
 
-async function watched(guest: RunningMachine, assertServing: () => void, logPath?: string) {
+async function watched(guest: RunningMachine, assertServed: () => Promise<void>, logPath?: string) {
   const consoleLogPath = logPath ?? join(await scratchDirectory(), 'console.log');
   const startedMs = systemClock.monotonicMs();
   const watch = {
@@ -30,7 +30,7 @@ async function watched(guest: RunningMachine, assertServing: () => void, logPath
     consoleLogPath,
     startedMs,
     timeoutMs: 1_000,
-    assertServing,
+    assertServed,
   };
   return watchBoot(watch, context);
 }
@@ -40,13 +40,20 @@ describe('a guest that does not get ready', () => {
 
   test.each(states)('(%s) while its disks are served is a finding', async (state) => {
     const finding = state === 'running' ? 'timeout' : state;
-    expect(await watched(guestIn(state), () => {})).toMatchObject({ finding });
+    expect(await watched(guestIn(state), async () => {})).toMatchObject({ finding });
+  });
+
+  test('is not blamed before the end of what served its disks can be known', async () => {
+    let ended = false;
+    setTimeout(() => (ended = true), 50);
+    const gone = async (): Promise<void> => {
+      if (ended) throw new LifeboatError('engine.export-failed', 'it ended');
+    };
+    await expect(watched(guestIn('disk-failed'), gone)).rejects.toMatchObject({ code: 'engine.export-failed' });
   });
 
   test.each(states)('(%s) after the end of what served its disks is none', async (state) => {
-    const gone = (): void => {
-      throw new LifeboatError('engine.export-failed', 'it ended');
-    };
+    const gone = (): Promise<void> => Promise.reject(new LifeboatError('engine.export-failed', 'it ended'));
     await expect(watched(guestIn(state), gone)).rejects.toMatchObject({ code: 'engine.export-failed' });
     expect(await watched(guestIn('running', 'READY\n'), gone)).toMatchObject({ finding: 'ready' });
   });
@@ -57,7 +64,7 @@ test.each(['READY\n', 'still at it\n'])(
   async (printed) => {
     const states = ['ended', 'running'] as const;
     for (const state of states) {
-      await expect(watched(guestIn(state, printed), () => {}, '/dev/full')).rejects.toMatchObject({
+      await expect(watched(guestIn(state, printed), async () => {}, '/dev/full')).rejects.toMatchObject({
         code: 'disk.full',
         message: expect.stringContaining('on this host') as string,
       });

@@ -25,17 +25,21 @@ export interface BootWatch {
   readonly consoleLogPath: string;
   readonly startedMs: number;
   readonly timeoutMs: number;
-  /** Throws when what the guest's disks come from is gone: then nothing was found out about them. */
-  readonly assertServing: () => void;
+  /** Rejects when what the guest's disks come from, or go to, failed: then nothing was found out about the point. */
+  readonly assertServed: () => Promise<void>;
 }
 
 /**
- * Errors: those of `assertServing`, instead of a finding that is not `ready`; `disk.full` or `device.write-failed`, instead of
+ * Errors: those of `assertServed`, instead of a finding that is not `ready`; `disk.full` or `device.write-failed`, instead of
  * any finding, when the console could not be written to its file.
  */
 export async function watchBoot(watch: BootWatch, context: VerbContext): Promise<Recognised> {
   const found = await watchUntilFound(watch, context);
-  if (found.finding !== 'ready') watch.assertServing();
+  if (found.finding !== 'ready') {
+    // The guest may know of it first.
+    await watch.clock.sleep(POLL_MS);
+    await watch.assertServed();
+  }
   return found;
 }
 

@@ -14,8 +14,8 @@ export interface PointExport {
   /** One export per disk, named as the disk. */
   readonly disks: readonly { readonly name: string; readonly sizeBytes: number }[];
   /**
-   * Errors: `engine.export-failed` if the process has ended without being told to: what a guest then found wrong with its
-   * disks says nothing about the point.
+   * Errors: `engine.export-failed` if the process has ended without being told to, as it does when the store does not answer:
+   * what a guest then found wrong with its disks says nothing about the point.
    */
   assertServing(): void;
   /** Bytes guests have read from it so far are in its log; ends the process and removes the socket. Idempotent. */

@@ -21,11 +21,13 @@ export async function compareFiles(
 ): Promise<CompareFilesSummary> {
   const operation = await beginOperation(deps, input, { verb: 'compare', machine: input.machine }, context.signal);
   const { directory, qemuDirectory, signal } = operation;
+  let assertServing = (): void => {};
   try {
     const startedMs = deps.clock.monotonicMs();
     const { machineId, pointId } = await findPoint(deps.repository, input.machine, input.pointId);
     const served = await deps.exporter({ machineId, pointId, directory, qemuDirectory }, { signal });
     operation.onClose(() => served.stop());
+    assertServing = () => served.assertServing();
     const original = served.disks.map(({ name }): GuestDisk => ({
       name,
       image: { nbdSocketPath: served.socketPath, nbdExportName: name },
@@ -58,6 +60,10 @@ export async function compareFiles(
         return { ...total, notCompared, durationMs: Math.round(deps.clock.monotonicMs() - startedMs) };
       }),
     );
+  } catch (error) {
+    // Then this is why.
+    if (!signal.aborted) assertServing();
+    throw error;
   } finally {
     await operation.close({ remove: false });
   }

@@ -96,6 +96,11 @@ export class LibvirtRunningMachine implements RunningMachine {
     return machineState(await this.#deps.connections.shared(), this.#deps.domain);
   }
 
+  async outOfSpace(): Promise<boolean> {
+    const devices = (await this.#monitor('query-block')) as readonly { 'io-status'?: string }[];
+    return devices.some((device) => device['io-status'] === 'nospace');
+  }
+
   async cpuTimeMs(): Promise<number> {
     const connection = await this.#deps.connections.shared();
     const [stats] = await allDomainStats(connection, { domains: [this.#deps.domain], groups: ['vcpu'] });
