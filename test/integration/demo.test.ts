@@ -108,8 +108,39 @@ describe('npm run demo', () => {
     expect(virsh('dumpxml', machines[1] ?? '')).toContain("model='vmpvscsi'");
     for (const name of machines) virsh('suspend', name); // two cores are for the next one
 
-    const nvme = `lb-demo-${run}-nvme`;
     const kept = { LIFEBOAT_STATE: join(root, 'demo', run) };
+    const inspected = await start(['inspect', machines[0] ?? '', '--json'], kept).ended;
+    expect(inspected.json).toMatchObject({
+      taken: 'at-backup',
+      inventory: {
+        hardware: { firmware: 'bios' },
+        disks: [
+          {
+            controller: 'ahci',
+            scheme: 'gpt',
+            bootCode: { loader: 'grub', grubCore: { place: 'bios-boot-partition' } },
+            partitions: [{ number: 1 }, { number: 2, content: { type: 'ext4', label: 'guestroot' } }],
+          },
+        ],
+        systems: [
+          {
+            os: { id: 'debian', versionId: '12' },
+            architecture: 'x86_64',
+            kernels: [
+              {
+                initrd: {
+                  generator: 'initramfs-tools',
+                  bootDrivers: expect.arrayContaining(['ahci', 'sd_mod']) as string[],
+                },
+              },
+            ],
+          },
+        ],
+        problems: [],
+      },
+    });
+
+    const nvme = `lb-demo-${run}-nvme`;
     const onNvme = await start(['redeploy', machines[0] ?? '', '--target', 'nvme', '--name', nvme, '--json'], kept)
       .ended;
     expect([onNvme.stderr, onNvme.code]).toEqual([expect.anything(), 0]);

@@ -13,7 +13,7 @@ const machine = { name: 'm', disks: [{ name: 'vda', controller: 'ahci' }] } as u
 function begin(disk: BackupDisk, options: { graceIsOver?: boolean; signal?: AbortSignal } = {}) {
   const clock = options.graceIsOver ? { ...systemClock, sleep: async () => {} } : systemClock;
   const { signal = new AbortController().signal } = options;
-  return beginInventory({ clock, log: silentLog }, { job: { disks: [disk] }, machine }, signal);
+  return beginInventory({ clock, log: silentLog }, { job: { disks: [disk] }, machine, parent: undefined }, signal);
 }
 
 /** A server that takes a client and says nothing, until the test ends; how many it holds. */

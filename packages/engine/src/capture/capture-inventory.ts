@@ -10,11 +10,14 @@
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
+import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
 import { takeInventory } from '@lifeboat/guest/inventory/take-inventory';
 import type { BackupJob, MachineDescription } from '@lifeboat/hypervisor/port';
 import { NbdClient } from '@lifeboat/nbd/client';
+import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { EngineDeps } from '../deps.ts';
 import { hardwareOf } from '../inspect/hardware-of.ts';
+import { storedInventory } from '../inspect/stored-inventory.ts';
 
 /** What an incremental of few changes may be held up; a machine of two disks needs some 30 ms. */
 const GRACE_MS = 2000;
@@ -22,6 +25,13 @@ const GRACE_MS = 2000;
 const MAX_INVENTORY_BYTES = MiB;
 
 export type InventoryOutcome = { readonly content: Uint8Array } | { readonly problem: string };
+
+interface InventoryInput {
+  readonly job: Pick<BackupJob, 'disks'>;
+  readonly machine: MachineDescription;
+  /** The machine's point before: what was not written to since is not unpacked again. */
+  readonly parent: Pick<Point, 'files'> | undefined;
+}
 
 export interface PendingInventory {
   /** Never rejects. Afterwards no connection is open. */
@@ -32,7 +42,7 @@ export interface PendingInventory {
 
 export function beginInventory(
   deps: Pick<EngineDeps, 'clock' | 'log'>,
-  input: { readonly job: Pick<BackupJob, 'disks'>; readonly machine: MachineDescription },
+  input: InventoryInput,
   signal: AbortSignal,
 ): PendingInventory {
   const giveUp = new AbortController();
@@ -60,7 +70,7 @@ export function beginInventory(
 
 async function take(
   { clock }: Pick<EngineDeps, 'clock'>,
-  { job, machine }: { readonly job: Pick<BackupJob, 'disks'>; readonly machine: MachineDescription },
+  { job, machine, parent }: InventoryInput,
   signal: AbortSignal,
 ): Promise<InventoryOutcome> {
   const opened: BlockDevice[] = [];
@@ -77,8 +87,10 @@ async function take(
         device,
       });
     }
+    const earlier = parent && storedInventory(parent);
+    const files = { unpackers: systemUnpackers(signal), ...(earlier ? { earlier } : {}) };
     const inventory = await takeInventory(
-      { disks, hardware: hardwareOf(machine), takenAtMs: clock.nowMs() },
+      { disks, hardware: hardwareOf(machine), files, takenAtMs: clock.nowMs() },
       { signal },
     );
     const content = Buffer.from(JSON.stringify(inventory));

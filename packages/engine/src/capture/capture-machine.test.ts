@@ -43,7 +43,7 @@ async function world(options: { nvramPath?: string; running?: boolean } = {}) {
   const readPoint = async (machineId: string, pointId: PointId) => {
     const disks = [{ name: 'vda', epoch: 'then', nextSweepChunk: 0 }];
     const capture = { version: 1, machineName: 'm', instantMs: 0, consistency: 'crash', disks };
-    return { machineId, pointId, capture, disks: [{ name: 'vda', root }] };
+    return { machineId, pointId, capture, disks: [{ name: 'vda', root }], files: [] };
   };
   const session = {
     writeDisk: async (request: WriteDiskRequest) => {

@@ -131,7 +131,7 @@ async function capture(
           signal: own,
         });
         held.session = begun;
-        const pending = beginInventory(deps, { job, machine }, own);
+        const pending = beginInventory(deps, { job, machine, parent: found?.point }, own);
         try {
           const read = await readDisks(deps, { job, parent: found, session: begun }, { ...context, signal: own });
           return { parent: found, captures: read, inventory: await pending.finish(), session: begun };

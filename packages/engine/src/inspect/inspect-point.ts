@@ -3,13 +3,15 @@
  * disks. The repository and its key are enough; nothing is mounted.
  */
 import type { VerbContext } from '@lifeboat/foundation/progress';
-import { INVENTORY_FILE, type MachineInventory } from '@lifeboat/guest/inventory/machine-inventory';
+import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
+import type { MachineInventory } from '@lifeboat/guest/inventory/machine-inventory';
 import { renderInventory } from '@lifeboat/guest/inventory/render-inventory';
 import { takeInventory } from '@lifeboat/guest/inventory/take-inventory';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { EngineDeps } from '../deps.ts';
 import { captureRecordOf, findPoint, machineRecordOf } from '../points.ts';
 import { hardwareOf } from './hardware-of.ts';
+import { storedInventory } from './stored-inventory.ts';
 import type { InspectInput, InspectSummary } from '../verbs.ts';
 
 /** Errors: those of `findPoint`; of reading the point's disks. */
@@ -30,14 +32,6 @@ export async function inspectPoint(
   };
 }
 
-/** Undefined: the point has none, or one that only a newer release reads. The point's signature covers it. */
-function storedInventory(point: Point): MachineInventory | undefined {
-  const file = point.files.find(({ name }) => name === INVENTORY_FILE);
-  if (!file) return undefined;
-  const inventory = JSON.parse(Buffer.from(file.content).toString('utf8')) as MachineInventory;
-  return inventory.version === 1 ? inventory : undefined;
-}
-
 async function takeNow(
   { repository, clock }: Pick<EngineDeps, 'repository' | 'clock'>,
   point: Point,
@@ -55,7 +49,8 @@ async function takeNow(
     };
   });
   try {
-    return await takeInventory({ disks, hardware: hardwareOf(machine), takenAtMs: clock.nowMs() }, { signal });
+    const files = { unpackers: systemUnpackers(signal) };
+    return await takeInventory({ disks, hardware: hardwareOf(machine), files, takenAtMs: clock.nowMs() }, { signal });
   } finally {
     for (const { device } of disks) await device.close();
   }

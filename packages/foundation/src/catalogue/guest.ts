@@ -96,6 +96,13 @@ export const guestErrors = {
     impact: 'The image was not changed.',
     next: 'Read what mount says in the message; check the filesystem in the source machine, or use a host with a newer kernel.',
   },
+  'guest.filesystem-unreadable': {
+    retry: 'permanent',
+    cause:
+      'A filesystem of the guest could not be read without mounting it: it is damaged, or has features that are not read this way.',
+    impact: 'The inventory says less about the machine; nothing was changed.',
+    next: 'Nothing need be done for the inventory. If the filesystem may be damaged, check it in the source machine.',
+  },
   'guest.filesystem-damaged': {
     retry: 'permanent',
     cause: 'A filesystem of the guest does not pass a read-only check, even after its journal was replayed.',

@@ -12,10 +12,8 @@ import { dirname, join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
 import { runTool } from '@lifeboat/host/children';
+import { DEFAULT_MAX_BYTES, MAX_SYMLINKS, pathComponents, type GuestFiles } from './guest-files.ts';
 
-/** As many as Linux follows. */
-const MAX_SYMLINKS = 40;
-const DEFAULT_MAX_BYTES = 4 * MiB;
 const COPY_TIMEOUT_MS = 30_000;
 const TEMPORARY_SUFFIX = '.lifeboat-new';
 
@@ -44,7 +42,7 @@ export interface FilesystemSpace {
   readonly sizeBytes: number;
 }
 
-export class GuestTree {
+export class GuestTree implements GuestFiles {
   readonly #mounts: readonly GuestMount[];
 
   /** `mounts` holds one for `/`. Mount points are guest paths without symlinks. */
@@ -55,7 +53,7 @@ export class GuestTree {
 
   /** The guest path behind all symlinks, or undefined if something on the way does not exist. Error: `guest.path-unusable`. */
   async resolve(path: string): Promise<string | undefined> {
-    let pending = components(path);
+    let pending = pathComponents(path);
     let done: string[] = [];
     for (let links = 0; ;) {
       const [next, ...rest] = pending;
@@ -84,7 +82,7 @@ export class GuestTree {
       }
       const target = await readlink(here);
       if (target.startsWith('/')) done = [];
-      pending = [...components(target), ...pending];
+      pending = [...pathComponents(target), ...pending];
     }
   }
 
@@ -203,10 +201,6 @@ export class GuestTree {
     if (mount === undefined) throw new LifeboatError('internal.bug', `no filesystem of the guest holds ${resolved}`);
     return join(mount.hostPath, mount.mountPoint === '/' ? resolved : resolved.slice(mount.mountPoint.length));
   }
-}
-
-function components(path: string): string[] {
-  return path.split('/').filter((part) => part !== '' && part !== '.');
 }
 
 async function lstatIfThere(path: string): Promise<Stats | undefined> {

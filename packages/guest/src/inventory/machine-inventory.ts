@@ -6,12 +6,19 @@
  *    ├─ hardware   as the hypervisor had defined it: firmware, NICs with their addresses
  *    ├─ disks      controller, partition table, boot code; per partition alignment and content
  *    ├─ volumes    logical volumes and arrays, made of partitions
+ *    ├─ efiLoaders whose they are
+ *    ├─ systems    Linux: release, kernels with their initrds, what asks for disks and networks by name
  *    └─ problems   what could not be found out, a sentence each
  *
  * Everything below `disks` and `volumes` comes from bytes the guest wrote: text in it may say anything.
  */
 import type { VolumeContent } from '@lifeboat/disk/volume-content';
-import type { MbrLoader } from '../linux/grub.ts';
+import type { FstabEntry } from '../linux/fstab.ts';
+import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
+import type { NetworkFile } from '../linux/network-names.ts';
+import type { OsRelease } from '../linux/os-release.ts';
+import type { CrypttabEntry, MdadmArray } from '../linux/volume-names.ts';
+import type { EfiLoader } from './efi-loaders.ts';
 
 export interface MachineInventory {
   readonly version: 1;
@@ -20,6 +27,10 @@ export interface MachineInventory {
   readonly hardware?: HardwareInventory;
   readonly disks: readonly DiskInventory[];
   readonly volumes: readonly VolumeInventory[];
+  /** On EFI system partitions. */
+  readonly efiLoaders: readonly (EfiLoader & { readonly volume: string })[];
+  /** Installed Linux systems, as far as their root could be read. */
+  readonly systems: readonly SystemInventory[];
   readonly problems: readonly string[];
 }
 
@@ -93,6 +104,38 @@ export interface VolumeInventory {
   readonly members?: { readonly found: number; readonly wanted: number };
   /** Absent where its layout is not read here, or a part of it was not there. */
   readonly content?: VolumeContent;
+}
+
+export interface SystemInventory {
+  /** Where its root lies: `vda2`, `vg0/root`. */
+  readonly root: string;
+  readonly os: OsRelease;
+  /** Of its programs; empty where none could be read. */
+  readonly architecture: string;
+  readonly kernels: readonly KernelInventory[];
+  readonly kernelCommandLines: readonly GrubEntry[];
+  readonly fstab: readonly FstabEntry[];
+  readonly crypttab: readonly CrypttabEntry[];
+  readonly arrays: readonly MdadmArray[];
+  readonly network: readonly NetworkFile[];
+}
+
+export interface KernelInventory {
+  readonly version: string;
+  readonly imagePath: string;
+  readonly initrd?: InitrdInventory;
+  readonly problems: readonly string[];
+}
+
+export interface InitrdInventory {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Another one whenever the file was written to. */
+  readonly stamp: string;
+  readonly generator: 'initramfs-tools' | 'dracut' | 'booster' | 'mkinitcpio' | 'unknown';
+  readonly compression: readonly string[];
+  /** Modules inside that drive disks, or what disks hang on; for this kernel. */
+  readonly bootDrivers: readonly string[];
 }
 
 /** The name of the point's file. */

@@ -1,17 +1,21 @@
 /** An inventory as a person reads it, a line each, indented by what belongs to what. */
 import type { VolumeContent } from '@lifeboat/disk/volume-content';
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
+import { isUnstableDeviceName } from '../linux/fstab.ts';
+import type { EfiLoaderKind } from './efi-loaders.ts';
 import { typeName } from './partition-type-names.ts';
 import type {
   BootCode,
   DiskInventory,
+  KernelInventory,
   MachineInventory,
   PartitionInventory,
+  SystemInventory,
   VolumeInventory,
 } from './machine-inventory.ts';
 
 export function renderInventory(inventory: MachineInventory): string[] {
-  const { hardware, disks, volumes, problems } = inventory;
+  const { hardware, disks, volumes, efiLoaders, systems, problems } = inventory;
   return [
     ...(hardware
       ? [
@@ -24,6 +28,8 @@ export function renderInventory(inventory: MachineInventory): string[] {
       : []),
     ...disks.flatMap(diskLines),
     ...volumes.map(volumeLine),
+    ...efiLoaders.map(loaderLine),
+    ...systems.flatMap(systemLines),
     ...problems.map((problem) => `Note      ${problem}`),
   ];
 }
@@ -93,6 +99,59 @@ function volumeLine({ name, kind, sizeBytes, layout, on, members, content }: Vol
     content ? contentText(content) : 'content not looked at',
   ];
   return `${what}${name}: ${facts.join(', ')}`;
+}
+
+const LOADERS: Readonly<Record<EfiLoaderKind, string>> = {
+  shim: 'shim',
+  'mok-manager': 'the key manager of shim',
+  fallback: 'the fallback of shim',
+  grub: 'GRUB',
+  'systemd-boot': 'systemd-boot',
+  'unified-kernel': 'unified kernel image',
+  windows: 'Windows boot manager',
+  foreign: 'foreign',
+  unreadable: 'no program',
+};
+
+function loaderLine({
+  volume,
+  path,
+  kind,
+  version,
+  architecture,
+  sha256,
+}: MachineInventory['efiLoaders'][number]): string {
+  const facts = [
+    `${LOADERS[kind]}${version === '' ? '' : ` ${version}`}`,
+    ...(architecture === '' ? [] : [architecture]),
+    ...(sha256 === undefined ? [] : [`SHA-256 ${sha256.slice(0, 16)}`]),
+  ];
+  return `Loader    ${volume} ${path}: ${facts.join(', ')}`;
+}
+
+function systemLines(system: SystemInventory): string[] {
+  const { root, os, architecture, kernels, kernelCommandLines, fstab, crypttab, arrays, network } = system;
+  const roots = new Set(kernelCommandLines.flatMap((entry) => entry.root ?? []));
+  return [
+    `System    ${os.prettyName}${architecture === '' ? '' : `, ${architecture}`}, root on ${root}`,
+    ...kernels.flatMap(kernelLines),
+    ...[...roots].map((name) => `  boots with root=${name}${note(name)}`),
+    ...fstab.map(({ source, mountPoint, type }) => `  mounts ${source} at ${mountPoint} (${type})${note(source)}`),
+    ...crypttab.map(({ name, source, keyFile }) => `  opens ${source} as ${name}, key ${keyFile}${note(source)}`),
+    ...arrays.map(({ device, uuid, name }) => `  assembles ${device} from ${uuid || name || 'what it finds'}`),
+    ...network.map(({ path, interfaces, macs }) => `  network ${path}: ${[...interfaces, ...macs].join(', ')}`),
+  ];
+}
+
+/** What will not be found on other hardware. */
+function note(name: string): string {
+  return isUnstableDeviceName(name) ? ', a name that other hardware changes' : '';
+}
+
+function kernelLines({ version, initrd, problems }: KernelInventory): string[] {
+  const drivers = initrd?.bootDrivers.join(', ') || 'no disk drivers';
+  const text = initrd ? `initrd by ${initrd.generator} (${initrd.compression.join('+')}) with ${drivers}` : '';
+  return [`  kernel ${version}${text === '' ? '' : `: ${text}`}`, ...problems.map((problem) => `    ${problem}`)];
 }
 
 function contentText(content: VolumeContent): string {

@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import { deviceOf, recordedVolume } from '@lifeboat/disk/testing/disks';
 import { MiB } from '@lifeboat/foundation/units';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { systemUnpackers } from '../access/system-unpackers.ts';
 import type { DiskInventory, MachineInventory } from './machine-inventory.ts';
 import { renderInventory } from './render-inventory.ts';
 import { takeInventory } from './take-inventory.ts';
 
 const SECTOR = 512;
+const files = { unpackers: systemUnpackers(new AbortController().signal) };
 
 let directory: string;
 let image: string;
@@ -36,7 +38,7 @@ function made(sizeBytes: number, tool: string, ...args: string[]): Buffer {
 
 async function inventory(disks: Record<string, Uint8Array>): Promise<MachineInventory> {
   const list = Object.entries(disks).map(([name, bytes]) => ({ name, device: deviceOf(bytes) }));
-  return takeInventory({ disks: list, takenAtMs: 0 });
+  return takeInventory({ disks: list, files, takenAtMs: 0 });
 }
 
 async function disk(bytes: Uint8Array): Promise<DiskInventory> {
@@ -189,6 +191,7 @@ it('is shown to people in lines, with what matters said', async () => {
       vcpus: 1,
       nics: [{ mac: '52:54:00:00:00:01', model: 'virtio', network: 'lan' }],
     },
+    files,
     takenAtMs: 0,
   });
   expect(renderInventory(found)).toEqual([

@@ -4,6 +4,7 @@
  *
  * 1. Per disk: partition table, boot code, content of each partition.
  * 2. Physical volumes and array members, over all disks, become logical volumes and arrays, whose contents are looked at too.
+ * 3. Of each volume with a filesystem that is read here: loaders on FAT, Linux systems on ext (file-inventory.ts).
  */
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import { readRun, sliceDevice } from '@lifeboat/disk/bytes';
@@ -12,6 +13,7 @@ import { type Partition, type PartitionTable, readPartitionTable } from '@lifebo
 import { probeVolume, type VolumeContent } from '@lifeboat/disk/volume-content';
 import { MiB } from '@lifeboat/foundation/units';
 import { readBootCode } from './boot-code.ts';
+import { inventoryOfFiles, type FileSources } from './file-inventory.ts';
 import type {
   DiskInventory,
   HardwareInventory,
@@ -32,10 +34,12 @@ interface Options {
 }
 
 /** A run of a disk, or what is made of several, with what it holds. */
-interface Volume {
+export interface Volume {
   readonly name: string;
   readonly device: BlockDevice;
   readonly content: VolumeContent;
+  /** Of a partition, as Linux names PARTUUID. */
+  readonly partitionId?: string;
 }
 
 /** No table of any disk is longer than what Linux numbers; volumes are as many as there are, up to here. */
@@ -49,6 +53,7 @@ export async function takeInventory(
     readonly disks: readonly InventoryDisk[];
     readonly hardware?: HardwareInventory;
     readonly takenAtMs: number;
+    readonly files: FileSources;
   },
   options: Options = {},
 ): Promise<MachineInventory> {
@@ -63,6 +68,7 @@ export async function takeInventory(
     ...(input.hardware ? { hardware: input.hardware } : {}),
     disks,
     volumes: composed,
+    ...(await inventoryOfFiles(volumes, { problems, ...input.files }, options)),
     problems,
   };
 }
@@ -78,7 +84,11 @@ async function inventoryOf(disk: InventoryDisk, volumes: Volume[], options: Opti
         ? undefined
         : await addVolume(
             volumes,
-            { name: partitionName(name, partition.number), device: sliceDevice(device, { offsetBytes, lengthBytes }) },
+            {
+              name: partitionName(name, partition.number),
+              device: sliceDevice(device, { offsetBytes, lengthBytes }),
+              partitionId: partition.partitionId,
+            },
             options,
           );
     partitions.push({ ...partition, alignmentBytes: alignmentOf(offsetBytes), ...(content ? { content } : {}) });

@@ -12,6 +12,8 @@ export interface InitrdInspection {
   readonly sizeBytes: number;
   readonly sha256: string;
   readonly generator: InitrdGenerator;
+  /** Beside `unknown`: one that is recognised, and whose initrds no plan edits. */
+  readonly foreignGenerator?: 'booster' | 'mkinitcpio';
   readonly archives: readonly {
     readonly offsetBytes: number;
     readonly lengthBytes: number;
@@ -27,16 +29,22 @@ export interface InitrdInspection {
 }
 
 /** Never fails on the content: what cannot be read becomes `problem`. Errors: only those of the tools that unpack. */
-export async function inspectInitrd(bytes: Uint8Array, where: string, unpackers: Unpackers): Promise<InitrdInspection> {
+export async function inspectInitrd(
+  bytes: Uint8Array,
+  where: string,
+  unpackers: Unpackers,
+  options: { maxUnpackedBytes?: number } = {},
+): Promise<InitrdInspection> {
   const sizeBytes = bytes.length;
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   try {
-    const segments = await readInitrdSegments(bytes, where, unpackers);
+    const segments = await readInitrdSegments(bytes, where, unpackers, options);
     const all = segments.flatMap((segment) => segment.entries);
     return {
       sizeBytes,
       sha256,
       generator: generatorOf(all),
+      ...foreignGeneratorOf(all),
       archives: segments.map(({ offsetBytes, lengthBytes, compression, entries }) => ({
         offsetBytes,
         lengthBytes,
@@ -67,6 +75,13 @@ function generatorOf(entries: readonly CpioEntry[]): InitrdGenerator {
   if (paths.has('conf/initramfs.conf') && paths.has('scripts/functions')) return 'initramfs-tools';
   for (const path of paths) if (/^(usr\/)?lib\/dracut\//.test(path)) return 'dracut';
   return 'unknown';
+}
+
+function foreignGeneratorOf(entries: readonly CpioEntry[]): Pick<InitrdInspection, 'foreignGenerator'> {
+  const paths = new Set(entries.map((entry) => entry.path));
+  if (paths.has('etc/booster.init.yaml')) return { foreignGenerator: 'booster' };
+  // `buildconfig` and `config` are what mkinitcpio writes beside the functions of its init.
+  return paths.has('init_functions') && paths.has('buildconfig') ? { foreignGenerator: 'mkinitcpio' } : {};
 }
 
 function treeOf(entries: readonly CpioEntry[]): Pick<InitrdInspection, 'modulesRoot' | 'moduleFiles'> {

@@ -1,7 +1,7 @@
 /** The installed kernels of a guest: image, initrd and module tree belong together by version. */
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
-import type { GuestTree } from '../access/guest-tree.ts';
+import type { GuestFiles } from '../access/guest-files.ts';
 import type { Unpackers } from './compression.ts';
 import { inspectInitrd, type InitrdInspection } from './initrd.ts';
 import { isModuleFile, moduleNameOf } from './module-name.ts';
@@ -25,7 +25,7 @@ const MAX_TABLE_BYTES = 64 * MiB;
 const MAX_KERNELS = 32;
 
 /** Every `/boot/vmlinuz-<version>`, sorted by version text. */
-export async function inspectKernels(tree: GuestTree, unpackers: Unpackers): Promise<KernelInspection[]> {
+export async function findKernels(tree: GuestFiles): Promise<{ version: string; imagePath: string }[]> {
   const files = await tree.list('/boot');
   const versions = files.flatMap((file) => /^vmlinu[xz]-(.+)$/.exec(file)?.[1] ?? []);
   if (versions.length > MAX_KERNELS) {
@@ -34,16 +34,20 @@ export async function inspectKernels(tree: GuestTree, unpackers: Unpackers): Pro
       `/boot in the guest holds ${versions.length} kernels; at most ${MAX_KERNELS} are taken`,
     );
   }
-  const kernels: KernelInspection[] = [];
-  for (const version of versions) {
+  return versions.map((version) => {
     const image = files.find((file) => file === `vmlinuz-${version}`) ?? `vmlinux-${version}`;
-    kernels.push(await inspectKernel(tree, { version, imagePath: `/boot/${image}` }, unpackers));
-  }
+    return { version, imagePath: `/boot/${image}` };
+  });
+}
+
+export async function inspectKernels(tree: GuestFiles, unpackers: Unpackers): Promise<KernelInspection[]> {
+  const kernels: KernelInspection[] = [];
+  for (const kernel of await findKernels(tree)) kernels.push(await inspectKernel(tree, kernel, unpackers));
   return kernels;
 }
 
 async function inspectKernel(
-  tree: GuestTree,
+  tree: GuestFiles,
   kernel: { version: string; imagePath: string },
   unpackers: Unpackers,
 ): Promise<KernelInspection> {
@@ -68,7 +72,7 @@ async function inspectKernel(
 }
 
 /** Debian, then dracut's name, then SUSE's. */
-async function findInitrd(tree: GuestTree, version: string): Promise<string | undefined> {
+export async function findInitrd(tree: GuestFiles, version: string): Promise<string | undefined> {
   for (const name of [`initrd.img-${version}`, `initramfs-${version}.img`, `initrd-${version}`]) {
     const path = await tree.resolve(`/boot/${name}`);
     if (path !== undefined && (await tree.isFile(path))) return path;
@@ -77,7 +81,7 @@ async function findInitrd(tree: GuestTree, version: string): Promise<string | un
 }
 
 async function readTables(
-  tree: GuestTree,
+  tree: GuestFiles,
   version: string,
 ): Promise<{ modules: ModuleTables; files: Map<string, string> } | undefined> {
   const directory = `/lib/modules/${version}`;
