@@ -63,6 +63,11 @@ export class Keyring {
     return deriveKey(this.#bundle.machineRootKey, `machine key ${machineId}`, this.tenantId);
   }
 
+  /** The newest one, in which sessions that begin now are sealed. */
+  get epoch(): number {
+    return newestEpoch(this.#bundle).epoch;
+  }
+
   newSessionKey(random: Random): SessionKey {
     const { epoch, sessionPrivateKey } = newestEpoch(this.#bundle);
     return newSessionKey({ epoch, recipient: publicPart('x25519', sessionPrivateKey) }, random);

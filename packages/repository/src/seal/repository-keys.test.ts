@@ -2,8 +2,9 @@ import { chmodSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 
+import { readSessions } from '../collect/session-records.ts';
 import { decodeKeySet, encodeKeySet } from '../format/key-set.ts';
 import { KEYS, PACKS } from '../format/names.ts';
 import { decodePackHeader, encodePackHeader, kindOf, type PackHeader } from '../format/pack.ts';
@@ -274,6 +275,63 @@ describe('rotation', () => {
     const other = await opened(store, second);
     expect(await readDisk(other, MACHINE, pointId(1))).toEqual(before);
     expect(await readDisk(other, MACHINE, pointId(2))).toEqual(after);
+  });
+
+  test('ends a session of before: the attempt that goes on seals in the new epoch, and stores nothing twice', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const directory = scratch.directory();
+    const attempt = async (disk: Buffer) => {
+      const session = await (await openTiny(store)).beginSession({ machineId: MACHINE, directory });
+      const source = fileSource(scratch.file(disk));
+      const request = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' } as const;
+      return { session, ...(await session.writeDisk(request, { signal })) };
+    };
+    const first = await attempt(noisyDisk(20, 1));
+    await first.session.detach();
+    const before = new Set(dataPacks(store).map(({ name }) => name));
+    await made.keys.rotate();
+    const disk = Buffer.concat([noisyDisk(20, 1), noisyDisk(1, 2)]);
+    const { session, root, stats } = await attempt(disk);
+    expect(session.sessionId).not.toBe(first.session.sessionId);
+    expect([stats.newChunks, stats.knownChunks]).toEqual([1, 20]);
+    expect(dataPacks(store).flatMap(({ name, header }) => (before.has(name) ? [] : [header.epoch]))).toEqual([2]);
+    await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    expect(await readDisk(await openTiny(store), MACHINE, pointId(1))).toEqual(disk);
+    // Nobody waits for the one that was ended.
+    expect((await readSessions(made.core)).open).toEqual([]);
+  });
+
+  test('between a commit and its end loses no point, and makes no second one', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const directory = scratch.directory();
+    const disk = noisyDisk(20, 1);
+    const backUpTo = async (): Promise<void> => {
+      const session = await (await openTiny(store)).beginSession({ machineId: MACHINE, directory });
+      try {
+        const source = fileSource(scratch.file(disk));
+        const request = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' } as const;
+        const { root } = await session.writeDisk(request, { signal });
+        await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+      } finally {
+        await session.detach();
+      }
+    };
+    const put = store.putIfAbsent.bind(store);
+    const dying = vi.spyOn(store, 'putIfAbsent').mockImplementation(async (name, ...rest) => {
+      if (name.includes('/closed.')) throw new Error('killed');
+      return put(name, ...rest);
+    });
+    await expect(backUpTo()).rejects.toThrow('killed');
+    dying.mockRestore();
+    await made.keys.rotate();
+    await backUpTo();
+    expect(await made.points()).toMatchObject([{ state: 'readable', pointId: pointId(1) }]);
+    expect((await readSessions(made.core)).open).toEqual([]);
+    await made.condemn();
+    expect((await made.sweep()).waitingFor).toEqual([]);
+    expect(await readDisk(await openTiny(store), MACHINE, pointId(1))).toEqual(disk);
   });
 
   test('shuts out who kept the keys of before from what is written afterwards; to him that is no damage', async () => {

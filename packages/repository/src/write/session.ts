@@ -131,7 +131,10 @@ export class WriterSession {
   #known: Promise<void> | undefined;
   #busy = false;
 
-  /** Begins a session, or goes on with the one whose key and journal lie in the directory. */
+  /**
+   * Begins a session, or goes on with the one whose key and journal lie in the directory: with its packs only, where it was ended, or where
+   * the tenant's keys were rotated since.
+   */
   static async begin(
     core: Core,
     input: BeginSession,
@@ -143,6 +146,9 @@ export class WriterSession {
     let session: WriterSession | undefined;
     try {
       let stored = await files.readKey();
+      /** Of an epoch before this one. Its packs are taken up, as those of any other session may be; its key seals nothing any more. */
+      let outdated: SessionId | undefined;
+      await core.refreshKeys(options);
       if (stored && (await core.store.head(controlName(core, fenceObject(stored.sessionId)), options))) {
         // Held to be dead. Its packs are not taken up either: a PUT that is still on its way may bring one back that was collected.
         await files.remove();
@@ -150,9 +156,11 @@ export class WriterSession {
       } else if (stored && (await core.store.head(controlName(core, sessionClosedObject(stored.sessionId)), options))) {
         // Committed or abandoned by an attempt that died before it could tidy up; nothing may be added to it.
         stored = undefined;
+      } else if (stored && stored.key.epoch < core.keyring.epoch) {
+        outdated = stored.sessionId;
+        stored = undefined;
       }
       if (!stored) {
-        await core.refreshKeys(options);
         stored = { sessionId: newSessionId(core), key: core.keyring.newSessionKey(core.random) };
         await files.writeKey(stored);
       }
@@ -162,6 +170,8 @@ export class WriterSession {
       await session.#record('open', { before }, options);
       // A list published between the two knows nothing of this session: it must know of the list.
       await session.#heed(core.rules.readListsAfterOpen ? await readCondemnLists(core, options) : before, options);
+      // Only now that this one is open: until then a collector waits for the one whose packs it takes up.
+      if (outdated) await settleSession(core, { sessionId: outdated, machineId }, options);
       await session.#resume(files.openJournal(), options);
       return session;
     } catch (error) {
