@@ -20,6 +20,7 @@ export type RepoAction =
       readonly kind: 'copy';
       readonly machine?: string;
       readonly to: string;
+      readonly policies: boolean;
       readonly keyFile?: string;
       readonly passphraseFile?: string;
     }
@@ -86,25 +87,27 @@ export function addRepoCommands(
   define(
     repo,
     'copy',
-    'Copies recovery points into another repository, and reads them back there. Goes on where it was broken off.',
+    'Copies recovery points and holds into another repository, and reads the points back there. Goes on where it was broken off.',
     'repo copy --to /mnt/usb/repository --key-file /root/usb.key',
   )
     .argument('[machine]', 'id of a machine; all when absent', machineArgument)
     .requiredOption('--to <place>', 'directory or s3://bucket/prefix of a repository')
     .option('--key-file <path>', 'key file of that repository (default: the same secret)', pathOption)
     .option('--passphrase-file <path>', 'file with its passphrase', pathOption)
+    .option('--policies', 'retention policies as well, where that repository has none of its own')
     .action(
       (
         machine: string | undefined,
-        options: GlobalOptions & { to: string; keyFile?: string; passphraseFile?: string },
+        options: GlobalOptions & { to: string; keyFile?: string; passphraseFile?: string; policies?: boolean },
       ) => {
-        const { to, keyFile, passphraseFile } = options;
+        const { to, keyFile, passphraseFile, policies = false } = options;
         if (keyFile !== undefined && passphraseFile !== undefined)
           throw usage('--key-file and --passphrase-file exclude each other; choose one.');
         return act(
           {
             kind: 'copy',
             to,
+            policies,
             ...(machine === undefined ? {} : { machine }),
             ...(keyFile === undefined ? {} : { keyFile }),
             ...(passphraseFile === undefined ? {} : { passphraseFile }),

@@ -134,22 +134,36 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
 
 async function copy(context: CommandContext, action: Extract<RepoAction, { kind: 'copy' }>): Promise<ExitCode> {
   const { configuration, output, stages, display, signal } = context;
-  const { machine, ...target } = action;
+  const { machine, policies, ...target } = action;
   stages.begin('copy', 'Copy recovery points');
-  const points = await copyConfigured(
+  const copied = await copyConfigured(
     configuration,
-    { target, ...(machine === undefined ? {} : { machine }) },
+    { target, policies, ...(machine === undefined ? {} : { machine }) },
     { signal, progress: (progress) => stages.update('copy', progress) },
   );
+  const { points, holds } = copied;
   const bad = points.filter(({ outcome }) => outcome === 'damaged');
   stages.end('copy', bad.length === 0 ? 'done' : 'failed');
   display.close();
   const many = (outcome: string): number => points.filter((point) => point.outcome === outcome).length;
-  output.result({ points }, [
+  output.result(copied, [
     goodLine(output.style, `${many('copied')} points copied and read back, ${many('there')} were there already`),
+    ...(holds.set > 0 ? [`${holds.set} holds set there`] : []),
+    ...holds.lostEntries.map((entry) =>
+      output.style.bad(`entry ${entry} of the retention ledger is lost here: if it was a hold, it is missing there`),
+    ),
+    ...policyLines(copied.policies),
     ...bad.map(({ machineId, pointId, reason }) => badLine(output.style, `${machineId} ${pointId}: ${reason ?? ''}`)),
   ]);
-  return bad.length === 0 ? EXIT.done : EXIT.negative;
+  return bad.length === 0 && holds.lostEntries.length === 0 ? EXIT.done : EXIT.negative;
+}
+
+function policyLines(policies: { set: number; requested: number } | undefined): string[] {
+  if (!policies) return [];
+  const { set, requested } = policies;
+  return [
+    `${set} policies set there${requested > 0 ? `, ${requested} asked for: they wait for approval or delay` : ''}`,
+  ];
 }
 
 /** On stdout the page is the result; a page in a file is not repeated there. */

@@ -9,6 +9,12 @@ import { parseMachineId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { copyPoints, type CopiedPoint } from '@lifeboat/repository/copy/copy-points';
+import {
+  copyHolds,
+  copyPolicies,
+  type CopiedHolds,
+  type CopiedPolicies,
+} from '@lifeboat/repository/copy/copy-retention';
 import { addTenant, initRepository, readSuperblock, type Repository } from '@lifeboat/repository/repository';
 import {
   describeTenants,
@@ -239,12 +245,19 @@ export interface CopyTarget {
   readonly passphraseFile?: string;
 }
 
-/** Copies points into the other repository, which must be there. It may be repeated, also after a kill. */
+export interface Copied {
+  readonly points: readonly CopiedPoint[];
+  readonly holds: CopiedHolds;
+  /** Undefined where they were not asked for. */
+  readonly policies?: CopiedPolicies;
+}
+
+/** Copies holds, points and, if asked, policies into the other repository, which must be there. It may be repeated, also after a kill. */
 export async function copyConfigured(
   configuration: Configuration,
-  input: { readonly target: CopyTarget; readonly machine?: string },
+  input: { readonly target: CopyTarget; readonly machine?: string; readonly policies: boolean },
   context: VerbContext,
-): Promise<CopiedPoint[]> {
+): Promise<Copied> {
   const { target, machine } = input;
   const environment: Record<string, string> = {
     ...configurationEnvironment(configuration),
@@ -262,17 +275,13 @@ export async function copyConfigured(
     sealer: inlineSealer({ laneCount: COPY_LANES }),
   });
   try {
-    return await withRepository(configuration, (source) =>
-      copyPoints(
-        {
-          source,
-          target: other,
-          directory: join(configuration.stateRoot, 'copy'),
-          ...(machine === undefined ? {} : { machineId: parseMachineId(machine) }),
-        },
-        context,
-      ),
-    );
+    return await withRepository(configuration, async (source) => {
+      const { signal } = context;
+      const between = { source, target: other, machineId: machine === undefined ? undefined : parseMachineId(machine) };
+      const holds = await copyHolds(between, { signal });
+      const points = await copyPoints({ ...between, directory: join(configuration.stateRoot, 'copy') }, context);
+      return { points, holds, ...(input.policies ? { policies: await copyPolicies(between, { signal }) } : {}) };
+    });
   } finally {
     await other.close();
   }

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { PACKS } from '../format/names.ts';
+import { decodePackHeader, kindOf } from '../format/pack.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -98,6 +99,28 @@ describe('a copy', () => {
     expect(outcomes.map(({ outcome }) => outcome)).toEqual(['copied', 'damaged']);
     expect(await target.points()).toHaveLength(1);
   });
+
+  test.each(['target', 'source'] as const)(
+    'reads all of a disk where the map of the point before is damaged in the %s',
+    async (where) => {
+      const stores = { source: new MemoryStore(), target: new MemoryStore() };
+      const source = await initTiny(stores.source);
+      await initTiny(stores.target);
+      const first = noisyDisk(40);
+      const second = changed(first, 7, 4711);
+      await backUp(source, 1, first);
+      const directory = scratch.directory();
+      await copyPoints({ source, target: await openTiny(stores.target), directory }, context);
+      for (const [name, object] of stores[where].objects)
+        if (name.startsWith(PACKS) && kindOf(decodePackHeader(object, name).header) === 'map') object.fill(0, 300);
+      await backUp(await openTiny(stores.source), 2, second);
+      const between = { source: await openTiny(stores.source), target: await openTiny(stores.target) };
+      const outcomes = await copyPoints({ ...between, directory }, context);
+      expect(outcomes.map(({ outcome }) => outcome)).toEqual(['there', 'copied']);
+      expect(outcomes[1]?.readBytes).toBe(second.length);
+      expect(await readDisk(await openTiny(stores.target), MACHINE, pointId(2))).toEqual(second);
+    },
+  );
 
   test('into itself is refused', async () => {
     const store = new MemoryStore();

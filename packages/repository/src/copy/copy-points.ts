@@ -2,7 +2,8 @@
  * Copies points into another repository, which has other keys and the same chunk size.
  *
  * 1. Points go oldest first, machine by machine; one that the target has, readable, is passed over.
- * 2. Of a disk only what differs from the point before is read: the two maps of the source say where.
+ * 2. Of a disk only what differs from the point before is read: the two maps of the source say where. Where one of them, or the map in the
+ *    target, is damaged, all of it.
  * 3. Everything read is compared with its id (the read path), sealed anew under the target's keys, and opened again before it
  *    is stored (the write path).
  * 4. The point is committed under its own name; then the target is read back in full and checked against its ids.
@@ -23,6 +24,8 @@ import { MapReader } from '../read/map-reader.ts';
 import type { Point } from '../read/point-reader.ts';
 import type { Repository } from '../repository.ts';
 import type { ByteRange } from '../store/object-store.ts';
+import type { WriteDiskRequest } from '../write/disk-writer.ts';
+import type { WriterSession } from '../write/session.ts';
 import { lendDevice } from './point-source.ts';
 
 export interface CopyRequest {
@@ -58,15 +61,7 @@ const POINT_DAMAGE = [
  */
 export async function copyPoints(request: CopyRequest, context: VerbContext): Promise<CopiedPoint[]> {
   const { source, target, machineId } = request;
-  if (source.chunkSizeBytes !== target.chunkSizeBytes) {
-    throw new LifeboatError(
-      'input.invalid',
-      `the repositories have chunks of ${source.chunkSizeBytes} and ${target.chunkSizeBytes} bytes; they must be equal`,
-    );
-  }
-  if (source.tenantId === target.tenantId) {
-    throw new LifeboatError('input.invalid', 'source and target are the same tenant of the same repository');
-  }
+  assertCopyable(source, target);
   const { signal } = context;
   const there = new Set(
     (await target.points(machineId, { signal })).map(({ machineId: m, pointId }) => `${m} ${pointId}`),
@@ -102,6 +97,19 @@ export async function copyPoints(request: CopyRequest, context: VerbContext): Pr
   return outcomes;
 }
 
+/** Errors: `input.invalid` for another chunk size or the same repository. */
+export function assertCopyable(source: Repository, target: Repository): void {
+  if (source.chunkSizeBytes !== target.chunkSizeBytes) {
+    throw new LifeboatError(
+      'input.invalid',
+      `the repositories have chunks of ${source.chunkSizeBytes} and ${target.chunkSizeBytes} bytes; they must be equal`,
+    );
+  }
+  if (source.tenantId === target.tenantId) {
+    throw new LifeboatError('input.invalid', 'source and target are the same tenant of the same repository');
+  }
+}
+
 async function copyPoint(
   request: CopyRequest,
   what: { point: Point; before: { source: Point; target: Point } | undefined },
@@ -120,12 +128,9 @@ async function copyPoint(
       const { source: spec, takeBack } = lendDevice(device);
       try {
         const earlier = before && commonDisk(before, name, root);
-        const changed = earlier ? await differences(source, { from: earlier.source, to: root }, context) : 'all';
         const allocation = await device.extents({ offsetBytes: 0, lengthBytes: root.sizeBytes }, context);
-        const written = await session.writeDisk(
-          { name, sizeBytes: root.sizeBytes, source: spec, parent: earlier?.target, changed, allocation },
-          context,
-        );
+        const disk = { name, sizeBytes: root.sizeBytes, source: spec, allocation };
+        const written = await writeFrom(request, { session, disk, root, earlier }, context);
         bytes.readBytes += written.stats.readBytes;
         bytes.storedBytes += written.stats.storedBytes + written.stats.metadataBytes;
         disks.push({ name, root: written.root, info });
@@ -140,6 +145,33 @@ async function copyPoint(
     await session.detach();
     throw error;
   }
+}
+
+/**
+ * What differs from the point before; all of the disk where there is none, or where its map cannot be read in either repository. Errors:
+ * `repository.map-damaged` for the map of the point itself.
+ */
+async function writeFrom(
+  { source }: CopyRequest,
+  what: {
+    session: WriterSession;
+    disk: Omit<WriteDiskRequest, 'changed'>;
+    root: DiskRoot;
+    earlier: { source: DiskRoot; target: DiskRoot } | undefined;
+  },
+  context: VerbContext,
+): ReturnType<WriterSession['writeDisk']> {
+  const { session, disk, root, earlier } = what;
+  if (earlier) {
+    try {
+      const changed = await differences(source, { from: earlier.source, to: root }, context);
+      return await session.writeDisk({ ...disk, parent: earlier.target, changed }, context);
+    } catch (error) {
+      if (!hasCode(error, 'repository.map-damaged')) throw error;
+      source.core.log.warn('the point before cannot be used, so all of the disk is copied', { why: error.message });
+    }
+  }
+  return session.writeDisk({ ...disk, changed: 'all' }, context);
 }
 
 /** The disk in the point before, in both repositories, if it had the same size. */
