@@ -5,7 +5,8 @@
 #
 # What it promises:
 #   - the image boots through BIOS GRUB on AHCI and on nothing else: its initramfs holds one storage driver, so that a
-#     restore onto another controller fails until the drivers are injected. Its module tree holds them all;
+#     restore onto another controller fails until the drivers are injected. Its module tree holds them all. The initramfs
+#     is made by initramfs-tools, or by dracut without systemd in it (an emulated processor would need 20 s more);
 #   - /dev/ttyS0 shows the kernel, then `GUEST-BOOT-OK <uptime seconds> root=<device>` once multi-user.target is reached,
 #     then a root shell. tty1 shows the same line under a banner, so that a screenshot says what it is of;
 #   - qemu-guest-agent answers on the channel org.qemu.guest_agent.0 (exec, freeze, thaw); no network is configured;
@@ -20,11 +21,12 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: scripts/build-guest.sh [--layout gpt|mbr] [--size SIZE] [--modules "NAME ..."]
+Usage: scripts/build-guest.sh [--layout gpt|mbr] [--size SIZE] [--modules "NAME ..."] [--initramfs GENERATOR]
 
   --layout   partition table (default gpt)
   --size     size of the virtual disk, a number with M or G (default 3G)
   --modules  kernel modules of the initramfs (default "ahci sd_mod ext4")
+  --initramfs  initramfs-tools (default) or dracut
 
 Environment:
   LIFEBOAT_CACHE  where images and packages are kept (default ~/.cache/lifeboat)
@@ -33,7 +35,7 @@ Prints the path of the image. Example: scripts/build-guest.sh --layout mbr --siz
 USAGE
 }
 
-# Debian 12. Another release, dracut or UEFI comes as a parameter beside these, when something tests it.
+# Debian 12. Another release or UEFI comes as a parameter beside these, when something tests it.
 readonly RELEASE=bookworm
 readonly NAME=debian12
 readonly PACKAGES=systemd-sysv,udev,kmod,initramfs-tools,zstd,busybox-static,iproute2,linux-image-amd64,qemu-guest-agent
@@ -56,10 +58,10 @@ step() {
 # --- outside the namespaces: parameters, cache, lock -------------------------------------------------------------
 
 outer() {
-  local layout=gpt size=3G modules="ahci sd_mod ext4"
+  local layout=gpt size=3G modules="ahci sd_mod ext4" initramfs=initramfs-tools
   while (($# > 0)); do
     case $1 in
-      --layout | --size | --modules)
+      --layout | --size | --modules | --initramfs)
         (($# > 1)) || fail "$1 needs a value; --help shows the form"
         printf -v "${1#--}" '%s' "$2"
         shift 2
@@ -72,6 +74,7 @@ outer() {
     esac
   done
   [[ $layout == gpt || $layout == mbr ]] || fail "layout '$layout' is not known: gpt or mbr"
+  [[ $initramfs == initramfs-tools || $initramfs == dracut ]] || fail "initramfs '$initramfs' is not known: initramfs-tools or dracut"
   [[ $size =~ ^[1-9][0-9]{0,4}[MG]$ ]] || fail "size '$size' is not a number with M or G"
   [[ $modules =~ ^[a-z0-9_-]+(\ [a-z0-9_-]+)*$ ]] || fail "modules '$modules' are not names separated by single spaces"
 
@@ -80,7 +83,7 @@ outer() {
   script=$(realpath "${BASH_SOURCE[0]}")
   key=$({
     cat "$script"
-    printf '%s\n' "$layout" "$size" "$modules"
+    printf '%s\n' "$layout" "$size" "$modules" "$initramfs"
   } | sha256sum | cut -c1-12)
   image=$cache/$NAME-$key.qcow2
   if [[ -f $image ]]; then
@@ -113,7 +116,7 @@ outer() {
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc -- \
-    bash "$script" --inside "$WORK" "$cache/packages" "$layout" "$size" "$modules" >&2 9>&- &
+    bash "$script" --inside "$WORK" "$cache/packages" "$layout" "$size" "$modules" "$initramfs" >&2 9>&- &
   INNER=$!
   # A shell runs its traps only between commands, and `wait` is the one that a signal interrupts.
   wait "$INNER" || fail "the build failed; the lines above say where"
@@ -140,15 +143,15 @@ stop_inner() {
 # --- inside: everything that mounts or runs foreign code ----------------------------------------------------------
 
 inside() {
-  local work=$1 packages=$2 layout=$3 size=$4 modules=$5
+  local work=$1 packages=$2 layout=$3 size=$4 modules=$5 initramfs=$6
   local root=$work/root disk=$work/disk.raw
   readonly started=$SECONDS
-  bootstrap "$root" "$packages" "$work/bootstrap.log"
+  bootstrap "$root" "$packages" "$work/bootstrap.log" "$initramfs"
   local uuid kernel
   uuid=$(cat /proc/sys/kernel/random/uuid)
   kernel=$(ls "$root/lib/modules")
   configure "$root" "$uuid"
-  initramfs "$root" "$kernel" "$modules" "$work/initramfs.log"
+  initramfs "$root" "$kernel" "$modules" "$work/initramfs.log" "$initramfs"
   add_files "$root"
   grub_files "$root" "$uuid" "$kernel" "$work/core.img"
   unmount_below "$root"
@@ -170,12 +173,14 @@ mirror() {
 }
 
 bootstrap() {
-  local root=$1 packages=$2 log=$3 from proxy
+  local root=$1 packages=$2 log=$3 include=$PACKAGES from proxy
+  # Beside initramfs-tools, which the kernel's package depends on: dracut-core is the generator without hooks of its own.
+  [[ $4 != dracut ]] || include+=,dracut-core
   from=$(mirror)
   proxy=$(apt-config dump --format '%v%n' Acquire::http::Proxy 2>/dev/null | head -n1)
   if [[ -n $proxy && -z ${http_proxy:-} ]]; then export http_proxy=$proxy; fi
   step "fetching Debian $RELEASE packages from ${from#*@}"
-  debootstrap --foreign --variant=minbase --cache-dir="$packages" --include="$PACKAGES" "$RELEASE" "$root" "$from" \
+  debootstrap --foreign --variant=minbase --cache-dir="$packages" --include="$include" "$RELEASE" "$root" "$from" \
     >"$log" 2>&1 || fail_with "$log" "debootstrap could not fetch the packages of $RELEASE from ${from#*@}; check this machine's apt sources"
 
   # Not unpacked at all: documentation, and drivers that are neither storage nor wired network. Each module that loads
@@ -278,8 +283,8 @@ F
 }
 
 initramfs() {
-  local root=$1 kernel=$2 modules=$3 log=$4
-  step "building the initramfs with: $modules"
+  local root=$1 kernel=$2 modules=$3 log=$4 generator=$5
+  step "building the initramfs by $generator with: $modules"
   echo MODULES=list >"$root/etc/initramfs-tools/conf.d/only-listed-modules"
   tr ' ' '\n' <<<"$modules" >>"$root/etc/initramfs-tools/modules"
   mount -t proc proc "$root/proc"
@@ -288,7 +293,12 @@ initramfs() {
   check_modules "$root/lib/modules/$kernel/kernel" "$log"
   {
     chroot "$root" depmod "$kernel"
-    chroot "$root" update-initramfs -c -k "$kernel"
+    if [[ $generator == dracut ]]; then
+      chroot "$root" dracut --force --no-hostonly --no-early-microcode --zstd --drivers "$modules" \
+        --modules "bash base kernel-modules rootfs-block udev-rules fs-lib shutdown" "/boot/initrd.img-$kernel" "$kernel"
+    else
+      chroot "$root" update-initramfs -c -k "$kernel"
+    fi
   } >"$log" 2>&1 || fail_with "$log" "building the initramfs failed"
 }
 

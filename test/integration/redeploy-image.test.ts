@@ -196,6 +196,42 @@ describe('redeploying a restored disk', () => {
     expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
   });
 
+  test('names disks by what stays, tells dracut of the drivers, and takes away what ties LVM to the old disks', async () => {
+    const guest = machine({
+      rootSource: '/dev/sda1',
+      initrd: { generator: 'dracut' },
+      change: (root) => {
+        for (const path of ['etc/dracut.conf.d', 'usr/lib/dracut', 'etc/lvm/devices', 'etc/default'])
+          mkdirSync(join(root, path), { recursive: true });
+        writeFileSync(join(root, 'etc/lvm/devices/system.devices'), 'VERSION=1.1.2\nIDTYPE=sys_serial IDNAME=X\n');
+        writeFileSync(join(root, 'etc/default/grub'), '# root=/dev/sda1\nGRUB_CMDLINE_LINUX="root=/dev/sda1 quiet"\n');
+      },
+    });
+    const plan = await planFor(guest, 'nvme');
+    expect(plan.refusals).toEqual([]);
+    const result = await inject(guest, plan);
+    expect(result.edits.map(({ path }) => path)).toEqual([
+      INITRD,
+      '/etc/initramfs-tools/modules',
+      '/etc/dracut.conf.d/90-lifeboat.conf',
+      '/etc/fstab',
+      '/etc/default/grub',
+      '/etc/lvm/devices/system.devices',
+    ]);
+    expect(guestFile(guest, '/etc/fstab').toString()).toBe(
+      `# made up\nUUID=${ROOT_UUID} / ext4 errors=remount-ro 0 1\n`,
+    );
+    expect(guestFile(guest, '/etc/default/grub').toString()).toBe(
+      `# root=/dev/sda1\nGRUB_CMDLINE_LINUX="root=UUID=${ROOT_UUID} quiet"\n`,
+    );
+    expect(guestFile(guest, '/etc/dracut.conf.d/90-lifeboat.conf').toString()).toMatch(
+      /^# Needed on 'nvme'.*\nadd_drivers\+=" .*\bnvme\b.* "\n$/,
+    );
+    expect((await planFor(guest, 'nvme')).edits).toEqual([]);
+    await revert();
+    expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
+  });
+
   test('is done once: called again it returns the same and writes nothing', async () => {
     const guest = machine();
     const plan = await planFor(guest, 'virtio-blk');
@@ -504,7 +540,6 @@ describe('a redeploy that must not be', () => {
 
   test.each([
     ['no-boot-driver', { change: (root: string) => withoutModule(root, 'nvme/host/nvme.ko') }, 'asks'],
-    ['initrd-generator-unsupported', { initrd: { generator: 'dracut' } }, 'dracut'],
     ['initrd-generator-unknown', { initrd: { generator: 'none' } }, 'neither by initramfs-tools nor by dracut'],
     ['initrd-unreadable', { change: (root: string) => damage(join(root, INITRD)) }, 'cannot be unpacked'],
     [
@@ -512,7 +547,11 @@ describe('a redeploy that must not be', () => {
       { change: (root: string) => writeFileSync(join(root, 'etc/modprobe.d/x.conf'), 'blacklist nvme\n') },
       'forbids nvme',
     ],
-    ['unstable-device-name', { rootSource: '/dev/sda1' }, '/dev/sda1'],
+    [
+      'unstable-device-name',
+      { change: (root: string) => writeFileSync(join(root, 'etc/crypttab'), 'data /dev/sdb5 none luks\n') },
+      '/dev/sdb5 to unlock',
+    ],
     [
       'no-space',
       { change: (root: string) => writeFileSync(join(root, 'filler'), Buffer.alloc(60 * 1024 * 1024, 1)) },

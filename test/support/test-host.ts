@@ -56,6 +56,8 @@ export interface MachinePlan {
   readonly controller?: Extract<Controller, 'virtio-blk' | 'ahci'>;
   readonly steps?: readonly Step[];
   readonly start?: boolean;
+  /** 32 unless given: what a tiny guest needs. */
+  readonly memoryMiB?: number;
 }
 
 export class TestHost {
@@ -153,7 +155,7 @@ export class TestHost {
       opId: parseOpId(this.prefix),
       hostId: parseHostId(`${this.prefix}-elsewhere`),
       name,
-      memoryMiB: MEMORY_MIB,
+      memoryMiB: plan.memoryMiB ?? MEMORY_MIB,
       vcpus: 1,
       firmware: 'bios',
       disks,

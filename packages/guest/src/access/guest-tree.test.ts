@@ -135,4 +135,30 @@ describe('GuestTree', () => {
     await expect(tree.replace('/etc/none', [])).rejects.toMatchObject({ code: 'guest.path-unusable' });
     await expect(tree.replace('/etc', [])).rejects.toMatchObject({ code: 'guest.path-unusable' });
   });
+
+  it('writes a new file into a directory that is there, and takes one away', async () => {
+    const hash = (text: string) => createHash('sha256').update(text).digest('hex');
+    link('../etc', 'usr-etc');
+    expect(await tree.write('/usr-etc/new.conf', Buffer.from('new'))).toEqual({
+      path: '/etc/new.conf',
+      oldSha256: hash(''),
+      newSha256: hash('new'),
+      oldBytes: 0,
+      newBytes: 3,
+    });
+    expect(statSync(join(root, 'etc/new.conf')).mode & 0o777).toBe(0o644);
+    expect(await tree.write('/etc/new.conf', Buffer.from('newer'))).toMatchObject({ oldBytes: 3, newBytes: 5 });
+    expect(await tree.remove('/etc/new.conf')).toMatchObject({ oldSha256: hash('newer'), oldBytes: 5, newBytes: 0 });
+    expect(await tree.read('/etc/new.conf')).toBeUndefined();
+    expect(readdirSync(join(root, 'etc'))).toEqual(['hostname']);
+    for (const wrong of [tree.write('/none/x', Buffer.alloc(1)), tree.remove('/etc/new.conf'), tree.remove('/etc')])
+      await expect(wrong).rejects.toMatchObject({ code: 'guest.path-unusable' });
+  });
+
+  it('writes through no link that leads out', async () => {
+    link(join(base, 'secret'), 'etc/new.conf');
+    await tree.write('/etc/new.conf', Buffer.from('x'));
+    expect(readFileSync(join(base, 'secret'), 'utf8')).toBe('of the host');
+    expect(readFileSync(join(root, 'etc/new.conf'), 'utf8')).toBe('x');
+  });
 });

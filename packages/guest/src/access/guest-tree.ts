@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
 import { runTool } from '@lifeboat/host/children';
@@ -167,13 +167,7 @@ export class GuestTree implements GuestFiles {
       await rename(temporary, target);
     } catch (error) {
       await unlinkIfThere(temporary);
-      if (systemCode(error) === 'ENOSPC') {
-        throw new LifeboatError('guest.no-space', `The guest's filesystem became full while ${path} was written`, {
-          cause: error,
-          context: { path },
-        });
-      }
-      throw error;
+      throw systemCode(error) === 'ENOSPC' ? noSpace(path, error) : error;
     }
     await syncDirectory(dirname(target));
     return {
@@ -182,6 +176,60 @@ export class GuestTree implements GuestFiles {
       newSha256: hash.digest('hex'),
       oldBytes: old.size,
       newBytes: content.reduce((sum, part) => sum + part.length, 0),
+    };
+  }
+
+  /**
+   * Writes a file that may be new, into a directory that is there: mode 0644, of root; one that is there is replaced as `replace` does it.
+   * The edit of a new file has an old size of zero. Errors: those of `replace`, and `guest.path-unusable` when there is no such directory.
+   */
+  async write(path: string, content: Uint8Array): Promise<FileEdit> {
+    if ((await this.resolve(path)) !== undefined) return this.replace(path, [content]);
+    const directory = await this.resolve(dirname(path));
+    if (directory === undefined || !(await this.isDirectory(directory))) {
+      throw unusable(dirname(path), 'is not a directory');
+    }
+    const resolved = join(directory, basename(path));
+    // Beside first: it is there whole, or not at all. A link of that name that leads nowhere is not followed.
+    const target = this.#onHost(resolved);
+    const temporary = `${target}${TEMPORARY_SUFFIX}`;
+    try {
+      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+      const file = await open(temporary, flags, 0o644);
+      try {
+        await file.writeFile(content);
+        await file.chmod(0o644);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, target);
+    } catch (error) {
+      await unlinkIfThere(temporary);
+      throw systemCode(error) === 'ENOSPC' ? noSpace(path, error) : error;
+    }
+    await syncDirectory(dirname(target));
+    const nothing = createHash('sha256').digest('hex');
+    const newSha256 = createHash('sha256').update(content).digest('hex');
+    return { path: resolved, oldSha256: nothing, newSha256, oldBytes: 0, newBytes: content.length };
+  }
+
+  /** Takes a regular file away; the edit has a new size of zero. Error: `guest.path-unusable` when there is no such file. */
+  async remove(path: string): Promise<FileEdit> {
+    const resolved = await this.resolve(path);
+    if (resolved === undefined) throw unusable(path, 'does not exist');
+    const target = this.#onHost(resolved);
+    const old = await lstat(target);
+    if (!old.isFile()) throw unusable(path, 'is not a regular file');
+    const oldSha256 = await sha256Of(target);
+    await unlink(target);
+    await syncDirectory(dirname(target));
+    return {
+      path: resolved,
+      oldSha256,
+      newSha256: createHash('sha256').digest('hex'),
+      oldBytes: old.size,
+      newBytes: 0,
     };
   }
 
@@ -242,6 +290,13 @@ async function syncDirectory(path: string): Promise<void> {
   } finally {
     await directory.close();
   }
+}
+
+function noSpace(path: string, cause: unknown): LifeboatError {
+  return new LifeboatError('guest.no-space', `The guest's filesystem became full while ${path} was written`, {
+    cause,
+    context: { path },
+  });
 }
 
 function unusable(path: string, problem: string): LifeboatError {

@@ -4,6 +4,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { FileEdit, GuestTree } from '../access/guest-tree.ts';
 import { readCpio } from '../linux/cpio.ts';
+import { replaceName } from '../linux/device-names.ts';
 import { buildDriverArchive, paddingBefore } from '../linux/driver-archive.ts';
 import { moduleFilesOf } from '../linux/initrd.ts';
 import { MAX_INITRD_BYTES } from '../linux/kernels.ts';
@@ -42,8 +43,12 @@ export async function applyEdits(tree: GuestTree, plan: RedeployPlan, context: E
       const done = await appendDrivers(tree, edit, context);
       kernels.push(done.kernel);
       edits.push(done.edit);
-    } else {
+    } else if (edit.kind === 'keep-drivers') {
       edits.push(await keepDrivers(tree, edit, plan.profile.name));
+    } else if (edit.kind === 'rename-disks') {
+      edits.push(await renameDisks(tree, edit));
+    } else {
+      edits.push(await tree.remove(edit.path));
     }
   }
   return { kernels, edits };
@@ -113,10 +118,33 @@ async function keepDrivers(
   edit: Extract<PlannedEdit, { kind: 'keep-drivers' }>,
   profileName: string,
 ): Promise<FileEdit> {
+  const comment = `# Needed on '${profileName}', added by Lifeboat's redeploy.\n`;
+  if (edit.generator === 'dracut') {
+    return tree.write(edit.path, Buffer.from(`${comment}add_drivers+=" ${edit.modules.join(' ')} "\n`));
+  }
   const old = (await tree.read(edit.path)) ?? Buffer.alloc(0);
   const newline = old.length > 0 && old.at(-1) !== 0x0a ? '\n' : '';
-  const block = `${newline}# Needed on '${profileName}', added by Lifeboat's redeploy.\n${edit.modules.join('\n')}\n`;
-  return tree.replace(edit.path, [old, Buffer.from(block)]);
+  return tree.replace(edit.path, [old, Buffer.from(`${newline}${comment}${edit.modules.join('\n')}\n`)]);
+}
+
+/** Line by line, so that a name in a comment stays what it is. */
+async function renameDisks(
+  tree: GuestTree,
+  { path, names }: Extract<PlannedEdit, { kind: 'rename-disks' }>,
+): Promise<FileEdit> {
+  // Bytes, not characters: what is not UTF-8 stays as it is.
+  const lines = ((await tree.read(path)) ?? Buffer.alloc(0)).toString('latin1').split('\n');
+  for (const { line, from, to } of names) {
+    const before = lines[line - 1] ?? '';
+    const after = replaceName(before, from, to);
+    if (after === before) {
+      throw new LifeboatError('guest.changed-since-plan', `${path} does not name ${from} in line ${line} any more`, {
+        context: { path, line, name: from },
+      });
+    }
+    lines[line - 1] = after;
+  }
+  return tree.replace(path, [Buffer.from(lines.join('\n'), 'latin1')]);
 }
 
 async function readInitrd(tree: GuestTree, path: string): Promise<Buffer> {

@@ -12,6 +12,7 @@
  *    └─ space        of / and /boot
  */
 import type { FilesystemSpace } from '../access/guest-tree.ts';
+import type { DeviceNameUse } from '../linux/device-names.ts';
 import type { FstabEntry } from '../linux/fstab.ts';
 import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
@@ -60,10 +61,14 @@ export interface GuestInspection {
     readonly efiFiles: readonly string[];
   };
   readonly fstab: readonly FstabEntry[];
-  /** fstab sources and root= that name a disk by controller and order. */
-  readonly unstableNames: readonly { readonly where: string; readonly name: string; readonly mountPoint: string }[];
+  /** Where a disk is named by controller and order. */
+  readonly unstableNames: readonly DeviceNameUse[];
   /** The file in which initramfs-tools is told of more modules; absent: no initramfs-tools. */
   readonly initramfsModules?: { readonly path: string; readonly modules: readonly string[] };
+  /** Drivers that dracut was told to add; absent: no dracut. */
+  readonly dracutDrivers?: readonly string[];
+  /** LVM uses only the devices that this file names, by ids of the hardware; absent: there is none. */
+  readonly lvmDevicesFile?: string;
   /** Modules that modprobe.d forbids to load by alias. */
   readonly blacklistedModules: readonly string[];
   readonly space: readonly SpaceInspection[];

@@ -1,7 +1,8 @@
 /** Reads a mounted guest into a `GuestInspection`. Reads only; nothing of the guest's is run. */
 import type { GuestTree } from '../access/guest-tree.ts';
 import type { Unpackers } from '../linux/compression.ts';
-import { isUnstableDeviceName, parseFstab, type FstabEntry } from '../linux/fstab.ts';
+import { namesInArguments, namesInCrypttab, namesInFstab, type DeviceNameUse } from '../linux/device-names.ts';
+import { parseFstab } from '../linux/fstab.ts';
 import { parseGrubConfig, type GrubEntry } from '../linux/grub.ts';
 import { inspectKernels } from '../linux/kernels.ts';
 import { normalModuleName } from '../linux/module-name.ts';
@@ -18,6 +19,12 @@ export interface MountedDisks {
 }
 
 const INITRAMFS_MODULES = '/etc/initramfs-tools/modules';
+const DRACUT_CONFIGS = ['/etc/dracut.conf.d', '/usr/lib/dracut/dracut.conf.d'];
+const LVM_DEVICES = '/etc/lvm/devices/system.devices';
+const FSTAB = '/etc/fstab';
+const CRYPTTAB = '/etc/crypttab';
+/** Beside grub.cfg: what the next update of it, and of the initrd, is made from. */
+const ARGUMENT_FILES = ['/etc/default/grub', '/etc/initramfs-tools/conf.d/resume'];
 const GRUB_CONFIGS = ['/boot/grub/grub.cfg', '/boot/grub2/grub.cfg'];
 const MODPROBE_DIRECTORIES = ['/etc/modprobe.d', '/usr/lib/modprobe.d'];
 
@@ -27,9 +34,10 @@ export async function inspectGuest(
   mounted: MountedDisks,
   unpackers: Unpackers,
 ): Promise<GuestInspection> {
-  const fstab = parseFstab((await tree.readText('/etc/fstab')) ?? '');
+  const fstab = parseFstab((await tree.readText(FSTAB)) ?? '');
   const grub = await readGrub(tree);
   const initramfsModules = await readInitramfsModules(tree);
+  const dracutDrivers = await readDracutDrivers(tree);
   const { disks, root, mounts, efiFiles } = mounted;
   return {
     formatVersion: 1,
@@ -45,8 +53,10 @@ export async function inspectGuest(
       efiFiles,
     },
     fstab,
-    unstableNames: unstableNames(fstab, grub),
+    unstableNames: await unstableNames(tree, grub?.path),
     ...(initramfsModules === undefined ? {} : { initramfsModules }),
+    ...(dracutDrivers === undefined ? {} : { dracutDrivers }),
+    ...((await tree.isFile(LVM_DEVICES)) ? { lvmDevicesFile: LVM_DEVICES } : {}),
     blacklistedModules: await readBlacklist(tree),
     space: [await measure(tree, '/'), await measure(tree, '/boot')],
   };
@@ -65,15 +75,33 @@ function firmwareOf(disks: readonly DiskInspection[], efiFiles: readonly string[
   return [...(bios ? (['bios'] as const) : []), ...(efiFiles.length > 0 ? (['uefi'] as const) : [])];
 }
 
-function unstableNames(
-  fstab: readonly FstabEntry[],
-  grub: { path: string; entries: readonly GrubEntry[] } | undefined,
-): GuestInspection['unstableNames'] {
-  const names = fstab
-    .filter((entry) => isUnstableDeviceName(entry.source))
-    .map((entry) => ({ where: `/etc/fstab line ${entry.line}`, name: entry.source, mountPoint: entry.mountPoint }));
-  const roots = new Set((grub?.entries ?? []).flatMap((entry) => entry.root ?? []).filter(isUnstableDeviceName));
-  return [...names, ...[...roots].map((name) => ({ where: `root= in ${grub?.path}`, name, mountPoint: '/' }))];
+async function unstableNames(tree: GuestTree, grubConfigPath: string | undefined): Promise<DeviceNameUse[]> {
+  const read = async (
+    path: string,
+    find: (path: string, text: string) => readonly DeviceNameUse[],
+  ): Promise<readonly DeviceNameUse[]> => find(path, (await tree.readText(path)) ?? '');
+  const withArguments = [...(grubConfigPath === undefined ? [] : [grubConfigPath]), ...ARGUMENT_FILES];
+  const found = [await read(FSTAB, namesInFstab), await read(CRYPTTAB, namesInCrypttab)];
+  for (const path of withArguments) found.push(await read(path, namesInArguments));
+  return found.flat();
+}
+
+/** `add_drivers+=" a b "` and `force_drivers`, wherever dracut looks. */
+async function readDracutDrivers(tree: GuestTree): Promise<string[] | undefined> {
+  if (!(await tree.isDirectory('/etc/dracut.conf.d'))) return undefined;
+  const files = ['/etc/dracut.conf'];
+  for (const directory of DRACUT_CONFIGS) {
+    for (const name of await tree.list(directory)) if (name.endsWith('.conf')) files.push(`${directory}/${name}`);
+  }
+  const names = new Set<string>();
+  for (const file of files) {
+    for (const [, value = ''] of ((await tree.readText(file)) ?? '').matchAll(
+      /^\s*(?:add|force)_drivers\+?=["']?([^"'\n#]*)/gm,
+    )) {
+      for (const name of value.split(/\s+/)) if (name !== '') names.add(normalModuleName(name));
+    }
+  }
+  return [...names].sort();
 }
 
 async function readInitramfsModules(tree: GuestTree): Promise<GuestInspection['initramfsModules']> {

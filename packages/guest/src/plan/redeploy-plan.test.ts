@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { GuestInspection } from '../inspect/guest-inspection.ts';
+import type { DeviceNameUse } from '../linux/device-names.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
 import { parseModuleTables } from '../linux/module-tables.ts';
 import type { HardwareProfile } from '../profile/hardware-profile.ts';
@@ -213,23 +214,56 @@ describe('planRedeploy', () => {
     expect(codes({ ...two, space: short })).toEqual(['no-space']);
   });
 
-  it('weighs names that change with the controller by what depends on them', () => {
-    const named = (name: string, mountPoint: string, options: readonly string[] = ['defaults'], type = 'ext4') =>
+  it('gives disks names that stay, and weighs those it cannot tell by what depends on them', () => {
+    const named = (name: string, change: Partial<DeviceNameUse> = {}) =>
       guest([kernel('1')], {
-        fstab: [{ line: 1, source: name, mountPoint, type, options }],
-        unstableNames: [{ where: '/etc/fstab line 1', name, mountPoint }],
+        root: { ...guest([]).root, uuid: 'root-uuid' },
+        unstableNames: [{ path: '/etc/fstab', line: 3, name, purpose: 'mount', optional: false, ...change }],
       });
-    expect(codes(named('/dev/sda1', '/'))).toEqual(['unstable-device-name']);
-    expect(codes(named('/dev/sda2', '/srv'))).toEqual(['unstable-device-name']);
+    const plan = planRedeploy(named('/dev/sda1', { mountPoint: '/' }), nvme);
+    expect(plan.edits.at(-1)).toEqual({
+      kind: 'rename-disks',
+      path: '/etc/fstab',
+      why: "on 'nvme' disks are /dev/nvme*",
+      names: [{ line: 3, from: '/dev/sda1', to: 'UUID=root-uuid' }],
+    });
+    expect(renderPlan(plan)).toContain('edit /etc/fstab: /dev/sda1 becomes UUID=root-uuid');
+    expect(codes(named('/dev/sda2', { mountPoint: '/srv' }))).toEqual(['unstable-device-name']);
+    expect(codes(named('/dev/sda2', { purpose: 'unlock' }))).toEqual(['unstable-device-name']);
     for (const harmless of [
-      named('/dev/nvme0n1p1', '/'),
-      named('/dev/sda2', '/srv', ['nofail']),
-      named('/dev/sda2', 'none', ['sw'], 'swap'),
+      named('/dev/nvme0n1p1', { mountPoint: '/srv' }),
+      named('/dev/sda2', { mountPoint: 'none', optional: true }),
     ]) {
-      const plan = planRedeploy(harmless, nvme);
-      expect(plan.refusals).toEqual([]);
-      expect(plan.warnings[0]).toContain('Better use UUID=');
+      const { refusals, warnings } = planRedeploy(harmless, nvme);
+      expect(refusals).toEqual([]);
+      expect(warnings[0]).toContain('Better use UUID=');
     }
+  });
+
+  it('names the root by its partition where a kernel has no initrd to look for a filesystem', () => {
+    const builtin = parseModuleTables(
+      { alias: 'alias pci:* nvme\n', dep: '', softdep: '', builtin: 'kernel/nvme.ko\n', builtinModinfo: '' },
+      'test',
+    );
+    const { initrd: _, initrdPath: __, ...bare } = kernel('1', { modules: builtin });
+    const plan = planRedeploy(
+      guest([bare], {
+        root: { ...guest([]).root, uuid: 'root-uuid', partitionUuid: 'abcd1234-01' },
+        unstableNames: [{ path: '/boot/grub/grub.cfg', line: 1, name: '/dev/sda1', purpose: 'root', optional: false }],
+      }),
+      nvme,
+    );
+    expect(plan.edits).toMatchObject([{ names: [{ to: 'PARTUUID=abcd1234-01' }] }]);
+  });
+
+  it('tells dracut of the drivers, too, and takes away the list of devices that LVM would wait for', () => {
+    const { initramfsModules: _, ...whole } = guest([kernel('1')]);
+    const byDracut = { ...whole, dracutDrivers: ['nvme'], lvmDevicesFile: '/etc/lvm/devices/system.devices' };
+    expect(planRedeploy(byDracut, nvme).edits.slice(1)).toMatchObject([
+      { kind: 'keep-drivers', path: '/etc/dracut.conf.d/90-lifeboat.conf', modules: ['nvme', 'e1000e'] },
+      { kind: 'remove-file', path: '/etc/lvm/devices/system.devices' },
+    ]);
+    expect(planRedeploy({ ...whole, dracutDrivers: ['nvme', 'e1000e'] }, nvme).edits).toHaveLength(1);
   });
 });
 

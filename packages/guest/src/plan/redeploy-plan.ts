@@ -5,6 +5,7 @@
  */
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
 import type { GuestInspection } from '../inspect/guest-inspection.ts';
+import { stableName, type DeviceNameUse } from '../linux/device-names.ts';
 import { resolveDrivers, type DriverResolution } from '../linux/driver-resolution.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
 import { moduleNameOf } from '../linux/module-name.ts';
@@ -29,10 +30,23 @@ export type PlannedEdit =
     }
   | {
       readonly kind: 'keep-drivers';
-      /** /etc/initramfs-tools/modules */
+      /** /etc/initramfs-tools/modules, or a file of our own that dracut reads. */
       readonly path: string;
+      readonly generator: 'initramfs-tools' | 'dracut';
       readonly why: string;
       readonly modules: readonly string[];
+    }
+  | {
+      readonly kind: 'rename-disks';
+      readonly path: string;
+      readonly why: string;
+      /** Counted from 1; `from` stands there as a whole word. */
+      readonly names: readonly { readonly line: number; readonly from: string; readonly to: string }[];
+    }
+  | {
+      readonly kind: 'remove-file';
+      readonly path: string;
+      readonly why: string;
     };
 
 export type RefusalCode =
@@ -41,7 +55,6 @@ export type RefusalCode =
   | 'no-initrd'
   | 'initrd-unreadable'
   | 'initrd-generator-unknown'
-  | 'initrd-generator-unsupported'
   | 'initrd-modules-renamed'
   | 'no-boot-driver'
   | 'boot-driver-blacklisted'
@@ -73,6 +86,8 @@ export interface RedeployPlan {
 const MIN_FREE_ROOT_BYTES = 100 * MiB;
 const MIN_FREE_BOOT_BYTES = 50 * MiB;
 const MIN_FREE_INODES = 100;
+/** Ours alone: a redeploy writes it anew. */
+const DRACUT_DRIVERS = '/etc/dracut.conf.d/90-lifeboat.conf';
 /** Index files and modules of one kernel: 8 MB for Debian 12 on virtio. */
 const ALLOWANCE_PER_KERNEL_BYTES = 16 * MiB;
 
@@ -80,7 +95,7 @@ export function planRedeploy(inspection: GuestInspection, profile: HardwareProfi
   const requests = modaliasesOf(profile);
   const edits: PlannedEdit[] = [];
   const warnings: string[] = [];
-  const refusals: Refusal[] = [...checkFirmware(inspection, profile), ...checkNames(inspection, profile, warnings)];
+  const refusals: Refusal[] = checkFirmware(inspection, profile);
   const drivers: { kernelVersion: string; resolution: DriverResolution }[] = [];
   const persistent = new Set<string>();
 
@@ -105,14 +120,13 @@ export function planRedeploy(inspection: GuestInspection, profile: HardwareProfi
     else warnings.push(...problems.map((problem) => `Kernel ${kernel.version} will not start there: ${problem.text}`));
   }
 
-  const known = inspection.initramfsModules;
-  const unlisted = [...persistent].filter((name) => known?.modules.includes(name) === false);
-  if (known !== undefined && unlisted.length > 0) {
+  edits.push(...keepForLater(inspection, persistent));
+  edits.push(...renameDisks(inspection, { profile, decisive, warnings, refusals }));
+  if (inspection.lvmDevicesFile !== undefined) {
     edits.push({
-      kind: 'keep-drivers',
-      path: known.path,
-      why: 'the next kernel update has to build its initrd with these drivers too',
-      modules: unlisted,
+      kind: 'remove-file',
+      path: inspection.lvmDevicesFile,
+      why: 'LVM would wait for disks with the serial numbers of the old hardware; without the file it looks at all',
     });
   }
   if (edits.length > 0) refusals.push(...checkSpace(inspection, edits));
@@ -172,12 +186,6 @@ function planKernel(
     return refuse(
       'initrd-generator-unknown',
       `${initrdPath} was made neither by initramfs-tools nor by dracut, so it is not known how it loads drivers; it lacks ${lacking.join(', ')}.`,
-    );
-  }
-  if (initrd.generator === 'dracut') {
-    return refuse(
-      'initrd-generator-unsupported',
-      `${initrdPath} was made by dracut, which is not supported yet; it lacks ${lacking.join(', ')}. Rebuild it in the source machine with dracut --no-hostonly.`,
     );
   }
   if (kernel.renamedModules.length > 0) {
@@ -249,24 +257,62 @@ function checkFirmware(inspection: GuestInspection, profile: HardwareProfile): R
   ];
 }
 
-function checkNames(inspection: GuestInspection, profile: HardwareProfile, warnings: string[]): Refusal[] {
+/** What a later initrd has to be built with, for each generator that is there. */
+function keepForLater(inspection: GuestInspection, persistent: ReadonlySet<string>): PlannedEdit[] {
+  const why = 'the next kernel update has to build its initrd with these drivers too';
+  const { initramfsModules, dracutDrivers } = inspection;
+  const lacking = (known: readonly string[]): string[] => [...persistent].filter((name) => !known.includes(name));
+  const edits: PlannedEdit[] = [];
+  if (initramfsModules !== undefined && lacking(initramfsModules.modules).length > 0) {
+    const modules = lacking(initramfsModules.modules);
+    edits.push({ kind: 'keep-drivers', path: initramfsModules.path, generator: 'initramfs-tools', why, modules });
+  }
+  if (dracutDrivers !== undefined && lacking(dracutDrivers).length > 0) {
+    // Its file is written anew, so all of them stand in it.
+    edits.push({ kind: 'keep-drivers', path: DRACUT_DRIVERS, generator: 'dracut', why, modules: [...persistent] });
+  }
+  return edits;
+}
+
+function renameDisks(
+  inspection: GuestInspection,
+  context: {
+    profile: HardwareProfile;
+    decisive: ReadonlySet<string>;
+    warnings: string[];
+    refusals: Refusal[];
+  },
+): PlannedEdit[] {
+  const { profile, decisive, warnings, refusals } = context;
   const target = diskNamePrefix(profile);
-  const refusals: Refusal[] = [];
-  for (const { where, name, mountPoint } of inspection.unstableNames) {
-    const entry = inspection.fstab.find(
-      (candidate) => candidate.source === name && candidate.mountPoint === mountPoint,
-    );
-    const optional =
-      entry?.type === 'swap' || (entry?.options.some((option) => ['noauto', 'nofail'].includes(option)) ?? false);
-    const text = `${where} names ${name} for ${mountPoint}, a name that depends on the controller; on '${profile.name}' disks are /dev/${target}*.`;
-    if (optional || name.startsWith(`/dev/${target}`)) warnings.push(`${text} Better use UUID=.`);
+  // Without an initrd the kernel itself looks for its root, and knows partitions, not filesystems.
+  const bare = inspection.kernels.some(({ version, initrd }) => decisive.has(version) && initrd === undefined);
+  const renamed = new Map<string, { line: number; from: string; to: string }[]>();
+  for (const use of inspection.unstableNames) {
+    const to = stableName(use, inspection, { byPartition: bare && use.purpose === 'root' });
+    if (to !== undefined) {
+      renamed.set(use.path, [...(renamed.get(use.path) ?? []), { line: use.line, from: use.name, to }]);
+      continue;
+    }
+    const text = `${use.path} line ${use.line} names ${use.name} ${purposeOf(use)}, a name that depends on the controller; on '${profile.name}' disks are /dev/${target}*, and which filesystem was meant cannot be told.`;
+    if (use.optional || use.name.startsWith(`/dev/${target}`)) warnings.push(`${text} Better use UUID=.`);
     else
       refusals.push({
         code: 'unstable-device-name',
         text: `${text} Use UUID= in the source machine and back it up again.`,
       });
   }
-  return refusals;
+  return [...renamed].map(([path, names]) => ({
+    kind: 'rename-disks',
+    path,
+    why: `on '${profile.name}' disks are /dev/${target}*`,
+    names,
+  }));
+}
+
+function purposeOf({ purpose, mountPoint }: DeviceNameUse): string {
+  if (purpose === 'mount') return `for ${mountPoint}`;
+  return { root: 'as root', resume: 'to resume from', unlock: 'to unlock' }[purpose];
 }
 
 function diskNamePrefix(profile: HardwareProfile): string {

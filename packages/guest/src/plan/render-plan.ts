@@ -1,6 +1,6 @@
 import { formatBytes } from '@lifeboat/foundation/units';
 import type { InjectionResult } from '../inject/inject-drivers.ts';
-import type { RedeployPlan } from './redeploy-plan.ts';
+import type { PlannedEdit, RedeployPlan } from './redeploy-plan.ts';
 
 /** The plan for a terminal, a line each; plain text. */
 export function renderPlan(plan: RedeployPlan): string[] {
@@ -13,14 +13,26 @@ export function renderPlan(plan: RedeployPlan): string[] {
     }
   }
   for (const edit of plan.edits) {
-    const what = edit.kind === 'append-drivers' ? 'append to the initrd' : 'list for later initrds';
-    lines.push(`edit ${edit.path}: ${what} ${edit.modules.join(', ')}`, `  because ${edit.why}`);
+    lines.push(`edit ${edit.path}: ${describeEdit(edit)}`, `  because ${edit.why}`);
   }
   if (plan.edits.length === 0 && plan.refusals.length === 0)
     lines.push('nothing to change: every driver is already there');
   lines.push(...plan.warnings.map((warning) => `warning: ${warning}`));
   lines.push(...plan.refusals.map((refusal) => `refused (${refusal.code}): ${refusal.text}`));
   return lines;
+}
+
+function describeEdit(edit: PlannedEdit): string {
+  switch (edit.kind) {
+    case 'append-drivers':
+      return `append to the initrd ${edit.modules.join(', ')}`;
+    case 'keep-drivers':
+      return `list for later initrds ${edit.modules.join(', ')}`;
+    case 'rename-disks':
+      return [...new Set(edit.names.map(({ from, to }) => `${from} becomes ${to}`))].join(', ');
+    default:
+      return 'remove it';
+  }
 }
 
 /** What was really installed, for a terminal. */

@@ -1,0 +1,58 @@
+/** A Debian whose initial RAM disk dracut made, from AHCI onto virtio-scsi: drivers appended, and started there. */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { TestHost, verbContext } from '../support/test-host.ts';
+
+const BUILD = join(import.meta.dirname, '../../scripts/build-guest.sh');
+/** Ten times what it takes on a quiet machine under software emulation. */
+const LIMIT_MS = 400_000;
+
+let host: TestHost;
+beforeAll(async () => {
+  host = await TestHost.open('dracut');
+});
+afterAll(async () => host?.close());
+afterEach(({ task }) => {
+  if (task.result?.state === 'fail') process.stderr.write(host.log.join(''));
+});
+
+test('a machine with an initial RAM disk of dracut starts on other hardware once its drivers were added', async () => {
+  const built = execFileSync('bash', [BUILD, '--initramfs', 'dracut'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const image = host.path('dracut.qcow2');
+  execFileSync('cp', ['--reflink=auto', '--sparse=always', built.trim(), image]);
+  const { name: machine } = await host.machine({
+    name: 'debian',
+    disks: [{ image }],
+    controller: 'ahci',
+    memoryMiB: 512,
+  });
+  const { pointId } = await host.engine.captureMachine({ opId: host.op('backup'), machine }, verbContext());
+  const target = { kind: 'directory', directory: host.path('restored'), name: 'moved' } as const;
+  const { disks } = await host.engine.restoreDisks(
+    { opId: host.op('restore'), machine, pointId, target },
+    verbContext(),
+  );
+  const redeployed = await host.engine.applyRedeploy(
+    { opId: host.op('redeploy'), machine, pointId, disks, profile: 'virtio-scsi' },
+    verbContext(),
+  );
+  expect(redeployed.refusals).toEqual([]);
+  expect(redeployed.installed[0]?.modules).toEqual(expect.arrayContaining(['ahci', 'sd_mod', 'virtio_scsi']));
+  expect(redeployed.editedFiles).toContain('/etc/dracut.conf.d/90-lifeboat.conf');
+  const boot = await host.engine.bootTest(
+    {
+      opId: host.op('boot'),
+      machine,
+      source: { kind: 'disks', pointId, disks },
+      profile: 'virtio-scsi',
+      readyPattern: 'GUEST-BOOT-OK',
+      timeoutMs: LIMIT_MS,
+    },
+    verbContext(),
+  );
+  expect(boot).toMatchObject({ finding: 'ready', controller: 'virtio-scsi' });
+});
