@@ -67,6 +67,25 @@ describe('openFileDevice', () => {
     await device.close();
   });
 
+  it('writes what many ask for at once, also behind one that is broken off', async () => {
+    const device = await openFileDevice(image, { writable: true });
+    const stop = new AbortController();
+    const pieces = Array.from({ length: 40 }, (_, index) => ({
+      at: index * 70_001,
+      bytes: randomBytes(1 + index * 1003),
+    }));
+    const writes = pieces.map(({ at, bytes }, index) =>
+      device.write(at, bytes, index % 10 === 3 ? { signal: stop.signal } : {}),
+    );
+    stop.abort(new Error('enough'));
+    const outcomes = await Promise.allSettled(writes);
+    expect(outcomes.map(({ status }) => status === 'rejected')).toEqual(pieces.map((_, index) => index % 10 === 3));
+    const written = pieces.filter((_, index) => index % 10 !== 3);
+    for (const { at, bytes } of written) bytes.copy(content, at);
+    expect(Buffer.compare(await readFile(image), content)).toBe(0);
+    await device.close();
+  });
+
   it('opens for reading only by default', async () => {
     const device = await openFileDevice(image);
     await expect(device.write(0, new Uint8Array(1))).rejects.toMatchObject({ code: 'device.write-failed' });

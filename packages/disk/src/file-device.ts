@@ -46,6 +46,7 @@ class FileDevice implements WritableBlockDevice {
   readonly #handle: FileHandle;
   readonly #path: string;
   readonly #writable: boolean;
+  #lastWrite: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   constructor(opened: { handle: FileHandle; devicePath: string; writable: boolean; sizeBytes: number }) {
@@ -88,15 +89,20 @@ class FileDevice implements WritableBlockDevice {
   async write(offsetBytes: number, bytes: Uint8Array, options: CallOptions = {}): Promise<void> {
     assertWithin(this.sizeBytes, { offsetBytes, lengthBytes: bytes.length }, `write to ${this.#path}`);
     this.#assertWritable();
-    for (let done = 0; done < bytes.length;) {
-      options.signal?.throwIfAborted();
-      const length = Math.min(MAX_TRANSFER_BYTES, bytes.length - done);
-      const position = offsetBytes + done;
-      try {
-        done += (await this.#handle.write(bytes, done, length, position)).bytesWritten;
-      } catch (cause) {
-        throw this.#writeFailure(`write of ${length} bytes at ${position} of ${this.#path}`, cause);
+    const endTurn = await this.#turnToWrite();
+    try {
+      for (let done = 0; done < bytes.length;) {
+        options.signal?.throwIfAborted();
+        const length = Math.min(MAX_TRANSFER_BYTES, bytes.length - done);
+        const position = offsetBytes + done;
+        try {
+          done += (await this.#handle.write(bytes, done, length, position)).bytesWritten;
+        } catch (cause) {
+          throw this.#writeFailure(`write of ${length} bytes at ${position} of ${this.#path}`, cause);
+        }
       }
+    } finally {
+      endTurn();
     }
   }
 
@@ -120,6 +126,17 @@ class FileDevice implements WritableBlockDevice {
 
   async close(): Promise<void> {
     await (this.#closing ??= this.#handle.close());
+  }
+
+  /**
+   * One write at a time: the kernel lets no more into a file, and threads that wait for it spin on processors that others could use.
+   */
+  async #turnToWrite(): Promise<() => void> {
+    const before = this.#lastWrite;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#lastWrite = promise;
+    await before;
+    return resolve;
   }
 
   #assertWritable(): void {
