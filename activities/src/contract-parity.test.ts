@@ -34,7 +34,8 @@ describe('contracts and engine declare the same verbs', () => {
       AdmittedParity<engine.CompareFilesInput, contract.CompareFilesInput>,
       AdmittedParity<engine.DefineInput, contract.DefineInput>,
       Parity<engine.AbandonInput, contract.AbandonInput>,
-    ] = [true, true, true, true, true, true, true, true];
+      Parity<engine.LinkInput, contract.LinkInput>,
+    ] = [true, true, true, true, true, true, true, true, true];
     expect(same).not.toContain(false);
   });
 
@@ -49,7 +50,8 @@ describe('contracts and engine declare the same verbs', () => {
       Parity<engine.RedeploySummary, contract.RedeploySummary>,
       Parity<engine.CompareFilesSummary, contract.CompareFilesSummary>,
       Parity<engine.DefineSummary, contract.DefineSummary>,
-    ] = [true, true, true, true, true, true, true, true, true];
+      Parity<engine.LinkSummary, contract.LinkSummary>,
+    ] = [true, true, true, true, true, true, true, true, true, true];
     expect(same).not.toContain(false);
   });
 

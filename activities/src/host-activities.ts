@@ -5,7 +5,7 @@ import { MAX_LISTED_POINTS } from '@lifeboat/contracts/workflow/verbs';
 import type { BootTestInput, RedeployInput, RestoreInput } from '@lifeboat/contracts/workflow/verbs';
 import type { Engine } from '@lifeboat/engine/verbs';
 import { LifeboatError } from '@lifeboat/foundation/errors';
-import { parseOpId, parsePointId } from '@lifeboat/foundation/ids';
+import { parseMachineId, parseOpId, parsePointId } from '@lifeboat/foundation/ids';
 import type { PointId } from '@lifeboat/foundation/ids';
 import type { Log } from '@lifeboat/foundation/log';
 import type { VerbContext } from '@lifeboat/foundation/progress';
@@ -76,6 +76,9 @@ export function createHostActivities(dependencies: HostActivityDependencies): Ho
         .toSorted((a, b) => b.instantMs - a.instantMs)
         .slice(0, Math.max(0, Math.min(limit, MAX_LISTED_POINTS)));
     }),
+    linkPoints: activity('linkPoints', ({ machineId }, context) =>
+      engine.linkPoints({ machineId: parseMachineId(machineId) }, context),
+    ),
     reap: activity('reap', (input, context) => hostCare.reap(input, context)),
   };
 }

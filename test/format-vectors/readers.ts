@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import { decodeCondemnHead, decodeCondemnPart, decodeCondemnSwept } from '@lifeboat/repository/format/condemn-list';
 import type { Core } from '@lifeboat/repository/core';
+import { decodeChainLink } from '@lifeboat/repository/format/chain-link';
 import { decodeClosing, decodeReport, decodeReportedBlobs } from '@lifeboat/repository/format/damage-report';
 import { damaged, type ObjectType } from '@lifeboat/repository/format/frame';
 import { decodeIndexEntries, decodeIndexEnvelope } from '@lifeboat/repository/format/index-segment';
@@ -71,6 +72,7 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
   },
   DMGC: (bytes, name, { core }) => decodeClosing(openRecord(core, { type: 'DMGC', name, object: bytes }), name),
   RETN: (bytes, name) => decodeLedgerEntry(bytes, name),
+  LINK: signed('LINK', decodeChainLink),
   FENC: signed('FENC', decodeFence),
   OUTC: (bytes, name) => decodeOutcome(bytes, name),
   TOMB: (bytes, name) => decodeTombstone(bytes, name),
@@ -89,10 +91,10 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
     }),
 };
 
-/** A record under control/; it is signed for its name among the tenant's own. */
+/** A record with a tagged name; it is signed for its name among the tenant's own. */
 function signed(type: SignedType, decode: (body: Uint8Array, what: string) => unknown): Reader {
   return (object, stored, { core }) => {
-    const name = stored.replace(/^control\/tenants\/[0-9a-f]{32}\//, 'control/');
+    const name = stored.replace(/^(control|data)\/tenants\/[0-9a-f]{32}\//, '$1/');
     return decode(openRecord(core, { type, name, object }), name);
   };
 }

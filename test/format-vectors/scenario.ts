@@ -3,7 +3,7 @@
  * file the format knows comes from it; a new type needs a step here that makes one.
  *
  * ```
- *   init ─► a way in of each kind ─► web: two points, the keys rotated in between ─► db: two points, the first pruned
+ *   init ─► a way in of each kind ─► web: two points, the keys rotated in between ─► db: two points, the first pruned (each linked)
  *     ─► policy, hold, guard, requests ─► a session that hangs ─► condemn, sweep: fence and outcome ─► a pack moved
  *     ─► web: third point ─► db: damage reported, and healed by the third point ─► second tenant ─► a session that is still open
  * ```
@@ -217,6 +217,7 @@ class Scenario {
       ],
       files: [{ name: 'domain.xml', content: Buffer.from(`<domain><name>${machineId}</name></domain>`) }],
     });
+    await repository.linkPoints(machineId);
     const what = { tenant: repository.tenantName, machineId, pointId };
     this.#disks.push(
       { ...what, disk: 'vda', content },

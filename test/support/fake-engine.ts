@@ -36,8 +36,9 @@ export class FakeEngine implements Engine, HostCare {
 
   readonly watchJobs: HostCare['watchJobs'] = async () => {};
 
+  /** Without what a host does beside them. */
   verbs(): readonly string[] {
-    return this.calls.map(({ verb }) => verb).filter((verb) => verb !== 'reap' && verb !== 'listPoints');
+    return this.calls.map(({ verb }) => verb).filter((verb) => !['reap', 'listPoints', 'linkPoints'].includes(verb));
   }
 
   callsOf(verb: Call['verb']): readonly Call['input'][] {
@@ -125,6 +126,12 @@ export class FakeEngine implements Engine, HostCare {
     this.calls.push({ verb: 'listPoints', input: { machine } });
     return (await this.#behaviour.listPoints?.(machine)) ?? this.#captured;
   }
+
+  readonly linkPoints: Engine['linkPoints'] = async (input, context) => {
+    this.#note('linkPoints', input);
+    if (this.#behaviour.linkPoints) return await this.#behaviour.linkPoints(input, context);
+    return { linked: this.#captured.slice(-1).map(({ pointId }) => pointId) };
+  };
 
   readonly reap: HostCare['reap'] = async (input, context) => {
     this.#note('reap', input);

@@ -5,7 +5,7 @@ import { once, patient, quick, unhurried } from './retry-classes.ts';
 
 type LongVerb = 'captureMachine' | 'checkPoint' | 'bootTest' | 'restoreDisks' | 'applyRedeploy' | 'compareFiles';
 type MiddlingVerb = 'planRedeploy' | 'abandonOperation';
-type ShortVerb = 'defineMachine';
+type ShortVerb = 'defineMachine' | 'linkPoints';
 type Care = 'reap' | 'listPoints';
 
 /** The verbs of one host, each in its retry class. */
@@ -27,6 +27,7 @@ export function hostVerbs(hostId: string): HostActivities {
     abandonOperation: middling.abandonOperation,
     reap: care.reap,
     listPoints: care.listPoints,
+    linkPoints: short.linkPoints,
   };
 }
 

@@ -26,6 +26,8 @@ import { pruneCommand } from './prune.ts';
 import { retentionCommand } from './retention.ts';
 import { retentionLines } from './retention-text.ts';
 
+const MAX_NAMED_OF_A_KIND = 20;
+
 type Info = Awaited<ReturnType<typeof infoOf>>;
 type Keys = Change['info'];
 type Change = Awaited<ReturnType<typeof addWay>>;
@@ -114,9 +116,9 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
     progress: (point: string, progress: Progress): void => stages.update(point, progress),
     end: (point: string, sound: boolean): void => stages.end(point, sound ? 'done' : 'failed'),
   };
-  const { points, losses } = await checkConfigured(configuration, { level, machineId, listener }, { signal });
+  const { points, losses, chains } = await checkConfigured(configuration, { level, machineId, listener }, { signal });
   display.close();
-  output.result({ level, points, losses }, [
+  output.result({ level, points, losses, chains }, [
     ...points.map(({ point, sound, reason, disks }) =>
       sound
         ? goodLine(output.style, `${point}: whole (${level})`)
@@ -128,8 +130,26 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
         `${machineName}, disk ${disk}, ${partition}: ${formatBytes(lostBytes)} lost in ${hit.length} recovery points: ${hit.join(', ')}`,
       ),
     ),
+    ...chainLines(output.style, chains),
   ]);
-  return points.every(({ sound }) => sound) ? EXIT.done : EXIT.negative;
+  const isWhole = points.every(({ sound }) => sound) && !chains.some(({ isLoss }) => isLoss);
+  return isWhole ? EXIT.done : EXIT.negative;
+}
+
+/** A few of each kind: who deletes points may have deleted thousands. `--json` names all. */
+function chainLines(style: Style, chains: Awaited<ReturnType<typeof checkConfigured>>['chains']): string[] {
+  const named = new Map<string, number>();
+  const lines: string[] = [];
+  for (const { kind, isLoss, what, next } of chains) {
+    const count = (named.get(kind) ?? 0) + 1;
+    named.set(kind, count);
+    if (count > MAX_NAMED_OF_A_KIND) continue;
+    lines.push(isLoss ? badLine(style, `${what}. ${next}`) : printable(`  ${what}. ${next}`));
+  }
+  for (const [kind, count] of named)
+    if (count > MAX_NAMED_OF_A_KIND)
+      lines.push(`  and ${count - MAX_NAMED_OF_A_KIND} more of ${kind}; --json names them`);
+  return lines;
 }
 
 async function copy(context: CommandContext, action: Extract<RepoAction, { kind: 'copy' }>): Promise<ExitCode> {

@@ -24,6 +24,7 @@ export function createEngine(deps: EngineDeps): Engine {
     compareFiles: (input, context) => compareFiles(deps, input, context),
     abandonOperation: (input, context) => abandonOperation(deps, input, context),
     inspectPoint: (input, context) => inspectPoint(deps, input, context),
+    linkPoints: ({ machineId }, { signal }) => deps.repository.linkPoints(machineId, { signal }),
     async listPoints(machine) {
       const { repository } = deps;
       const listings = machine === undefined ? await repository.points() : await pointsOf(repository, machine);

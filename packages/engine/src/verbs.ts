@@ -27,6 +27,8 @@ export interface Engine {
   listPoints(machine?: string): Promise<PointSummary[]>;
   /** What the machine of a point was made of. Reads the repository and nothing else. */
   inspectPoint: Verb<InspectInput, InspectSummary>;
+  /** Takes the machine's points that are in no link into its chain: after a commit, by who owns the machine. Idempotent. */
+  linkPoints: Verb<LinkInput, LinkSummary>;
 }
 
 // ---------------------------------------------------------------- capture
@@ -118,6 +120,15 @@ export interface InspectSummary {
   readonly inventory: MachineInventory;
   /** The inventory as a person reads it, a line each; text of the guest's is in it as it was written. */
   readonly lines: readonly string[];
+}
+
+export interface LinkInput {
+  readonly machineId: MachineId;
+}
+
+export interface LinkSummary {
+  /** Oldest first. More than the point that was just made: links of earlier ones were lost by a kill. */
+  readonly linked: readonly PointId[];
 }
 
 // ---------------------------------------------------------------- check

@@ -2,6 +2,8 @@
  * A repository: recovery points of machines, encrypted and deduplicated, in an object store. docs/format.md is its specification.
  */
 
+import { join } from 'node:path';
+
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
@@ -10,6 +12,9 @@ import { silentLog, type Log } from '@lifeboat/foundation/log';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
+import { judgeChains, readChains, type ChainFinding, type CheckedChains } from './chain/chain-check.ts';
+import { linkPoints, type LinkReport } from './chain/link-points.ts';
+import { TailFiles, type TailMemory } from './chain/tail-memory.ts';
 import { reportDamage, type Damage } from './check/damage-reports.ts';
 import { checkPoint, type CheckLevel, type CheckReport } from './check/point-check.ts';
 import { condemn, type CondemnReport } from './collect/condemn.ts';
@@ -65,6 +70,8 @@ export interface RepositoryDeps {
   readonly opener?: BlobOpener;
   /** Where the local indexes of this host lie, each in a directory of its own; without one the index is held in memory. */
   readonly indexDirectory?: string;
+  /** Where this host remembers the ends of chains, each tenant in a directory of its own; without one it remembers none. */
+  readonly chainDirectory?: string;
   /** Memory of a writer; production never sets this. */
   readonly writerLimits?: WriterLimits;
 }
@@ -213,6 +220,7 @@ export class Repository {
   readonly retention: Retention;
   readonly #deps: RepositoryDeps;
   readonly #openedBy: OpenedSlot;
+  readonly #tails: TailMemory | undefined;
 
   /** Use `initRepository`, `openRepository` or `addTenant`. */
   constructor(input: {
@@ -269,6 +277,8 @@ export class Repository {
       log,
     });
     this.#openedBy = slot;
+    const { chainDirectory } = deps;
+    this.#tails = chainDirectory === undefined ? undefined : new TailFiles(join(chainDirectory, this.tenantId));
     this.retention = new Retention({ core: this.core, by: slot, keys: this.keys });
   }
 
@@ -351,6 +361,27 @@ export class Repository {
    */
   reportDamage(damage: Damage, options: { signal?: AbortSignal } = {}): Promise<number> {
     return reportDamage(this.core, damage, options);
+  }
+
+  /**
+   * Takes points that are in no link into the chain of their machine: after each commit, by who owns the machine. May be repeated.
+   * Errors: `repository.chain-busy`, those of the store.
+   */
+  linkPoints(machineId: MachineId, options: { signal?: AbortSignal } = {}): Promise<LinkReport> {
+    return linkPoints(this.core, { machineId, memory: this.#tails }, options);
+  }
+
+  /** Reads the chains, all or one, and compares each with itself and with what this host remembers. Before the points are listed. */
+  readChains(machineId?: MachineId, options: { signal?: AbortSignal } = {}): Promise<CheckedChains> {
+    return readChains(this.core, { machineId, memory: this.#tails }, options);
+  }
+
+  /** What is wrong with chains, and with the points they name. `points`: listed after `readChains`, of the same machines. */
+  judgeChains(
+    input: { readonly checked: CheckedChains; readonly points: readonly PointSummary[] },
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ChainFinding[]> {
+    return judgeChains(this.core, input, options);
   }
 
   /** First half of a collection: finds packs no point needs, and publishes the list of them. Deletes nothing. */

@@ -62,10 +62,10 @@ export async function openOrMakeRepository(configuration: Configuration, deps: {
   }
 }
 
-/** The local index is state that every process of this host shares; losing it costs time. */
+/** The local index is state that every process of this host shares, losing it costs time; what it remembers of chains is as well. */
 export function repositoryDeps({ stateRoot, repository }: Configuration, { log }: { log: Log }): RepositoryDeps {
   const sealer = threadSealer(PRESETS[repository.compression ?? 'fast']);
-  return { log, sealer, indexDirectory: join(stateRoot, 'index') };
+  return { log, sealer, indexDirectory: join(stateRoot, 'index'), chainDirectory: join(stateRoot, 'chains') };
 }
 
 export async function secretOf(configuration: Configuration): Promise<Secret> {

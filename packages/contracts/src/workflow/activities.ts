@@ -12,6 +12,8 @@ import type {
   CompareFilesSummary,
   DefineInput,
   DefineSummary,
+  LinkInput,
+  LinkSummary,
   ListPointsInput,
   PointSummary,
   RedeployInput,
@@ -33,6 +35,8 @@ export interface HostActivities {
   compareFiles(input: CompareFilesInput): Promise<CompareFilesSummary>;
   abandonOperation(input: AbandonInput): Promise<void>;
   listPoints(input: ListPointsInput): Promise<PointSummary[]>;
+  /** After a commit, by the operation that its machine's entity runs: one at a time. */
+  linkPoints(input: LinkInput): Promise<LinkSummary>;
   reap(input: ReapInput): Promise<ReapSummary>;
 }
 

@@ -208,3 +208,11 @@ export interface AbandonInput {
   readonly opId: string;
   readonly removeTargets: boolean;
 }
+
+export interface LinkInput {
+  readonly machineId: string;
+}
+
+export interface LinkSummary {
+  readonly linked: readonly string[];
+}

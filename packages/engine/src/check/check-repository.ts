@@ -1,9 +1,10 @@
 /**
- * Checks every point, and says what is lost as its owner sees it: by machine, disk and partition, with all the points each loss hits.
+ * Checks every point and the chains that name them, and says what is lost as its owner sees it: by machine, disk and partition, with all the points each loss hits.
  * Points share chunks, so one damaged place of the store is met in each point that needs it.
  */
 import type { MachineId, PointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
+import type { ChainFinding } from '@lifeboat/repository/chain/chain-check';
 import type { CheckLevel, CheckReport } from '@lifeboat/repository/check/point-check';
 import type { PointSummary as PointListing } from '@lifeboat/repository/read/point-reader';
 import type { Repository } from '@lifeboat/repository/repository';
@@ -42,11 +43,14 @@ export async function checkRepository(
   repository: Repository,
   input: { readonly level: CheckLevel; readonly machineId?: MachineId | undefined; readonly listener: CheckListener },
   { signal }: { readonly signal: AbortSignal },
-): Promise<{ points: CheckedPoint[]; losses: Loss[] }> {
+): Promise<{ points: CheckedPoint[]; losses: Loss[]; chains: ChainFinding[] }> {
   const { level, machineId, listener } = input;
   const points: CheckedPoint[] = [];
   const losses = new Losses();
-  for (const listing of await repository.points(machineId, { signal })) {
+  const checked = await repository.readChains(machineId, { signal });
+  const listings = await repository.points(machineId, { signal });
+  const chains = await repository.judgeChains({ checked, points: listings }, { signal });
+  for (const listing of listings) {
     if (listing.state === 'damaged') {
       points.push({ point: listing.object, sound: false, objects: [], disks: [], reason: listing.error.message });
       continue;
@@ -67,7 +71,7 @@ export async function checkRepository(
     const { sound, objects } = report;
     points.push({ point: name, sound, objects, disks, ...(first ? { reason: first.reason } : {}) });
   }
-  return { points, losses: losses.all() };
+  return { points, losses: losses.all(), chains };
 }
 
 type Readable = Extract<PointListing, { state: 'readable' }>;

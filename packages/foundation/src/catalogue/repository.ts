@@ -208,6 +208,19 @@ export const repositoryErrors = {
     impact: 'This one stopped and deleted nothing; the other goes on.',
     next: 'Let one collector do the work; repeat the command when it is done.',
   },
+  'repository.chain-busy': {
+    retry: 'transient',
+    cause: 'Other programs wrote links of the same machine again and again while this one wrote its own.',
+    impact: 'The recovery point is committed and whole; it is in no link of its machine’s chain yet.',
+    next: 'Nothing: the next backup of the machine takes it in.',
+  },
+  'repository.memory-unusable': {
+    retry: 'permanent',
+    cause: 'A file in which this host remembers the end of a machine’s chain cannot be read, or holds something else.',
+    impact:
+      'That the store went back to an earlier state would not be noticed by this host. Nothing else needs the file.',
+    next: 'Remove the file that the message names; the next backup writes it anew.',
+  },
   'repository.clocks-disagree': {
     retry: 'permanent',
     cause:

@@ -31,6 +31,7 @@ import {
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { listedPoints, orRefuse, readCondemnLists, refuseUnreadable } from './condemn-lists.ts';
+import { linkedPoints } from './linked-points.ts';
 import { listRecords } from './listing.ts';
 import { markLive, type Mark } from './mark.ts';
 
@@ -73,7 +74,8 @@ export async function condemn(
   const expected = lists.newest
     ? orRefuse(core, lists.newest, listedPoints(core, lists.newest, 'points', options))
     : nothing();
-  const mark = await markLive(core, { expected }, options);
+  const linked = await linkedPoints(core, options);
+  const mark = await markLive(core, { expected, linked }, options);
   const writer = new ListWriter(core, input.dryRun === true, options);
   let deadBytes = 0;
   let lockedPacks = 0;

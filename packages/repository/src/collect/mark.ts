@@ -46,17 +46,23 @@ export const MAX_CLOCK_SKEW_MS = 60 * 60_000;
 
 /**
  * `prunedBefore`: only these may count as pruned, even if others have tombstones by now; undefined: all that have one.
- * `expected`: points that must be there, or have a tombstone.
+ * `expected`: points that must be there, or have a tombstone. `linked`: the same, of all there ever were, as `<machine>/<point>`.
  * Errors: `repository.collection-refused`, `repository.clocks-disagree`, `repository.limit-exceeded`, those of the store.
  */
 export async function markLive(
   core: Core,
-  input: { readonly prunedBefore?: ReadonlySet<string>; readonly expected: AsyncIterable<PointName> },
+  input: {
+    readonly prunedBefore?: ReadonlySet<string>;
+    readonly expected: AsyncIterable<PointName>;
+    readonly linked?: ReadonlySet<string>;
+  },
   options: StoreOptions = {},
 ): Promise<Mark> {
   const names = await listAll(core, POINTS, options);
   const validity = await PointValidity.load(core, undefined, options);
-  const known = await refuseVanished(core, { present: new Set(names), validity, expected: input.expected }, options);
+  const present = new Set(names);
+  const known = await refuseVanished(core, { present, validity, expected: input.expected }, options);
+  if (input.linked) refuseUnlisted(core, { present, validity, linked: input.linked });
   const mark = { live: new PackNames(), points: [] as PointName[], pruned: [] as PointKey[], void: [] as PointKey[] };
   const pages = new PageNames();
   const foreign: string[] = [];
@@ -160,6 +166,25 @@ async function refuseVanished(
     throw refused(`${name} was there at the last collection, has no tombstone, and is not listed now`);
   }
   return known;
+}
+
+/**
+ * Points of the last list are asked for their tombstones' signatures; of all that were pruned since the first backup the names of the
+ * tombstones must do, which nobody without the keys can give: there may be a hundred thousand.
+ */
+function refuseUnlisted(
+  core: Core,
+  what: { readonly present: ReadonlySet<string>; readonly validity: PointValidity; readonly linked: Iterable<string> },
+): void {
+  if (!core.rules.refuseVanishedPoints) return;
+  for (const point of what.linked) {
+    if (what.present.has(POINTS + point) || what.validity.hasTombstone(point)) continue;
+    const [machineId, pointId] = point.split('/');
+    throw refused(
+      `${POINTS}${point} is in the chain of its machine, has no tombstone, and is not listed. Bring it back from a copy of the ` +
+        `repository; if there is none, let go of it with "lifeboat repo prune-point ${machineId} ${pointId}"`,
+    );
+  }
 }
 
 /** Pages that were read. Beyond the limit they are forgotten, and read again. */

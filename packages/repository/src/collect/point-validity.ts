@@ -33,6 +33,11 @@ export class PointValidity {
     return new PointValidity(core, tombstones, new Set(outcomes));
   }
 
+  /** Whether there is a tombstone of ours by its name, `<machine>/<point>`; what is in it was not read. */
+  hasTombstone(point: string): boolean {
+    return this.#tombstones.has(point);
+  }
+
   async isBuried(point: PointKey, options: StoreOptions = {}): Promise<boolean> {
     return this.#tombstones.has(`${point.machineId}/${point.pointId}`) && isBuried(this.#core, point, options);
   }

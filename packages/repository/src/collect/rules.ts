@@ -29,7 +29,7 @@ export interface SafetyRules {
   readonly prunedInBothMarks: boolean;
   /** A listing that fails ends the collection. */
   readonly refuseFailedListing: boolean;
-  /** A point that was there, and has no tombstone, must be there. */
+  /** A point that the last list or a chain names, and that has no tombstone, must be there. */
   readonly refuseVanishedPoints: boolean;
 }
 

@@ -26,6 +26,7 @@ import {
   readCondemnLists,
   refuseUnreadable,
 } from './condemn-lists.ts';
+import { linkedPoints } from './linked-points.ts';
 import { markLive, type Mark } from './mark.ts';
 import { settleSession } from './session-end.ts';
 import { readSessions } from './session-records.ts';
@@ -157,7 +158,8 @@ async function markAgain(core: Core, list: CondemnHead, options: StoreOptions): 
       prunedBefore.add(`${machineId}/${pointId}`);
   }
   const expected = orRefuse(core, list, listedPoints(core, list, 'points', options));
-  return markLive(core, { ...(prunedBefore ? { prunedBefore } : {}), expected }, options);
+  const linked = await linkedPoints(core, options);
+  return markLive(core, { ...(prunedBefore ? { prunedBefore } : {}), expected, linked }, options);
 }
 
 /** False: a lock of the store still holds it. */

@@ -2,6 +2,7 @@
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { MachineId, PointId } from '@lifeboat/foundation/ids';
 
+import { linkedHash } from '../chain/links.ts';
 import type { Core } from '../core.ts';
 import { damaged, sha256 } from '../format/frame.ts';
 import { MAX_POINT_BYTES, MAX_RECORD_BYTES } from '../format/limits.ts';
@@ -22,7 +23,8 @@ export interface PointKey {
 }
 
 /**
- * Writes the tombstone of a point: from then on no reader lists it. Its bytes go with the next collection. May be repeated.
+ * Writes the tombstone of a point: from then on no reader lists it. Its bytes go with the next collection. May be repeated. A point that
+ * is not there can be let go of when the chain of its machine names it: then nobody waits for it any more.
  * Errors: `repository.point-missing`, those of the store.
  */
 export async function buryPoint(
@@ -39,7 +41,9 @@ export async function buryPoint(
     if (!isBadObject(error) && !hasCode(error, 'repository.object-missing')) throw error;
     if (await isBuried(core, point, options)) return;
     // Larger than any point, so it was none, or on bad sectors; its name is used up all the same.
+    const linked = isBadObject(error) ? undefined : await linkedHash(core, point, options);
     if (isBadObject(error)) pointHash = NO_POINT;
+    else if (linked) pointHash = linked;
     else
       throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
         context: { machineId, pointId },

@@ -7,6 +7,7 @@
  * 3. Everything read is compared with its id (the read path), sealed anew under the target's keys, and opened again before it
  *    is stored (the write path).
  * 4. The point is committed under its own name; then the target is read back in full and checked against its ids.
+ * 5. What was committed is taken into the chains of the target, machine by machine.
  *
  * Killed anywhere, it goes on: committed points are passed over, and the session of the one in work is resumed from its directory.
  * Not guaranteed: the same pack names, or the same creation time in the point's header, which is that of the copy.
@@ -94,6 +95,7 @@ export async function copyPoints(request: CopyRequest, context: VerbContext): Pr
       outcomes.push(failed(id.machineId, id.pointId, error.message));
     }
   }
+  for (const copied of before.keys()) await target.linkPoints(copied, { signal });
   return outcomes;
 }
 

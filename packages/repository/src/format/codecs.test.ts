@@ -15,6 +15,7 @@ import {
 import type { RetentionPolicy } from '../retention/policy.ts';
 import { openRecord, sealRecord } from '../seal/control-records.ts';
 import { Keyring } from '../seal/keyring.ts';
+import { decodeChainLink, encodeChainLink } from './chain-link.ts';
 import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
 import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
 import { decodeKeyBundle, decodeKeySet, encodeKeyBundle, encodeKeySet, encodeKeySetBody } from './key-set.ts';
@@ -214,6 +215,25 @@ const codecs: readonly Codec[] = [
     }),
     (record) => signed('SESS', encodeSessionRecord(record)),
     (encoded) => decodeSessionRecord(opened('SESS', encoded), 'it') as never,
+  ),
+  codec(
+    'link of a chain',
+    true,
+    fc
+      .record({
+        machineId: shortText,
+        number: fc.integer({ min: 1, max: 99_999_999 }),
+        goesOn: fc.boolean(),
+        hash,
+        points: fc.array(fc.record({ pointId: shortText, hash }), { minLength: 1, maxLength: 64 }),
+        linkedMs: fc.maxSafeNat(),
+      })
+      .map(({ goesOn, hash: before, ...link }) => {
+        const previous = link.number > 1 ? { number: link.number - 1, hash: before } : undefined;
+        return { ...link, previous, first: goesOn && previous ? previous.number : link.number };
+      }),
+    (link) => signed('LINK', encodeChainLink(link)),
+    (encoded) => decodeChainLink(opened('LINK', encoded), 'it') as never,
   ),
   codec(
     'fence',

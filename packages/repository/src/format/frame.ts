@@ -28,6 +28,7 @@ export const OBJECT_TYPES = [
   'CPRT',
   'CSWP',
   'RETN',
+  'LINK',
   'JRNL',
   'SKEY',
 ] as const;

@@ -65,5 +65,7 @@ export const MAX_CONDEMN_PART_BYTES = 4 * MiB;
 export const MAX_SESSION_LISTS = 64;
 /** Changes of policies and holds, requests and approvals of one tenant: all are read before anything is pruned. */
 export const MAX_LEDGER_ENTRIES = 100_000;
+/** Points in one link of a machine's chain: 6 KiB. */
+export const MAX_LINK_POINTS = 64;
 /** How long a destructive act can be made to wait. */
 export const MAX_DELAY_MS = 365 * 86_400_000;

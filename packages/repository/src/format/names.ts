@@ -1,7 +1,7 @@
 /**
  * Names of objects in a store. What a retention lock must hold lies under `data/`; what is rewritten, collected or lost
- * without harm lies under `control/`. Names of records there, all but index segments, and those of ledger entries end in a tag when they are
- * stored: `seal/control-records.ts`.
+ * without harm lies under `control/`. Names of records there, all but index segments, of ledger entries and of links of machine chains end
+ * in a tag when they are stored: `seal/control-records.ts`.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 import {
@@ -28,6 +28,8 @@ export const POINTS = 'data/points/';
 export const RELOCATIONS = 'data/relocations/';
 /** Under `data/`, not `control/`: a hold must be as hard to take away as the points it holds. */
 export const LEDGER = 'data/retention/';
+/** As hard to take away as the points they name. Their names end in a tag, as those of records under `control/` do. */
+export const CHAINS = 'data/chains/';
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
@@ -91,6 +93,9 @@ export const condemnSweptObject = (number: number): string => `${CONDEMN_SWEPT}$
 export const condemnPartObject = (part: { listId: string; kind: CondemnPartKind; sequence: number }): string =>
   `${CONDEMN_PARTS}${part.listId}/${part.kind}-${String(part.sequence).padStart(6, '0')}`;
 export const ledgerObject = (number: number): string => `${LEDGER}${eightDigits(number)}`;
+export const chainPrefix = (machineId: MachineId): string => `${CHAINS}${machineId}/`;
+export const chainLinkObject = (machineId: MachineId, number: number): string =>
+  `${chainPrefix(machineId)}${eightDigits(number)}`;
 /** The number of a ledger entry, or undefined for a stranger. */
 export function ledgerNumberOf(object: string): number | undefined {
   const number = Number(object.slice(LEDGER.length));

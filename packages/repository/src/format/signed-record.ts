@@ -1,12 +1,12 @@
 /**
- * The envelope of records under control/: `1 body, 2 signer, 3 signature`. What is signed, and how its object is named, is in
+ * The envelope of records with tagged names: `1 body, 2 signer, 3 signature`. What is signed, and how its object is named, is in
  * `seal/control-records.ts`.
  */
 import { decodeFrame, encodeFrame, type ObjectType } from './frame.ts';
 import { MAX_CONDEMN_PART_BYTES } from './limits.ts';
 import { bytes, message, type MessageOf } from './wire.ts';
 
-export type SignedType = Extract<ObjectType, 'SESS' | 'FENC' | 'CLST' | 'CPRT' | 'CSWP' | 'DMGR' | 'DMGC'>;
+export type SignedType = Extract<ObjectType, 'SESS' | 'FENC' | 'CLST' | 'CPRT' | 'CSWP' | 'DMGR' | 'DMGC' | 'LINK'>;
 
 const schema = message({
   body: bytes(1, { max: MAX_CONDEMN_PART_BYTES }),

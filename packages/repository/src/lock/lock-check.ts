@@ -9,7 +9,7 @@ import { hasCode } from '@lifeboat/foundation/errors';
 import type { Core } from '../core.ts';
 import { listRecords } from '../collect/listing.ts';
 import { listRelocations, packsLedTo, type RelocationNames } from '../collect/relocated.ts';
-import { KEYS, LEDGER, packObject, pointObject, SUPERBLOCK, type PackName } from '../format/names.ts';
+import { CHAINS, KEYS, LEDGER, packObject, pointObject, SUPERBLOCK, type PackName } from '../format/names.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
 import { listPoints, readPoint, type PointSummary } from '../read/point-reader.ts';
 import { isUselessObject } from '../store/bad-object.ts';
@@ -84,8 +84,9 @@ async function* neededObjects(
   const { signal, report } = deps;
   yield { object: SUPERBLOCK };
   for await (const { name } of core.store.list(KEYS, { signal })) yield { object: name };
-  // What others put among the entries needs no lock.
-  for (const object of (await listRecords(core, LEDGER, { signal })).ours.values()) yield { object };
+  // What others put among them needs no lock.
+  for (const prefix of [LEDGER, CHAINS])
+    for (const object of (await listRecords(core, prefix, { signal })).ours.values()) yield { object };
   const seen = new Set<string>();
   const relocations = await listRelocations(core, { signal });
   for (const summary of points) {

@@ -13,6 +13,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
 import { buryPoint, isBuried, type PointKey } from '../collect/tombstones.ts';
+import { linkedHash } from '../chain/links.ts';
 import type { Core } from '../core.ts';
 import { MAX_REASON_BYTES, type Act } from '../format/ledger-entry.ts';
 import { MAX_DELAY_MS } from '../format/limits.ts';
@@ -227,7 +228,9 @@ async function checkAct(
 async function assertThere(core: Core, key: PointKey, options: StoreOptions): Promise<void> {
   const { machineId, pointId } = key;
   const isThere = (await core.store.head(pointObject(machineId, pointId), options)) !== undefined;
-  if (isThere && !(await isBuried(core, key, options))) return;
+  // A point that vanished can be let go of, too: collections wait for it until then.
+  const isKnown = isThere || (await linkedHash(core, key, options)) !== undefined;
+  if (isKnown && !(await isBuried(core, key, options))) return;
   throw new LifeboatError('repository.point-missing', `machine ${machineId} has no point ${pointId}`, {
     context: { machineId, pointId },
   });
