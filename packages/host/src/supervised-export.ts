@@ -28,10 +28,13 @@ const LOG_LIMIT_BYTES = 4 * MiB;
 const KEEPER_LIMIT_MS = 5000;
 const PID_FILE_POLL_MS = 10;
 
-// 3 is <name>.run, and with it the lock; 73: somebody has it. A signal to the group is the program's to obey: the keeper
+// $0 is <name>.pid, 3 <name>.run, and with it the lock; 73: somebody has it. What a dead one left is removed under the lock
+// only: a keeper of a supervisor that was killed may just be about to take it, and files of its program are no leftovers. A signal to the group is the program's to obey: the keeper
 // handles it with nothing, so as to wait on (an ignored signal would be ignored by the program, too).
 const KEEPER = `
 flock -xn 3 || exit 73
+rm -f -- "$0" "$1"
+shift
 trap : TERM
 "$@" &
 read -r stat </proc/$!/stat
@@ -179,9 +182,7 @@ export class SupervisedExport {
     const { clock } = this.#deps;
     const program = await findProgram(command, process.env);
     if (this.#restarts < 0) await this.#recallRestarts();
-    await removeIfThere(this.#files.pid);
-    await removeIfThere(socketPath);
-    const ended = await this.#spawnKeeper([program, ...args]);
+    const ended = await this.#spawnKeeper([socketPath, program, ...args]);
     this.#restarts += 1;
     const deadlineMs = clock.monotonicMs() + KEEPER_LIMIT_MS;
     for (;;) {
@@ -205,11 +206,11 @@ export class SupervisedExport {
   }
 
   /** Resolves once the keeper runs, with a way to ask whether it has ended. */
-  async #spawnKeeper(program: readonly string[]): Promise<() => boolean> {
+  async #spawnKeeper(socketAndProgram: readonly string[]): Promise<() => boolean> {
     const run = await open(this.#files.run, 'a', 0o600);
     const output = await open(this.#files.log, 'a', 0o600);
     try {
-      const keeper = spawn('sh', ['-c', KEEPER, this.#files.pid, ...program], {
+      const keeper = spawn('sh', ['-c', KEEPER, this.#files.pid, ...socketAndProgram], {
         cwd: '/',
         detached: true,
         env: { PATH: searchPath(process.env), LC_ALL: 'C' },

@@ -37,11 +37,11 @@ export function startVictim(source: string): Victim {
   };
 }
 
-/** Waits until a condition holds. */
+/** Waits until a condition holds; long, because it costs nothing where the condition comes true. */
 export async function eventually(
   what: string,
   condition: () => Promise<boolean> | boolean,
-  limitMs = 5000,
+  limitMs = 20_000,
 ): Promise<void> {
   const deadline = Date.now() + limitMs;
   while (!(await condition())) {
