@@ -189,6 +189,27 @@ describe('machines', () => {
     await transient.destroy();
     expect(existsSync(lab.path(`${shape.name}_VARS.fd`))).toBe(false);
   });
+
+  test('with UEFI variables of another flash size get the firmware that reads them', async () => {
+    const disk = { controller: 'ahci', path: lab.image('old-efi.qcow2'), format: 'qcow2' } as const;
+    const nvram = readFileSync('/usr/share/OVMF/OVMF_VARS.fd');
+    const shape = { ...lab.shape([disk]), firmware: 'uefi' as const, memoryMiB: 128, nvram };
+    const machine = await hypervisor.startTransient(shape, { autoDestroy: true, signal });
+    const file = lab.path(`${shape.name}_VARS.fd`);
+    let said = '';
+    for await (const bytes of machine.console()) {
+      said += Buffer.from(bytes).toString('latin1');
+      if (said.includes('BdsDxe:')) break;
+    }
+    // Looking for something to boot from, it noted down what there is: in these variables, which it could read.
+    expect(readFileSync(file).includes(Buffer.from('BootOrder', 'utf16le'))).toBe(true);
+    await machine.destroy();
+    const odd = { ...shape, name: lab.name(), nvram: nvram.subarray(4096) };
+    await expect(hypervisor.startTransient(odd, { autoDestroy: true, signal })).rejects.toMatchObject({
+      code: 'hypervisor.no-firmware',
+    });
+    expect(existsSync(lab.path(`${odd.name}_VARS.fd`))).toBe(false);
+  });
 });
 
 describe('backup of a running machine', () => {

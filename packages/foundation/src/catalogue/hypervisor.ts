@@ -56,6 +56,13 @@ export const hypervisorErrors = {
     impact: 'No machine was created.',
     next: 'Choose another hardware profile, or correct the one named in the message.',
   },
+  'hypervisor.no-firmware': {
+    retry: 'permanent',
+    cause:
+      "The machine's UEFI variables were kept by a firmware for flash of another size than this host's: an older or newer build.",
+    impact: 'The machine was not started or defined here; its recovery point and restored disks are not affected.',
+    next: 'Install that build of OVMF (Debian package `ovmf`, also of an older release), or restore the disks alone and define the machine yourself; it then starts with new variables.',
+  },
   'hypervisor.name-taken': {
     retry: 'permanent',
     cause: 'A network or machine of this name exists and is not of this operation.',

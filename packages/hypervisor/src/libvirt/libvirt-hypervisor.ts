@@ -48,9 +48,10 @@ import { bitmapDoubt, deleteCheckpoint, listPoints } from './checkpoints.ts';
 import { Connections } from './connections.ts';
 import { inspectImage } from './disk-image.ts';
 import { absentOn, domainIfThere, findDomain, isRunning, machineState } from './domains.ts';
+import { firmwareFor } from './firmware.ts';
 import { describeDomain, NVRAM_DIRECTORY } from './machine-description.ts';
 import { sourcesOf } from './machine-sources.ts';
-import { machineXml } from './machine-xml.ts';
+import { type FirmwareFiles, machineXml } from './machine-xml.ts';
 import { createIsolatedNetwork, destroyNetwork } from './networks.ts';
 import { ownerInXml } from './owner-tag.ts';
 import { destroyIfActive, LibvirtRunningMachine } from './running-machine.ts';
@@ -216,7 +217,7 @@ class LibvirtHypervisor implements Hypervisor {
     await this.#makeRoom(shape);
     await this.#grantPassthroughDisks(shape);
     const nvramPath = nvramBeside(shape);
-    const xml = machineXml(shape, await this.describeHost(), nvramPath === undefined ? {} : { nvramPath });
+    const xml = machineXml(shape, await this.describeHost(), await firmwareFiles(shape, nvramPath));
     await giveNvram(shape, nvramPath);
     const own = await this.#connections.own({ signal });
     try {
@@ -252,7 +253,7 @@ class LibvirtHypervisor implements Hypervisor {
     const own = uuid === undefined ? shape : { ...shape, uuid };
     // Without variables of its own libvirt makes the file, in its own place.
     const nvramPath = shape.nvram && nvramBeside(own);
-    const xml = machineXml(own, await this.describeHost(), nvramPath === undefined ? {} : { nvramPath });
+    const xml = machineXml(own, await this.describeHost(), await firmwareFiles(shape, nvramPath));
     await giveNvram(shape, nvramPath);
     return parseMachineId((await defineDomain(connection, xml)).uuid);
   }
@@ -434,6 +435,12 @@ function nvramBeside({ firmware, disks, name, uuid }: MachineShape): string | un
   if (firmware !== 'uefi' || !first) return undefined;
   const directory = path.dirname(first.path);
   return path.join(directory.startsWith('/dev') ? NVRAM_DIRECTORY : directory, `${uuid ?? name}_VARS.fd`);
+}
+
+/** Errors: `hypervisor.no-firmware`. */
+async function firmwareFiles({ nvram }: MachineShape, nvramPath: string | undefined): Promise<FirmwareFiles> {
+  if (nvramPath === undefined) return {};
+  return nvram ? { nvramPath, codePath: (await firmwareFor(nvram)).codePath } : { nvramPath };
 }
 
 /** A file that is there is what libvirt uses, instead of the firmware's template; its owner becomes QEMU's account. */

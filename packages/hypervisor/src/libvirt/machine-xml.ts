@@ -34,11 +34,18 @@ const IDE_MAX = 4;
 type Bus = 'virtio' | 'scsi' | 'sata' | 'ide';
 const PREFIX: Readonly<Record<Bus, string>> = { virtio: 'vd', scsi: 'sd', sata: 'sd', ide: 'hd' };
 
+export interface FirmwareFiles {
+  /** Where the UEFI variables are; absent: where libvirt chooses. */
+  readonly nvramPath?: string;
+  /** The firmware that these variables are for; absent: libvirt's choice, with variables of a machine that never ran. */
+  readonly codePath?: string;
+}
+
 /** Errors: `hypervisor.unsupported-shape`. */
 export function machineXml(
   shape: MachineShape,
   host: Pick<HostDescription, 'accelerator'>,
-  options: { nvramPath?: string } = {},
+  options: FirmwareFiles = {},
 ): string {
   const { disks } = shape;
   const machine = machineType(shape);
@@ -55,7 +62,7 @@ export function machineXml(
     element('metadata', {}, ownerTag(shape)),
     element('memory', { unit: 'MiB' }, shape.memoryMiB),
     element('vcpu', {}, shape.vcpus),
-    osElement(shape, machine, options.nvramPath),
+    osElement(shape, machine, options),
     element('features', {}, element('acpi'), element('apic')),
     cpuElement(host.accelerator),
     element('clock', { offset: 'utc' }),
@@ -105,9 +112,13 @@ function scsiModelOf(shape: MachineShape): string | undefined {
   return [...models][0];
 }
 
-function osElement(shape: MachineShape, machine: string, nvramPath: string | undefined): Xml {
+function osElement(shape: MachineShape, machine: string, { nvramPath, codePath }: FirmwareFiles): Xml {
   const type = element('type', { arch: 'x86_64', machine }, 'hvm');
   if (shape.firmware === 'bios') return element('os', {}, type);
+  if (codePath !== undefined && nvramPath !== undefined) {
+    const loader = element('loader', { readonly: 'yes', secure: 'no', type: 'pflash' }, codePath);
+    return element('os', {}, type, loader, element('nvram', {}, nvramPath));
+  }
   return element(
     'os',
     { firmware: 'efi' },
