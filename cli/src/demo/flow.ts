@@ -366,7 +366,7 @@ async function redeployStep(
     const unexplained = compare.differing.filter((path) => !edited.has(path));
     draft.check(
       'Every file of the guest that the journal does not name equals the point’s.',
-      unexplained.length === 0,
+      unexplained.length === 0 && compare.comparedFiles > 0,
       `${compare.comparedFiles} files (${formatBytes(compare.comparedBytes)}) compared; ${compare.differing.length} differ and the journal names ${redeploy.editedFiles.length}${unexplained.length > 0 ? `; not named: ${unexplained.slice(0, MACHINE_LOG_LINES).join(', ')}` : ''}${compare.notCompared.length > 0 ? `; not compared: ${compare.notCompared.join('; ')}` : ''}.`,
     );
   }

@@ -41,6 +41,12 @@ export const guestErrors = {
     impact: 'The image was not changed.',
     next: 'Look at the path in the source machine; mend it there and back the machine up again.',
   },
+  'guest.filesystem-twin': {
+    retry: 'permanent',
+    cause: 'The kernel of this host mounts no two btrfs filesystems of one UUID; a copy has that of its original.',
+    impact: 'The restored disks were not compared with their recovery point; neither was changed.',
+    next: 'Compare on a host with Linux 6.7 or later, which mounts both; a boot test shows here already whether the machine starts.',
+  },
   'guest.no-space': {
     retry: 'permanent',
     cause: 'A filesystem inside the guest has no room for the drivers.',

@@ -36,6 +36,7 @@ import { parseFstab, type FstabEntry } from '../linux/fstab.ts';
 import { identifyMbrLoader } from '../linux/grub.ts';
 import { listEfiFiles } from './efi-files.ts';
 import { GuestTree, type GuestMount } from './guest-tree.ts';
+import { mountFailure } from './mount-failure.ts';
 import { probeFilesystem } from './probe-filesystem.ts';
 
 export interface GuestDisk {
@@ -100,7 +101,7 @@ const ON_A_DISK = /^(?:(?:UUID|LABEL|PARTUUID|PARTLABEL)=|\/dev\/)/;
 const CLUSTER_BYTES = 4 * KiB;
 const CHECK_TIMEOUT_MS = 600_000;
 
-/** Looks into a guest. Errors: `guest.no-root`, `guest.several-roots`, `guest.layout-unsupported`, `guest.mount-failed`, those of the host room. */
+/** Looks into a guest. Errors: `guest.no-root`, `guest.several-roots`, `guest.layout-unsupported`, `guest.mount-failed`, `guest.filesystem-twin`, those of the host room. */
 export async function withGuest<T>(access: GuestAccess, work: (guest: OpenGuest) => Promise<T>): Promise<T> {
   return new Session(access).run({ writable: false, work, changes: async (_, result) => result });
 }
@@ -250,7 +251,7 @@ class Session {
         }
         parts.push(await this.#mount(served, filesystem, mountPoint));
       } catch (error) {
-        if (!hasCode(error, 'guest.layout-unsupported', 'guest.mount-failed')) throw error;
+        if (!hasCode(error, 'guest.layout-unsupported', 'guest.mount-failed', 'guest.filesystem-twin')) throw error;
         this.#notMounted.push({ mountPoint, reason: error.message.split('\n', 1)[0] ?? '' });
       }
     }
@@ -287,7 +288,7 @@ class Session {
 
   async #attach(part: MountedPart, how: { name: string; readOnly: boolean }): Promise<void> {
     const { directory, signal } = this.#access;
-    const { type, disk, partition } = part.filesystem;
+    const { type } = part.filesystem;
     try {
       part.mount = await mountFilesystem({
         device: part.loop.path,
@@ -299,12 +300,7 @@ class Session {
         signal,
       });
     } catch (error) {
-      if (!(error instanceof LifeboatError) || error.code !== 'host.tool-failed') throw error;
-      throw new LifeboatError(
-        'guest.mount-failed',
-        `The ${type} filesystem on ${disk} partition ${partition ?? 'none'} cannot be mounted: ${messageOf(error)}`,
-        { cause: error, context: { disk, partition, type } },
-      );
+      throw mountFailure(error, part.filesystem);
     }
   }
 
