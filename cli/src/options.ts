@@ -61,6 +61,17 @@ export function profileOption(text: string): string {
   return path;
 }
 
+const PROFILE_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+
+export function profileNameOption(text: string): string {
+  if (!PROFILE_NAME.test(text)) {
+    throw new InvalidArgumentError(
+      'use small letters, digits, ".", "_" and "-", at most 63, beginning with a letter or digit.',
+    );
+  }
+  return text;
+}
+
 const LEVELS = ['present', 'ciphertext', 'content'] as const;
 export type CheckLevel = (typeof LEVELS)[number];
 

@@ -26,9 +26,20 @@ async function parse(...args: string[]): Promise<Ran> {
       return 3;
     };
   const handlers = Object.fromEntries(
-    ['demo', 'up', 'backup', 'points', 'inspect', 'locks', 'verify', 'restore', 'redeploy', 'repo', 'drivers'].map(
-      (name) => [name, note(name)],
-    ),
+    [
+      'demo',
+      'up',
+      'backup',
+      'points',
+      'inspect',
+      'locks',
+      'verify',
+      'restore',
+      'redeploy',
+      'repo',
+      'drivers',
+      'profiles',
+    ].map((name) => [name, note(name)]),
   ) as unknown as Handlers;
   const program = createProgram({
     version: '1.2.3',
@@ -65,6 +76,37 @@ describe('command line', () => {
     expect((await parse('points', 'web', '--config', 'c.json')).calls).toEqual([
       ['points', 'web', { ...GLOBAL, config: 'c.json' }],
     ]);
+  });
+
+  it('makes profiles of what it is given', async () => {
+    const facts = ['--firmware', 'uefi', '--name', 'rack-7'];
+    expect((await parse('profiles', 'from-lspci', '/a.txt', ...facts, '--boot-slot', '03:00.0')).calls).toEqual([
+      [
+        'profiles',
+        {
+          kind: 'from-lspci',
+          path: '/a.txt',
+          firmware: 'uefi',
+          secureBoot: false,
+          name: 'rack-7',
+          bootSlot: '03:00.0',
+        },
+        GLOBAL,
+      ],
+    ]);
+    expect((await parse('profiles', 'from-domain', 'web 1')).calls).toEqual([
+      ['profiles', { kind: 'from-domain', machine: 'web 1' }, GLOBAL],
+    ]);
+    expect((await parse('profiles', 'show', 'nvme')).calls).toEqual([
+      ['profiles', { kind: 'show', profile: 'nvme' }, GLOBAL],
+    ]);
+    await expect(parse('profiles', 'from-lspci', '/a.txt', '--name', 'x')).rejects.toThrow('--firmware');
+    await expect(parse('profiles', 'from-lspci', '/a.txt', ...facts.slice(0, 2), '--name', 'X!')).rejects.toThrow(
+      'small letters',
+    );
+    await expect(parse('profiles', 'from-lspci', '/a.txt', '--firmware', 'coreboot', '--name', 'x')).rejects.toThrow(
+      'bios, uefi',
+    );
   });
 
   it('has defaults that prove', async () => {

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
 import { addDriversCommands, type DriversAction } from './drivers-program.ts';
 import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
+import { addProfilesCommands, type ProfilesAction } from './profiles-program.ts';
 import { addRepoCommands, type RepoAction } from './repo-program.ts';
 import {
   diskOption,
@@ -73,6 +74,7 @@ export interface Handlers {
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
   redeploy(machine: string, options: RedeployOptions, global: GlobalOptions): Promise<ExitCode>;
   repo(action: RepoAction, global: GlobalOptions): Promise<ExitCode>;
+  profiles(action: ProfilesAction, global: GlobalOptions): Promise<ExitCode>;
   drivers(action: DriversAction, global: GlobalOptions): Promise<ExitCode>;
 }
 
@@ -126,7 +128,7 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
   )
     .option(
       '--target <profile>',
-      'hardware of the new machine: virtio-blk, virtio-scsi, nvme, or a profile file',
+      'hardware of the new machine: a shipped profile ("lifeboat profiles list"), or a profile file',
       profileOption,
       'virtio-scsi',
     )
@@ -226,7 +228,11 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
       'lifeboat redeploy web-1 --target virtio-scsi --name web-1-new --start',
     )
       .argument('<machine>', 'name or UUID', machineArgument)
-      .requiredOption('--target <profile>', 'hardware: virtio-blk, virtio-scsi, nvme, or a profile file', profileOption)
+      .requiredOption(
+        '--target <profile>',
+        'hardware: a shipped profile ("lifeboat profiles list"), or a profile file',
+        profileOption,
+      )
       .requiredOption('--name <name>', 'name of the new machine', newNameOption)
       .option('--point <id>', 'recovery point (default: the newest)', pointOption)
       .option('--to <dir>', 'directory for the new disks (default: under the state directory)', pathOption)
@@ -240,6 +246,9 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     commandOf(parent, name, description, `lifeboat ${example}`);
   addRepoCommands(program, subcommandOf, async (action, options) =>
     finish(await handlers.repo(action, globals(options))),
+  );
+  addProfilesCommands(program, subcommandOf, async (action, options) =>
+    finish(await handlers.profiles(action, globals(options))),
   );
   addDriversCommands(program, subcommandOf, async (action, options) =>
     finish(await handlers.drivers(action, globals(options))),

@@ -106,6 +106,10 @@ function handlersOn(streams: Streams): Handlers {
       const { repoCommand } = await import('./commands/repo.ts');
       return await within(global, (context) => repoCommand(context, action));
     },
+    profiles: async (action, global) => {
+      const { profilesCommand } = await import('./commands/profiles.ts');
+      return await within(global, (context) => profilesCommand(context, action));
+    },
     drivers: async (action, global) => {
       const { driversCommand } = await import('./commands/drivers.ts');
       return await within(global, (context) => driversCommand(context, action));

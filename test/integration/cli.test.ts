@@ -196,6 +196,22 @@ describe('with a stack that runs', () => {
     expect(difference(host.path('restored', 'copy-vda.qcow2'), copy ?? '')).toBeUndefined();
   });
 
+  it('shows what a machine was made of, and makes a profile of its hardware', async () => {
+    const inspected = await run('inspect', linux.name, '--json');
+    expect(inspected.json).toMatchObject({
+      taken: 'at-backup',
+      inventory: {
+        disks: [{ scheme: 'gpt', partitions: [{ number: 1, content: { type: 'ext4' } }] }],
+        systems: [{ os: { id: 'debian' }, kernels: [{ initrd: { generator: 'initramfs-tools' } }] }],
+      },
+    });
+    expect((await run('inspect', linux.name)).stdout).toMatch(/^System {4}\S.*, root on \w+1$/m);
+    const profile = host.path('profile.json');
+    writeFileSync(profile, (await run('profiles', 'from-domain', linux.name, '--name', 'as-it-is')).stdout);
+    const shown = await run('profiles', 'show', profile, '--json');
+    expect([shown.json, shown.code]).toMatchObject([{ name: 'as-it-is', firmware: 'bios' }, 0]);
+  });
+
   it.each([
     ['a boot test', () => ['verify', web.name, ...NEVER_READY], /▸ Boot test/],
     ['a restore', () => ['restore', big.name, '--to', host.path('broken-off'), '--name', 'big'], /▸ Restore/],

@@ -110,6 +110,12 @@ export interface MachineDescription {
   readonly memoryMiB: number;
   readonly vcpus: number;
   readonly firmware: 'bios' | 'uefi';
+  /** The firmware starts only what is signed; absent: no. */
+  readonly secureBoot?: boolean;
+  /** Version of the emulated TPM; absent: none, or one of the host's that is passed through. */
+  readonly tpm?: string;
+  /** As libvirt names the board: `pc-q35-7.2`. */
+  readonly machineType?: string;
   /** The file of its UEFI variables; there is none before the first start. */
   readonly nvramPath?: string;
   readonly disks: readonly MachineDisk[];

@@ -34,6 +34,13 @@ export const guestErrors = {
     impact: 'The package it belongs to was not added; nothing else was changed.',
     next: "Look at the place the message names; give the folder that holds the driver's .inf, .sys and .cat files, as the vendor ships them.",
   },
+  'guest.hardware-list-invalid': {
+    retry: 'permanent',
+    cause:
+      'No hardware profile can be made of what was given: it lists no PCI device with its numbers, or none that a machine starts from.',
+    impact: 'No profile was made and nothing was changed.',
+    next: 'On the target machine run "lspci -nn -D" (better "lspci -nnk -D", which also tells subsystems) and give its whole output.',
+  },
   'guest.path-unusable': {
     retry: 'permanent',
     cause:

@@ -36,6 +36,9 @@ export interface MachineInventory {
 
 export interface HardwareInventory {
   readonly firmware: 'bios' | 'uefi';
+  readonly secureBoot?: boolean;
+  readonly tpm?: string;
+  readonly machineType?: string;
   readonly memoryMiB: number;
   readonly vcpus: number;
   readonly nics: readonly { readonly mac: string; readonly model: string; readonly network?: string }[];

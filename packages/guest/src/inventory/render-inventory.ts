@@ -19,8 +19,8 @@ export function renderInventory(inventory: MachineInventory): string[] {
   return [
     ...(hardware
       ? [
-          `Firmware  ${hardware.firmware === 'uefi' ? 'UEFI' : 'BIOS'}`,
-          `Machine   ${hardware.vcpus} vCPU, ${formatBytes(hardware.memoryMiB * MiB)} of memory`,
+          `Firmware  ${hardware.firmware === 'uefi' ? 'UEFI' : 'BIOS'}${hardware.secureBoot ? ' with Secure Boot' : ''}${hardware.tpm === undefined ? '' : `, TPM ${hardware.tpm}`}`,
+          `Machine   ${hardware.vcpus} vCPU, ${formatBytes(hardware.memoryMiB * MiB)} of memory${hardware.machineType === undefined ? '' : `, ${hardware.machineType}`}`,
           ...hardware.nics.map(
             ({ mac, model, network }) => `Network   ${mac} ${model}${network === undefined ? '' : ` on ${network}`}`,
           ),

@@ -91,10 +91,13 @@ const DRACUT_DRIVERS = '/etc/dracut.conf.d/90-lifeboat.conf';
 /** Index files and modules of one kernel: 8 MB for Debian 12 on virtio. */
 const ALLOWANCE_PER_KERNEL_BYTES = 16 * MiB;
 
+const SECURE_BOOT_WARNING =
+  'The target has Secure Boot: it starts only loaders and kernels that are signed for its keys. Those of the guest stay as they are, and the boot test runs without Secure Boot.';
+
 export function planRedeploy(inspection: GuestInspection, profile: HardwareProfile): RedeployPlan {
   const requests = modaliasesOf(profile);
   const edits: PlannedEdit[] = [];
-  const warnings: string[] = [];
+  const warnings: string[] = profile.secureBoot ? [SECURE_BOOT_WARNING] : [];
   const refusals: Refusal[] = checkFirmware(inspection, profile);
   const drivers: { kernelVersion: string; resolution: DriverResolution }[] = [];
   const persistent = new Set<string>();

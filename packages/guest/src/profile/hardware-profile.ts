@@ -20,7 +20,7 @@ export interface PciDevice {
   readonly name: string;
 }
 
-const diskControllers = [
+export const diskControllers = [
   'virtio-blk',
   'virtio-scsi',
   'nvme',
@@ -33,13 +33,17 @@ const diskControllers = [
 ] as const;
 export type DiskController = (typeof diskControllers)[number];
 
-const nicModels = ['virtio', 'e1000', 'e1000e', 'rtl8139', 'vmxnet3'] as const;
+export const nicModels = ['virtio', 'e1000', 'e1000e', 'rtl8139', 'vmxnet3'] as const;
 export type NicModel = (typeof nicModels)[number];
 
 export interface HardwareProfile {
   readonly name: string;
   readonly description: string;
   readonly firmware: 'bios' | 'uefi';
+  /** The firmware starts only what is signed for its keys. Only with UEFI; absent: no. */
+  readonly secureBoot?: boolean;
+  /** Absent: none. */
+  readonly tpm?: '1.2' | '2.0';
   readonly pciDevices: readonly PciDevice[];
   /** The closest models that can be emulated. */
   readonly emulation: { readonly diskController: DiskController; readonly nicModel: NicModel };
@@ -60,7 +64,10 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
       context: { source },
     });
   }
-  const root = new Reader(value, '', source).object(['name', 'description', 'firmware', 'pciDevices', 'emulation']);
+  const root = new Reader(value, '', source).object(
+    ['name', 'description', 'firmware', 'pciDevices', 'emulation'],
+    ['secureBoot', 'tpm'],
+  );
   const emulation = root.get('emulation').object(['diskController', 'nicModel']);
   const name = root.get('name');
   if (!NAME.test(name.string())) name.fail(`must match ${String(NAME)}`);
@@ -69,16 +76,46 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
   if (!pciDevices.some((device) => device.role === 'boot-storage')) {
     devices.fail("must hold a device with the role 'boot-storage': the machine has to start from something");
   }
+  const firmware = root.get('firmware').oneOf(['bios', 'uefi']);
+  const secureBoot = root.optional('secureBoot');
+  if (secureBoot?.boolean() && firmware === 'bios') secureBoot.fail('needs the firmware uefi');
+  const tpm = root.optional('tpm')?.oneOf(['1.2', '2.0']);
   return {
     name: name.string(),
     description: root.get('description').string(),
-    firmware: root.get('firmware').oneOf(['bios', 'uefi']),
+    firmware,
+    ...(secureBoot?.boolean() ? { secureBoot: true } : {}),
+    ...(tpm === undefined ? {} : { tpm }),
     pciDevices,
     emulation: {
       diskController: emulation.get('diskController').oneOf(diskControllers),
       nicModel: emulation.get('nicModel').oneOf(nicModels),
     },
   };
+}
+
+/** The file that `parseHardwareProfile` reads back as the same. */
+export function formatHardwareProfile(profile: HardwareProfile): string {
+  const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
+  const { name, description, firmware, secureBoot, tpm, pciDevices, emulation } = profile;
+  const document = {
+    name,
+    description,
+    firmware,
+    secureBoot,
+    tpm,
+    pciDevices: pciDevices.map((device) => ({
+      vendor: hex(device.vendor, 4),
+      device: hex(device.device, 4),
+      subsystemVendor: hex(device.subsystemVendor, 4),
+      subsystemDevice: hex(device.subsystemDevice, 4),
+      class: hex(device.class, 6),
+      role: device.role,
+      name: device.name,
+    })),
+    emulation,
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
 }
 
 function parsePciDevice(reader: Reader): PciDevice {
@@ -139,6 +176,11 @@ class Reader {
 
   string(): string {
     if (typeof this.#value !== 'string' || this.#value === '') this.#wrongType('a text that is not empty');
+    return this.#value;
+  }
+
+  boolean(): boolean {
+    if (typeof this.#value !== 'boolean') this.#wrongType('true or false');
     return this.#value;
   }
 

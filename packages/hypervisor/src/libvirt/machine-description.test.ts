@@ -14,6 +14,23 @@ const file = (target: string, bus: string, more = ''): string =>
     <target dev='${target}' bus='${bus}'/>${more}</disk>`;
 
 describe('a domain', () => {
+  test.each([
+    ["<os firmware='efi'><firmware><feature enabled='yes' name='secure-boot'/></firmware></os>", true],
+    ["<os firmware='efi'><firmware><feature enabled='no' name='secure-boot'/></firmware></os>", undefined],
+    ["<os firmware='efi'><firmware><feature enabled='yes' name='enrolled-keys'/></firmware></os>", undefined],
+    ["<os><loader readonly='yes' secure='yes' type='pflash'>/x</loader></os>", true],
+    ["<os><loader readonly='yes' type='pflash'>/x</loader></os>", undefined],
+  ])('%s tells whether it has Secure Boot', (os, secureBoot) => {
+    expect(describeDomain(domain('', os)).secureBoot).toBe(secureBoot);
+  });
+
+  test('is described with its board and its TPM', () => {
+    const tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>";
+    const os = "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>";
+    expect(describeDomain(domain(tpm, os))).toMatchObject({ tpm: '2.0', machineType: 'pc-q35-7.2' });
+    expect(describeDomain(domain(''))).not.toHaveProperty('tpm');
+  });
+
   test('is described with its disks, cards and firmware', () => {
     const machine = describeDomain(
       domain(

@@ -39,6 +39,8 @@ export function describeDomain(domainXml: string): DomainDescription {
   const devices = child(domain, 'devices');
   const name = required(domain, 'name');
   const nvramPath = nvramPathOf(domain, name);
+  const tpm = attributeOf(child(devices, 'tpm'), 'backend', 'version');
+  const machineType = attributeOf(domain, 'os/type', 'machine');
   const disks = childrenOf(devices, 'disk').filter((disk) => (disk.attributes.get('device') ?? 'disk') === 'disk');
   return {
     id: machineIdOf(domain),
@@ -46,6 +48,9 @@ export function describeDomain(domainXml: string): DomainDescription {
     memoryMiB: memoryMiB(domain),
     vcpus: Number(textOf(domain, 'vcpu') ?? 1),
     firmware: isUefi(domain) ? 'uefi' : 'bios',
+    ...(hasSecureBoot(domain) ? { secureBoot: true } : {}),
+    ...(tpm === undefined ? {} : { tpm }),
+    ...(machineType === undefined ? {} : { machineType }),
     ...(nvramPath === undefined ? {} : { nvramPath }),
     disks: disks.map((disk) => describeDisk(disk, devices, name)),
     nics: childrenOf(devices, 'interface').map((nic) => {
@@ -105,6 +110,13 @@ function nvramPathOf(domain: XmlElement, name: string): string | undefined {
 
 function isUefi(domain: XmlElement): boolean {
   return attributeOf(domain, 'os', 'firmware') === 'efi' || attributeOf(domain, 'os/loader', 'type') === 'pflash';
+}
+
+/** Asked for by feature, or, in older definitions, by the secure firmware image itself. */
+function hasSecureBoot(domain: XmlElement): boolean {
+  const features = childrenOf(child(domain, 'os/firmware'), 'feature');
+  const asked = features.find(({ attributes }) => attributes.get('name') === 'secure-boot')?.attributes.get('enabled');
+  return asked === undefined ? attributeOf(domain, 'os/loader', 'secure') === 'yes' : asked === 'yes';
 }
 
 function memoryMiB(domain: XmlElement): number {

@@ -57,6 +57,15 @@ describe('a shape', () => {
     }
   });
 
+  test('gives disks of a SAS controller, and no others, a name of that kind each', () => {
+    const names = (controller: Controller) =>
+      childrenOf(child(readXml(machineXml(shape([controller, controller]), tcg)), 'devices'), 'disk').map((disk) =>
+        textOf(disk, 'wwn'),
+      );
+    expect(names('mptsas')).toEqual(['3000000000000001', '3000000000000002']);
+    expect(names('megasas')).toEqual([undefined, undefined]);
+  });
+
   test('boots in the order of its disks, NVMe among them', () => {
     const domain = readXml(machineXml(shape(['nvme', 'virtio-blk', 'nvme']), tcg));
     expect(attributeOf(child(domain, 'devices/disk'), 'boot', 'order')).toBe('2');

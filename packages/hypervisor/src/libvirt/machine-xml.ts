@@ -159,6 +159,8 @@ function diskElement(disk: ShapeDisk, order: number, used: Map<string, number>):
     backingElement(disk),
     element('target', { dev: `${PREFIX[bus]}${letters(index)}`, bus }),
     element('serial', {}, disk.serial),
+    // A SAS controller of this model sees only disks that have a name of that kind; 3 begins those that are made up locally.
+    disk.controller === 'mptsas' ? element('wwn', {}, `3${order.toString(16).padStart(15, '0')}`) : undefined,
     element('boot', { order }),
     // Disks of their own, not units of one disk, which some of these controllers do not know. lsi counts units itself.
     bus === 'scsi' && disk.controller !== 'lsi'
