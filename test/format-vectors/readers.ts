@@ -20,6 +20,8 @@ import { decodeSessionRecord } from '@lifeboat/repository/format/session-record'
 import type { SignedType } from '@lifeboat/repository/format/signed-record';
 import { decodeSuperblock, type Geometry } from '@lifeboat/repository/format/superblock';
 import { decodeTombstone } from '@lifeboat/repository/format/tombstone';
+import { openEvidence } from '@lifeboat/repository/evidence/chain';
+import { decodeVerification } from '@lifeboat/repository/format/verification';
 import { openPoint } from '@lifeboat/repository/read/point-reader';
 import { openRelocation } from '@lifeboat/repository/read/relocations';
 import { open } from '@lifeboat/repository/seal/aead';
@@ -73,6 +75,12 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
   DMGC: (bytes, name, { core }) => decodeClosing(openRecord(core, { type: 'DMGC', name, object: bytes }), name),
   RETN: (bytes, name) => decodeLedgerEntry(bytes, name),
   LINK: signed('LINK', decodeChainLink),
+  EVID: (object, name, { core }) => {
+    const [machine = '', file = ''] = name.split('/').slice(-2);
+    const at = { machineId: parseMachineId(machine), number: Number(file.slice(0, 8)) };
+    return openEvidence(core, at, { name, object });
+  },
+  VRFY: signed('VRFY', decodeVerification),
   FENC: signed('FENC', decodeFence),
   OUTC: (bytes, name) => decodeOutcome(bytes, name),
   TOMB: (bytes, name) => decodeTombstone(bytes, name),

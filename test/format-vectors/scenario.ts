@@ -5,7 +5,7 @@
  * ```
  *   init ─► a way in of each kind ─► web: two points, the keys rotated in between ─► db: two points, the first pruned (each linked)
  *     ─► policy, hold, guard, requests ─► a session that hangs ─► condemn, sweep: fence and outcome ─► a pack moved
- *     ─► web: third point ─► db: damage reported, and healed by the third point ─► second tenant ─► a session that is still open
+ *     ─► web: third point, what was proven of it, and a check within a budget ─► db: damage reported, and healed by the third point ─► second tenant ─► a session that is still open
  * ```
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ import { condemn } from '@lifeboat/repository/collect/condemn';
 import { sweep } from '@lifeboat/repository/collect/sweep';
 import { buryPoint } from '@lifeboat/repository/collect/tombstones';
 import type { Core } from '@lifeboat/repository/core';
+import { sha256 } from '@lifeboat/repository/format/frame';
 import { packOfObject, PACKS, type PackName } from '@lifeboat/repository/format/names';
 import { decodePackHeader, kindOf } from '@lifeboat/repository/format/pack';
 import type { DiskRoot } from '@lifeboat/repository/format/point';
@@ -140,6 +141,7 @@ class Scenario {
 
     const movedPack = await this.#move(core);
     await this.#backUp(rotated, { machineId: WEB, n: 5, content: webDisk(22), parent: next });
+    await this.#prove(rotated, 5);
     await this.#reportDamage(rotated, dbRoot);
     await this.#backUp(rotated, { machineId: DB, n: 7, content: dbDisk(2), parent: dbRoot });
 
@@ -188,6 +190,37 @@ class Scenario {
     await other.retention.approve({ request, reason });
     this.#clock.pass(2 * MINUTE_MS);
     await other.retention.carryOutDue();
+  }
+
+  /** Two records, so that one follows the other; and what a check remembers. */
+  async #prove(repository: Repository, n: number): Promise<void> {
+    const pointId = pointIdOf(n);
+    const evidence = { operationId: 'boot-1', hostId: 'host-1', beganMs: this.#clock.nowMs(), readBytes: 4096 };
+    await repository.appendEvidence(WEB, {
+      ...evidence,
+      operation: 'check',
+      endedMs: this.#clock.nowMs(),
+      claims: [
+        { pointId, level: 'stored', result: 'proven', disks: [], reason: '' },
+        { pointId, level: 'content', result: 'failed', disks: ['vda'], reason: 'a chunk does not open' },
+      ],
+      artefacts: [],
+      hardware: '',
+      summary: '',
+    });
+    this.#clock.pass(MINUTE_MS);
+    await repository.appendEvidence(WEB, {
+      ...evidence,
+      operation: 'boot-test',
+      endedMs: this.#clock.nowMs(),
+      claims: [{ pointId, level: 'booted', result: 'proven', disks: [], reason: '' }],
+      artefacts: [{ name: 'console.log', sizeBytes: 3, sha256: sha256(Buffer.from('abc')) }],
+      hardware: 'nvme',
+      summary: 'it was ready after 12 s',
+    });
+    const budget = { bytes: 4 * TINY_LIMITS.packBytes };
+    const context = { signal, progress: () => {} };
+    await repository.checkWithin({ level: 'content', budget, damaged: () => Promise.resolve() }, context);
   }
 
   /** A chunk of the disk that is whole: what is stored of it anew serves as well as it does. */

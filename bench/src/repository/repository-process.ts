@@ -20,9 +20,9 @@ import { initRepository, openRepository, type Repository } from '@lifeboat/repos
 import type { BlobOpener } from '@lifeboat/repository/read/blob-opener';
 import { threadOpener } from '@lifeboat/repository/read/thread-opener';
 import type { Point } from '@lifeboat/repository/read/point-reader';
-import type { CheckLevel } from '@lifeboat/repository/check/point-check';
 import type { BlobRef } from '@lifeboat/repository/format/blob-ref';
 import { MAX_INDEX_SEGMENT_ENTRIES } from '@lifeboat/repository/format/limits';
+import type { CheckLevel } from '@lifeboat/repository/format/verification';
 import {
   chunkIdOf,
   packNameOf,

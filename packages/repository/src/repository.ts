@@ -16,14 +16,19 @@ import { judgeChains, readChains, type ChainFinding, type CheckedChains } from '
 import { linkPoints, type LinkReport } from './chain/link-points.ts';
 import { TailFiles, type TailMemory } from './chain/tail-memory.ts';
 import { reportDamage, type Damage } from './check/damage-reports.ts';
-import { checkPoint, type CheckLevel, type CheckReport } from './check/point-check.ts';
+import { checkPoint, type CheckReport } from './check/point-check.ts';
+import { VerificationLog } from './check/verification-log.ts';
+import { verificationPass, type PassReport } from './check/verification-pass.ts';
 import { condemn, type CondemnReport } from './collect/condemn.ts';
 import { SAFETY_RULES } from './collect/rules.ts';
 import { sweep, type SweepReport } from './collect/sweep.ts';
 import type { Core } from './core.ts';
+import { appendEvidence, readEvidence, type EvidenceChain } from './evidence/chain.ts';
+import type { Evidence } from './format/evidence.ts';
 import { sha256 } from './format/frame.ts';
 import { DEFAULT_CHUNK_BYTES, DEFAULT_GEOMETRY, MAX_SUPERBLOCK_BYTES } from './format/limits.ts';
 import { hex, PROBES, SUPERBLOCK } from './format/names.ts';
+import type { CheckLevel } from './format/verification.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
@@ -349,10 +354,32 @@ export class Repository {
   /**
    * Compares what is stored with what the point needs; changes nothing.
    * 'present': every pack is there in its size. 'ciphertext': every byte of every pack has its hash. 'content': every chunk opens
-   * to its id. Damage is reported, not thrown.
+   * to its id. Damage is reported, not thrown. `log` is told which packs are whole, as far as this looks at them.
    */
-  checkPoint(point: Point, level: CheckLevel, context: VerbContext): Promise<CheckReport> {
-    return checkPoint(this.core, { point, level, context });
+  checkPoint(point: Point, level: CheckLevel, context: VerbContext, log?: VerificationLog): Promise<CheckReport> {
+    log?.begin();
+    return checkPoint(this.core, { point, level, context, ...(log ? { whole: (pack) => log.note(pack) } : {}) });
+  }
+
+  /** What checks without a budget write down for those with one. To be published at the end. */
+  verificationLog(level: CheckLevel): VerificationLog {
+    // A content check opens chunks where the maps say; it does not read packs to the last byte.
+    return new VerificationLog(this.core, level === 'ciphertext' ? 'ciphertext' : 'present');
+  }
+
+  /** Looks at as many packs as the budget allows, least recently looked at first, and remembers which in the store. */
+  checkWithin(input: Parameters<typeof verificationPass>[1], context: VerbContext): Promise<PassReport> {
+    return verificationPass(this.core, input, context);
+  }
+
+  /** Adds a record to what is known of a machine, and returns its number. Errors: `repository.evidence-busy`, those of the store. */
+  appendEvidence(machineId: MachineId, evidence: Evidence, options: { signal?: AbortSignal } = {}): Promise<number> {
+    return appendEvidence(this.core, machineId, evidence, options);
+  }
+
+  /** What is known of a machine, and whether its chain is whole. Errors: `repository.limit-exceeded`, those of the store. */
+  evidence(machineId: MachineId, options: { signal?: AbortSignal } = {}): Promise<EvidenceChain> {
+    return readEvidence(this.core, machineId, options);
   }
 
   /**

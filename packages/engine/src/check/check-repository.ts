@@ -5,7 +5,8 @@
 import type { MachineId, PointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { ChainFinding } from '@lifeboat/repository/chain/chain-check';
-import type { CheckLevel, CheckReport } from '@lifeboat/repository/check/point-check';
+import type { CheckReport } from '@lifeboat/repository/check/point-check';
+import type { CheckLevel } from '@lifeboat/repository/format/verification';
 import type { PointSummary as PointListing } from '@lifeboat/repository/read/point-reader';
 import type { Repository } from '@lifeboat/repository/repository';
 import { machineNameOf } from '../points.ts';

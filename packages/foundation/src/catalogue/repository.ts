@@ -255,6 +255,12 @@ export const repositoryErrors = {
     impact: 'Nothing was changed by this command.',
     next: 'Repeat the command.',
   },
+  'repository.evidence-busy': {
+    retry: 'transient',
+    cause: 'Other programs wrote evidence about this machine again and again while this record was made.',
+    impact: 'What was found out is in the result of the operation, and not yet in the evidence of the repository.',
+    next: 'Repeat the operation.',
+  },
   'repository.limit-exceeded': {
     retry: 'permanent',
     cause: 'A value is larger than the repository format or this program holds to be sane.',

@@ -10,24 +10,20 @@
  * What is damaged is then looked up in the maps, so that the report says which bytes of which disk are lost. What a relocation leads
  * to a whole place is not damage any more. Nothing is changed, moved or renamed: a wrong verdict does no harm.
  */
-import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
 import type { Core } from '../core.ts';
 import type { Damage } from './damage-reports.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
-import { MAX_PACK_BYTES } from '../format/limits.ts';
 import { packObject, type PackName } from '../format/names.ts';
-import { hashSealed, parsePack } from '../format/pack.ts';
+import type { CheckLevel } from '../format/verification.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
 import { MapReader } from '../read/map-reader.ts';
 import { discard } from '../seal/discard.ts';
-import { readPackSets, type NamedPackSet, type NeededPack } from '../read/pack-set-reader.ts';
+import { readPackSets, type NamedPackSet } from '../read/pack-set-reader.ts';
 import type { Point } from '../read/point-reader.ts';
-import { isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
-
-export type CheckLevel = 'present' | 'ciphertext' | 'content';
+import { checkBytes, checkSize, type PackDamage } from './pack-check.ts';
 
 /** Bytes of a disk that cannot be read as they were written. */
 export interface DiskDamage {
@@ -60,23 +56,18 @@ export interface CheckReport {
 /** Chunks opened side by side in a content check. */
 const CONTENT_WINDOW = 16;
 
-/** What is wrong with a pack: all of it, or single blobs. */
-interface PackDamage {
-  readonly whole?: string;
-  readonly slots: ReadonlyMap<number, string>;
-}
-
-/** Throws what the store throws when it cannot be asked, or not now (never a finding), and the signal's reason. */
+/**
+ * `whole` hears of every pack that is, as far as it was looked at: in its size ('present', 'content'), or to the last byte ('ciphertext').
+ * Throws what the store throws when it cannot be asked, or not now (never a finding), and the signal's reason.
+ */
 export async function checkPoint(
   core: Core,
-  input: { point: Point; level: CheckLevel; context: VerbContext },
+  input: { point: Point; level: CheckLevel; context: VerbContext; whole?: (pack: PackName) => Promise<void> },
 ): Promise<CheckReport> {
-  const { point, level, context } = input;
+  const { point, level, context, whole } = input;
   // A page that was read before it was damaged would hide that it is.
   core.pages.forget();
   const objects: ObjectDamage[] = [];
-  const disks: DiskDamage[] = [];
-  const chunks: BlobRef[] = [];
   const pages: BlobRef[] = [];
   let checkedBytes = 0;
 
@@ -98,13 +89,54 @@ export async function checkPoint(
     const damage =
       level === 'ciphertext'
         ? await checkBytes(core, pack, context.signal)
-        : await checkSize(core, pack, need, context.signal);
+        : await checkSize(core, pack, need.sizeBytes, context.signal);
     if (damage) damaged.set(pack, damage);
+    else await whole?.(pack);
     if (level !== 'ciphertext') continue;
     checkedBytes += need.sizeBytes ?? 0;
     context.progress({ phase: 'check', doneBytes: checkedBytes, totalBytes });
   }
 
+  const found = await locateDamage(core, { point, damaged, pages, openContent: level === 'content', context });
+  if (level === 'content') checkedBytes += found.openedBytes;
+  const allObjects = [...objects, ...found.objects];
+  return {
+    level,
+    sound: allObjects.length === 0 && found.disks.length === 0,
+    checkedPacks,
+    checkedBytes,
+    objects: allObjects,
+    disks: found.disks,
+    damage: found.damage,
+  };
+}
+
+/** What damaged packs mean for a point that needs them. */
+export interface LocatedDamage extends Pick<CheckReport, 'objects' | 'disks' | 'damage'> {
+  /** Plain bytes, where every chunk was opened. */
+  readonly openedBytes: number;
+}
+
+/**
+ * Looks up in a point's maps what damaged packs hold of it; `openContent`: opens every chunk on the way. `damaged`: packs the point needs.
+ * `pages`: what of its pack sets cannot be read. What a relocation leads to a whole place is left out.
+ */
+export async function locateDamage(
+  core: Core,
+  input: {
+    readonly point: Point;
+    readonly damaged: ReadonlyMap<PackName, PackDamage>;
+    readonly pages: readonly BlobRef[];
+    readonly openContent: boolean;
+    readonly context: VerbContext;
+  },
+): Promise<LocatedDamage> {
+  const { point, damaged, openContent, context } = input;
+  const objects: ObjectDamage[] = [];
+  const disks: DiskDamage[] = [];
+  const chunks: BlobRef[] = [];
+  const pages = [...input.pages];
+  let openedBytes = 0;
   const relocated = new Set<PackName>();
   for (const pack of damaged.keys())
     if (await core.relocations.leadFrom(pack, { signal: context.signal })) relocated.add(pack);
@@ -118,13 +150,12 @@ export async function checkPoint(
       geometry: core.superblock,
       what: `disk ${name} of point ${point.pointId}`,
     });
-    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent: level === 'content' });
+    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent });
     const offset = before;
-    const opened = await checker.run(context.signal, (doneBytes) => {
-      if (level === 'content')
+    openedBytes += await checker.run(context.signal, (doneBytes) => {
+      if (openContent)
         context.progress({ phase: 'check', doneBytes: offset + doneBytes, totalBytes: mappedTotal, detail: name });
     });
-    if (level === 'content') checkedBytes += opened;
     disks.push(...checker.damage);
     chunks.push(...checker.chunks);
     pages.push(...checker.pages);
@@ -138,16 +169,7 @@ export async function checkPoint(
     for (const reason of damage.whole === undefined ? new Set(damage.slots.values()) : [damage.whole])
       objects.push({ object: packObject(pack), reason });
   }
-  const joined = join(disks);
-  return {
-    level,
-    sound: objects.length === 0 && joined.length === 0,
-    checkedPacks,
-    checkedBytes,
-    objects,
-    disks: joined,
-    damage: { packs: whole, chunks, pages },
-  };
+  return { objects, disks: join(disks), damage: { packs: whole, chunks, pages }, openedBytes };
 }
 
 /** Of all packs that are going to be read. What cannot be read is reported then. */
@@ -155,59 +177,6 @@ async function bytesOf(core: Core, sets: readonly NamedPackSet[], signal: AbortS
   let bytes = 0;
   for await (const need of readPackSets(core.pages, sets, { signal })) bytes += ('pack' in need && need.sizeBytes) || 0;
   return bytes;
-}
-
-/** Asked once more before it counts. */
-async function checkSize(
-  core: Core,
-  pack: PackName,
-  need: NeededPack,
-  signal: AbortSignal,
-): Promise<PackDamage | undefined> {
-  const first = await checkSizeOnce(core, pack, need, { signal });
-  return first && checkSizeOnce(core, pack, need, { signal, fresh: true });
-}
-
-async function checkSizeOnce(
-  core: Core,
-  pack: PackName,
-  need: NeededPack,
-  options: StoreOptions,
-): Promise<PackDamage | undefined> {
-  try {
-    const found = await core.store.head(packObject(pack), options);
-    if (!found) return { whole: 'it is missing', slots: new Map() };
-    if (need.sizeBytes === undefined || found.sizeBytes === need.sizeBytes) return undefined;
-    return { whole: `it has ${found.sizeBytes} bytes instead of ${need.sizeBytes}`, slots: new Map() };
-  } catch (error) {
-    if (!hasCode(error, 'repository.object-unreadable')) throw error;
-    return { whole: error.message, slots: new Map() };
-  }
-}
-
-/** Needs no key: name, tables and hashes of the sealed blobs. Read once more, over another connection, before it counts. */
-async function checkBytes(core: Core, pack: PackName, signal: AbortSignal): Promise<PackDamage | undefined> {
-  const first = await checkBytesOnce(core, pack, { signal });
-  return first && checkBytesOnce(core, pack, { signal, fresh: true });
-}
-
-async function checkBytesOnce(core: Core, pack: PackName, options: StoreOptions): Promise<PackDamage | undefined> {
-  const object = packObject(pack);
-  try {
-    const bytes = await core.store.get(object, { ...options, maxBytes: MAX_PACK_BYTES });
-    const layout = parsePack(bytes, object);
-    if (layout.name !== pack) return { whole: `its tables hash to ${layout.name}`, slots: new Map() };
-    const slots = new Map<number, string>();
-    for (const { slot, offsetBytes, lengthBytes, hash } of layout.blobs) {
-      const found = hashSealed(bytes.subarray(offsetBytes, offsetBytes + lengthBytes));
-      if (!found.equals(hash)) slots.set(slot, `the ${lengthBytes} bytes at ${offsetBytes} do not have their hash`);
-    }
-    discard(bytes);
-    return slots.size > 0 ? { slots } : undefined;
-  } catch (error) {
-    if (!isUselessObject(error)) throw error;
-    return { whole: error.message, slots: new Map() };
-  }
 }
 
 /** Goes through one disk's map in order; with `openContent` every chunk is opened as well. */

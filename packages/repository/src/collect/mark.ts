@@ -188,7 +188,7 @@ function refuseUnlisted(
 }
 
 /** Pages that were read. Beyond the limit they are forgotten, and read again. */
-class PageNames {
+export class PageNames {
   readonly #seen = new Set<string>();
 
   /** Whether it was asked for before. The name is cut to 16 bytes and not to 8, because "yes" must never be said by mistake. */

@@ -16,6 +16,13 @@ import type { RetentionPolicy } from '../retention/policy.ts';
 import { openRecord, sealRecord } from '../seal/control-records.ts';
 import { Keyring } from '../seal/keyring.ts';
 import { decodeChainLink, encodeChainLink } from './chain-link.ts';
+import {
+  decodeEvidence,
+  decodeEvidenceEnvelope,
+  encodeEvidence,
+  encodeEvidenceEnvelope,
+  PROOF_LEVELS,
+} from './evidence.ts';
 import { decodeFrame, encodeFrame, expectPrefix } from './frame.ts';
 import { decodeIndexEntries, decodeIndexEnvelope, encodeIndexEntries, encodeIndexEnvelope } from './index-segment.ts';
 import { decodeKeyBundle, decodeKeySet, encodeKeyBundle, encodeKeySet, encodeKeySetBody } from './key-set.ts';
@@ -46,6 +53,7 @@ import { decodeTombstone, encodeTombstone, encodeTombstoneBody } from './tombsto
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
 import type { SignedType } from './signed-record.ts';
 import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
+import { CHECK_LEVELS, decodeVerification, encodeVerification, VERIFIED_NAME_BYTES } from './verification.ts';
 import { list, message, optional, text, uint, uints } from './wire.ts';
 
 const sized = (length: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: length, maxLength: length });
@@ -270,6 +278,61 @@ const codecs: readonly Codec[] = [
     }),
     (tombstone) => encodeTombstone({ body: encodeTombstoneBody(tombstone), signature: Buffer.alloc(64, 1) }),
     (encoded) => decodeTombstone(encoded, 'it').tombstone,
+  ),
+  codec(
+    'place of a record of evidence',
+    true,
+    fc.record({
+      machineId: fc.string({ maxLength: 20 }),
+      number: fc.integer({ min: 2, max: 99_999_999 }),
+      previous: fc.option(fc.record({ number: fc.constant<number>(1), hash }), { nil: undefined }),
+      salt: hash,
+      sealed: fc.uint8Array({ maxLength: 100 }).map((bytes): Uint8Array => bytes),
+    }),
+    (record) => signed('EVID', encodeEvidenceEnvelope(record)),
+    (encoded) => decodeEvidenceEnvelope(opened('EVID', encoded), 'it'),
+  ),
+  codec(
+    'evidence',
+    false,
+    fc.record({
+      operation: fc.string({ maxLength: 9 }),
+      operationId: fc.string({ maxLength: 9 }),
+      hostId: fc.string({ maxLength: 9 }),
+      beganMs: fc.maxSafeNat(),
+      endedMs: fc.maxSafeNat(),
+      readBytes: fc.maxSafeNat(),
+      claims: fc.array(
+        fc.record({
+          pointId: fc.string({ maxLength: 9 }),
+          level: fc.constantFrom(...PROOF_LEVELS),
+          result: fc.constantFrom('proven' as const, 'failed' as const),
+          disks: fc.array(fc.string({ maxLength: 9 }), { maxLength: 3 }),
+          reason: fc.string({ maxLength: 9 }),
+        }),
+        { maxLength: 5 },
+      ),
+      artefacts: fc.array(fc.record({ name: fc.string({ maxLength: 9 }), sizeBytes: fc.maxSafeNat(), sha256: hash }), {
+        maxLength: 3,
+      }),
+      hardware: fc.string({ maxLength: 9 }),
+      summary: fc.string({ maxLength: 9 }),
+    }),
+    encodeEvidence,
+    (encoded) => decodeEvidence(encoded, 'it'),
+  ),
+  codec(
+    'verification',
+    true,
+    fc.record({
+      sinceMs: fc.maxSafeNat(),
+      level: fc.constantFrom(...CHECK_LEVELS),
+      packs: fc
+        .uniqueArray(sized(VERIFIED_NAME_BYTES), { minLength: 1, maxLength: 5, selector: (name) => name.toString() })
+        .map((names) => Uint8Array.from(Buffer.concat(names.toSorted((a, b) => Buffer.compare(a, b)))) as Uint8Array),
+    }),
+    (record) => signed('VRFY', encodeVerification(record)),
+    (encoded) => decodeVerification(opened('VRFY', encoded), 'it'),
   ),
   codec(
     'head of a condemn list',

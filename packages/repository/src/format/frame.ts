@@ -29,6 +29,8 @@ export const OBJECT_TYPES = [
   'CSWP',
   'RETN',
   'LINK',
+  'EVID',
+  'VRFY',
   'JRNL',
   'SKEY',
 ] as const;

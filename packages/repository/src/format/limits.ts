@@ -67,5 +67,15 @@ export const MAX_SESSION_LISTS = 64;
 export const MAX_LEDGER_ENTRIES = 100_000;
 /** Points in one link of a machine's chain: 6 KiB. */
 export const MAX_LINK_POINTS = 64;
+/** Records of a machine's evidence that are read: one a day for 270 years. */
+export const MAX_EVIDENCE_RECORDS = 100_000;
+/** What one record says of points; an operation that says more writes several. */
+export const MAX_EVIDENCE_CLAIMS = 128;
+export const MAX_EVIDENCE_SEALED_BYTES = 1 * MiB;
+/** Sealed, in its envelope, signed and framed. */
+export const MAX_EVIDENCE_BYTES = MAX_EVIDENCE_SEALED_BYTES + 4 * KiB;
+/** Packs in one record of a check; it writes as many as it needs. 1 MiB. */
+export const MAX_VERIFIED_PACKS = 65_536;
+export const MAX_VERIFICATION_BYTES = 1 * MiB + 4 * KiB;
 /** How long a destructive act can be made to wait. */
 export const MAX_DELAY_MS = 365 * 86_400_000;

@@ -30,12 +30,16 @@ export const RELOCATIONS = 'data/relocations/';
 export const LEDGER = 'data/retention/';
 /** As hard to take away as the points they name. Their names end in a tag, as those of records under `control/` do. */
 export const CHAINS = 'data/chains/';
+/** As hard to take away as the points it speaks of. Names end in a tag, as those of records under `control/` do. */
+export const EVIDENCE = 'data/evidence/';
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
 export const FENCES = 'control/fences/';
 export const OUTCOMES = 'control/outcomes/';
 export const DAMAGE = 'control/damage/';
+/** Which packs checks looked at, and when. */
+export const VERIFIED = 'control/verified/';
 export const TOMBSTONES = 'control/tombstones/';
 /** Condemn lists with their parts, and the marks that they were swept: one listing gives all of it. */
 export const CONDEMNED = 'control/condemned/';
@@ -96,6 +100,10 @@ export const ledgerObject = (number: number): string => `${LEDGER}${eightDigits(
 export const chainPrefix = (machineId: MachineId): string => `${CHAINS}${machineId}/`;
 export const chainLinkObject = (machineId: MachineId, number: number): string =>
   `${chainPrefix(machineId)}${eightDigits(number)}`;
+export const evidencePrefix = (machineId: MachineId): string => `${EVIDENCE}${machineId}/`;
+export const evidenceObject = (machineId: MachineId, number: number): string =>
+  `${evidencePrefix(machineId)}${eightDigits(number)}`;
+export const verifiedObject = (recordId: string): string => `${VERIFIED}${recordId}`;
 /** The number of a ledger entry, or undefined for a stranger. */
 export function ledgerNumberOf(object: string): number | undefined {
   const number = Number(object.slice(LEDGER.length));

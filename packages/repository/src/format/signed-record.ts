@@ -6,7 +6,10 @@ import { decodeFrame, encodeFrame, type ObjectType } from './frame.ts';
 import { MAX_CONDEMN_PART_BYTES } from './limits.ts';
 import { bytes, message, type MessageOf } from './wire.ts';
 
-export type SignedType = Extract<ObjectType, 'SESS' | 'FENC' | 'CLST' | 'CPRT' | 'CSWP' | 'DMGR' | 'DMGC' | 'LINK'>;
+export type SignedType = Extract<
+  ObjectType,
+  'SESS' | 'FENC' | 'CLST' | 'CPRT' | 'CSWP' | 'DMGR' | 'DMGC' | 'LINK' | 'EVID' | 'VRFY'
+>;
 
 const schema = message({
   body: bytes(1, { max: MAX_CONDEMN_PART_BYTES }),

@@ -6,7 +6,18 @@
  * `s3:PutObjectRetention` is asked for by a put that carries a lock. It also lets an agent make a lock longer, never shorter
  * (COMPLIANCE): where even that is too much, give the bucket a default retention and leave the right out (`locksInPut: false`).
  */
-import { CHAINS, DAMAGE, FENCES, INDEX, OUTCOMES, PACKS, POINTS, RELOCATIONS, SESSIONS } from '../format/names.ts';
+import {
+  CHAINS,
+  DAMAGE,
+  EVIDENCE,
+  FENCES,
+  INDEX,
+  OUTCOMES,
+  PACKS,
+  POINTS,
+  RELOCATIONS,
+  SESSIONS,
+} from '../format/names.ts';
 import type { S3Place } from '../store/s3/s3-place.ts';
 
 export interface BucketPolicy {
@@ -20,8 +31,22 @@ export interface BucketPolicy {
   }[];
 }
 
-/** A backup that finds itself fenced, or gives up, writes fence and outcome of its own session; one that healed closes damage reports. */
-const WRITTEN_BY_BACKUPS = [PACKS, POINTS, CHAINS, RELOCATIONS, INDEX, SESSIONS, FENCES, OUTCOMES, DAMAGE] as const;
+/**
+ * A backup that finds itself fenced, or gives up, writes fence and outcome of its own session; one that healed closes damage reports. What a
+ * host proves of points is evidence.
+ */
+const WRITTEN_BY_BACKUPS = [
+  PACKS,
+  POINTS,
+  CHAINS,
+  RELOCATIONS,
+  EVIDENCE,
+  INDEX,
+  SESSIONS,
+  FENCES,
+  OUTCOMES,
+  DAMAGE,
+] as const;
 
 export function agentPolicy(input: {
   readonly place: S3Place;

@@ -3,7 +3,8 @@ import type { ErrorCode } from '@lifeboat/foundation/catalogue';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import type { CheckLevel, CheckReport } from '../check/point-check.ts';
+import type { CheckReport } from '../check/point-check.ts';
+import type { CheckLevel } from '../format/verification.ts';
 import { closeReport, KnownDamage } from '../check/damage-reports.ts';
 import {
   chunkIdOf,
