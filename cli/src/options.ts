@@ -122,6 +122,19 @@ export function delayOption(text: string): number {
   return delayMs;
 }
 
+const SIZE_UNITS = { MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 } as const;
+
+/** `200GiB` or `30m` on the command line: how much, or how long. */
+export function budgetOption(text: string): { readonly bytes: number } | { readonly durationMs: number } {
+  const [, digits = '', unit = ''] = /^(\d{1,6})(MiB|GiB|TiB)$/.exec(text) ?? [];
+  const bytes = Number(digits) * (SIZE_UNITS[unit as keyof typeof SIZE_UNITS] ?? 0);
+  if (bytes > 0) return { bytes };
+  const [, count = '', of = ''] = /^(\d{1,6})([mhd])$/.exec(text) ?? [];
+  const durationMs = Number(count) * (DELAY_UNITS[of as keyof typeof DELAY_UNITS] ?? 0);
+  if (durationMs > 0) return { durationMs };
+  throw new InvalidArgumentError('a size such as 500MiB, 200GiB or 2TiB, or a time such as 30m, 8h or 1d is needed.');
+}
+
 const REASON_LIMIT_BYTES = 255;
 
 export function reasonOption(text: string): string {

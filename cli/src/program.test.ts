@@ -32,6 +32,7 @@ async function parse(...args: string[]): Promise<Ran> {
       'backup',
       'points',
       'inspect',
+      'evidence',
       'locks',
       'verify',
       'restore',
@@ -63,6 +64,25 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 const GLOBAL = { json: false, quiet: false };
 const POINT = 'p20261124T002611Z-0a1b2c3d';
+
+describe('lifeboat repo check', () => {
+  it.each([
+    ['200GiB', { bytes: 200 * 1024 ** 3 }],
+    ['2TiB', { bytes: 2 * 1024 ** 4 }],
+    ['30m', { durationMs: 1_800_000 }],
+  ])('takes a budget of %s', async (text, budget) => {
+    const { calls } = await parse('repo', 'check', '--budget', text, '--dry-run');
+    expect(calls).toEqual([['repo', { kind: 'check', level: 'ciphertext', budget, dryRun: true }, GLOBAL]]);
+  });
+
+  it.each([['0GiB'], ['0m'], ['5'], ['5GB'], ['-1h'], ['1.5h'], ['']])('refuses %j as a budget', async (text) => {
+    await expect(parse('repo', 'check', '--budget', text)).rejects.toBeInstanceOf(CommanderError);
+  });
+
+  it('shows what there would be to do only of a budget', async () => {
+    await expect(parse('repo', 'check', '--dry-run')).rejects.toThrow(/--budget/);
+  });
+});
 
 describe('command line', () => {
   it('hands a command its values and returns its exit code', async () => {
@@ -271,7 +291,7 @@ describe('command line', () => {
     expect(out).toContain('Exit codes:');
   });
 
-  it.each(['demo', 'up', 'backup', 'points', 'locks', 'verify', 'restore', 'redeploy'])(
+  it.each(['demo', 'up', 'backup', 'points', 'evidence', 'locks', 'verify', 'restore', 'redeploy'])(
     'has help with an example for %s',
     async (name) => {
       const { out } = await parse(name, '--help');

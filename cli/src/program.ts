@@ -69,6 +69,7 @@ export interface Handlers {
   backup(machine: string, global: GlobalOptions): Promise<ExitCode>;
   points(machine: string | undefined, global: GlobalOptions): Promise<ExitCode>;
   inspect(machine: string, point: PointId | undefined, global: GlobalOptions): Promise<ExitCode>;
+  evidence(machine: string, global: GlobalOptions): Promise<ExitCode>;
   locks(options: { readonly extend: boolean }, global: GlobalOptions): Promise<ExitCode>;
   verify(machine: string, options: VerifyOptions, global: GlobalOptions): Promise<ExitCode>;
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
@@ -174,6 +175,16 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     .argument('[point]', 'recovery point (default: the newest)', pointOption)
     .action(async (machine: string, point: PointId | undefined, options: GlobalOptions) =>
       finish(await handlers.inspect(machine, point, globals(options))),
+    );
+
+  command(
+    'evidence',
+    'Lists what was proven of a machine’s recovery points and what failed, and proves that no record was changed or taken away.',
+    'lifeboat evidence web-1 --json',
+  )
+    .argument('<machine>', 'name or UUID', machineArgument)
+    .action(async (machine: string, options: GlobalOptions) =>
+      finish(await handlers.evidence(machine, globals(options))),
     );
 
   command(

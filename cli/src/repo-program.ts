@@ -1,6 +1,6 @@
 /** `lifeboat repo …` as it is typed. */
 import { InvalidArgumentError, type Command } from 'commander';
-import { levelOption, machineArgument, pathOption, usage, type CheckLevel } from './options.ts';
+import { budgetOption, levelOption, machineArgument, pathOption, usage, type CheckLevel } from './options.ts';
 import type { GlobalOptions } from './program.ts';
 import { addRetentionCommands, type RetentionAction } from './retention-program.ts';
 
@@ -14,7 +14,13 @@ export type RepoAction =
   | { readonly kind: 'init'; readonly chunkSizeBytes?: number; readonly label?: string; readonly addTenant?: string }
   | { readonly kind: 'info' }
   | { readonly kind: 'stats' }
-  | { readonly kind: 'check'; readonly machine?: string; readonly level: CheckLevel }
+  | {
+      readonly kind: 'check';
+      readonly machine?: string;
+      readonly level: CheckLevel;
+      readonly budget?: ReturnType<typeof budgetOption>;
+      readonly dryRun: boolean;
+    }
   | RetentionAction
   | {
       readonly kind: 'copy';
@@ -77,11 +83,38 @@ export function addRepoCommands(
   define(repo, 'stats', 'Counts points, packs and bytes.', 'repo stats').action((options: GlobalOptions) =>
     act({ kind: 'stats' }, options),
   );
-  define(repo, 'check', 'Checks every recovery point, or those of one machine.', 'repo check --level ciphertext')
+  define(
+    repo,
+    'check',
+    'Checks every recovery point, or those of one machine; or, within a budget, the packs that wait longest.',
+    'repo check --level ciphertext --budget 200GiB',
+  )
     .argument('[machine]', 'id of a machine; all when absent', machineArgument)
     .option('--level <level>', 'present, ciphertext, content', levelOption, 'ciphertext')
-    .action((machine: string | undefined, options: GlobalOptions & { level: CheckLevel }) =>
-      act({ kind: 'check', level: options.level, ...(machine === undefined ? {} : { machine }) }, options),
+    .option(
+      '--budget <size or time>',
+      'such as 200GiB or 8h: only so much, least recently checked first; remembered in the repository',
+      budgetOption,
+    )
+    .option('--dry-run', 'with --budget: show how much was checked and when, and what comes next; check nothing', false)
+    .action(
+      (
+        machine: string | undefined,
+        options: GlobalOptions & { level: CheckLevel; budget?: ReturnType<typeof budgetOption>; dryRun: boolean },
+      ) => {
+        const { level, budget, dryRun } = options;
+        if (dryRun && budget === undefined) throw usage('--dry-run goes with --budget.');
+        return act(
+          {
+            kind: 'check',
+            level,
+            dryRun,
+            ...(machine === undefined ? {} : { machine }),
+            ...(budget === undefined ? {} : { budget }),
+          },
+          options,
+        );
+      },
     );
   addRetentionCommands(repo, define, act);
   define(

@@ -90,6 +90,10 @@ function handlersOn(streams: Streams): Handlers {
       const { inspectCommand } = await import('./commands/inspect.ts');
       return await within(global, (context) => inspectCommand(context, machine, point));
     },
+    evidence: async (machine, global) => {
+      const { evidenceCommand } = await import('./commands/evidence.ts');
+      return await within(global, (context) => evidenceCommand(context, machine));
+    },
     locks: async (options, global) => {
       const { locksCommand } = await import('./commands/locks.ts');
       return await within(global, (context) => locksCommand(context, options));

@@ -190,10 +190,23 @@ describe('with a stack that runs', () => {
     const verify = await run('verify', web.name, ...READY);
     expect([verify.stdout, verify.code]).toEqual([expect.stringContaining('it starts: ready after'), 0]);
     expect(verify.stdout).toContain('proof levels: stored, content, booted');
+    expect((await run('points', web.name)).stdout).toMatch(new RegExp(`${pointId}.*stored, content, booted`));
     const restore = await run('restore', web.name, '--to', host.path('restored'), '--name', 'copy', '--json');
     expect(restore.code).toBe(0);
     const [copy] = web.copies('now');
     expect(difference(host.path('restored', 'copy-vda.qcow2'), copy ?? '')).toBeUndefined();
+    const evidence = await run('evidence', web.name, '--json');
+    expect([evidence.code, evidence.json]).toMatchObject([
+      0,
+      {
+        sound: true,
+        records: [
+          { operation: 'check', claims: [{ level: 'stored' }, { level: 'content', result: 'proven' }] },
+          { operation: 'boot-test', claims: [{ level: 'booted', result: 'proven', pointId }], artefacts: [{}, {}] },
+          { operation: 'restore', claims: [{ level: 'content', result: 'proven', disks: [] }] },
+        ],
+      },
+    ]);
   });
 
   it('shows what a machine was made of, and makes a profile of its hardware', async () => {

@@ -138,7 +138,32 @@ describe('a repository', () => {
       checked.stdout.split('\n').filter((line) => line.includes('whole (content)')).length,
     ]).toEqual([0, 8]);
   });
+
+  it('checks within a budget, remembers what it looked at, and lists what was proven', async () => {
+    const shown = await json<BudgetedCheck>('check', '--budget', '1d', '--dry-run', '--quiet');
+    expect(shown.looked.packs).toBe(0);
+    expect(shown.coverage.never).toEqual({ packs: shown.coverage.packs, bytes: shown.coverage.bytes });
+    const checked = await json<BudgetedCheck>('check', '--budget', '1d', '--quiet');
+    expect(checked).toMatchObject({
+      points: [],
+      looked: { packs: shown.coverage.packs },
+      coverage: { never: { packs: 0 } },
+    });
+    const text = await repo('check', '--budget', '1GiB', '--dry-run');
+    expect(text.stdout).toMatch(/within 1 d .*\(100 %\)/);
+    const evidence = await lifeboat(['evidence', 'web'], environment);
+    expect(evidence.code).toBe(0);
+    // Of the check without a budget before this one: a budget proves nothing of a point.
+    expect(evidence.stdout).toContain(`${web(1)}: content`);
+    expect(evidence.stdout).toContain('the chain is whole: 1 records');
+    expect((await lifeboat(['evidence', 'nobody'], environment)).stderr).toContain('[engine.no-such-point]');
+  });
 });
+
+interface BudgetedCheck {
+  readonly looked: { readonly packs: number };
+  readonly coverage: { readonly packs: number; readonly bytes: number; readonly never: object };
+}
 
 describe('pruning', () => {
   it('lets go of nothing without a policy, and says so', async () => {

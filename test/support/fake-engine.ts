@@ -3,7 +3,7 @@ import type { Engine } from '@lifeboat/engine/verbs';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
 /** What answers from the repository at once, and is no activity. */
-type Query = 'listPoints' | 'inspectPoint';
+type Query = 'listPoints' | 'inspectPoint' | 'listEvidence';
 type VerbName = Exclude<keyof Engine, Query>;
 
 export interface Call {
@@ -120,6 +120,10 @@ export class FakeEngine implements Engine, HostCare {
 
   readonly inspectPoint: Engine['inspectPoint'] = async () => {
     throw new Error('nobody inspects points through Temporal');
+  };
+
+  readonly listEvidence: Engine['listEvidence'] = async () => {
+    throw new Error('nobody lists evidence through Temporal');
   };
 
   async listPoints(machine?: string): ReturnType<Engine['listPoints']> {

@@ -11,7 +11,8 @@ import type {
   SubmitReply,
 } from '@lifeboat/contracts/workflow/machine';
 import { operationWorkflowId } from '@lifeboat/contracts/workflow/names';
-import type { OperationRequest, OperationTarget, ProofLevel } from '@lifeboat/contracts/workflow/operations';
+import type { OperationRequest, OperationTarget } from '@lifeboat/contracts/workflow/operations';
+import type { ProofLevel } from '@lifeboat/contracts/workflow/verbs';
 import type { ErrorCode } from '@lifeboat/foundation/catalogue';
 
 // Becomes part of a workflow id and of what a person types.

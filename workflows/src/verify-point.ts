@@ -1,5 +1,5 @@
-import type { ProofLevel, VerifyPointInput, VerifyPointResult } from '@lifeboat/contracts/workflow/operations';
-import type { CheckInput, CheckSummary } from '@lifeboat/contracts/workflow/verbs';
+import type { VerifyPointInput, VerifyPointResult } from '@lifeboat/contracts/workflow/operations';
+import type { CheckInput, CheckSummary, ProofLevel } from '@lifeboat/contracts/workflow/verbs';
 import { BOOT_SCRATCH_BYTES, BOOT_STAGE, bootStage } from './boot-stage.ts';
 import { newOpId } from './operation-id.ts';
 import { runOperation } from './operation.ts';

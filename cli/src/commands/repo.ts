@@ -1,9 +1,10 @@
-import { formatBytes } from '@lifeboat/foundation/units';
+import { formatBytes, formatDuration } from '@lifeboat/foundation/units';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 import type { Progress } from '@lifeboat/foundation/progress';
 import {
   addWay,
   checkConfigured,
+  checkConfiguredWithin,
   copyConfigured,
   infoOf,
   initConfigured,
@@ -111,6 +112,7 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
   const { configuration, output, stages, display, signal } = context;
   const { level, machine } = action;
   const machineId = machine === undefined ? undefined : parseMachineId(machine);
+  if (action.budget) return checkWithin(context, { ...action, budget: action.budget, machineId });
   const listener = {
     begin: (point: string): void => stages.begin(point, `Check ${point}`),
     progress: (point: string, progress: Progress): void => stages.update(point, progress),
@@ -119,21 +121,75 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
   const { points, losses, chains } = await checkConfigured(configuration, { level, machineId, listener }, { signal });
   display.close();
   output.result({ level, points, losses, chains }, [
-    ...points.map(({ point, sound, reason, disks }) =>
-      sound
-        ? goodLine(output.style, `${point}: whole (${level})`)
-        : badLine(output.style, `${point}: damaged in ${disks.length} places of its disks: ${reason ?? ''}`),
-    ),
-    ...losses.map(({ machineName, disk, partition, lostBytes, points: hit }) =>
-      badLine(
-        output.style,
-        `${machineName}, disk ${disk}, ${partition}: ${formatBytes(lostBytes)} lost in ${hit.length} recovery points: ${hit.join(', ')}`,
-      ),
-    ),
+    ...points.flatMap(({ point, sound }) => (sound ? [goodLine(output.style, `${point}: whole (${level})`)] : [])),
+    ...damageLines(output.style, points, losses),
     ...chainLines(output.style, chains),
   ]);
   const isWhole = points.every(({ sound }) => sound) && !chains.some(({ isLoss }) => isLoss);
   return isWhole ? EXIT.done : EXIT.negative;
+}
+
+type Within = Awaited<ReturnType<typeof checkConfiguredWithin>>;
+
+async function checkWithin(
+  context: CommandContext,
+  how: Pick<Parameters<typeof checkConfiguredWithin>[1], 'level' | 'budget' | 'dryRun' | 'machineId'>,
+): Promise<ExitCode> {
+  const { configuration, output, stages, display, signal } = context;
+  const { level, budget, dryRun = false, machineId } = how;
+  stages.begin('check', dryRun ? 'See what was checked' : 'Check packs');
+  const progress = (now: Progress): void => stages.update('check', now);
+  const input = { level, budget, dryRun, machineId };
+  const found = await checkConfiguredWithin(configuration, input, { signal, progress });
+  stages.end('check', found.points.length === 0 ? 'done' : 'failed');
+  display.close();
+  output.result({ dryRun, budget, ...found }, withinLines(output.style, found));
+  return found.points.length === 0 ? EXIT.done : EXIT.negative;
+}
+
+/** What was not looked at is named as such: only packs that were looked at are called whole. */
+export function withinLines(style: Style, found: Within): string[] {
+  const { level, looked, points, losses, coverage, next } = found;
+  const { never, oldestMs, within } = coverage;
+  const amount = ({ packs, bytes }: { packs: number; bytes: number }): string =>
+    `${packs} packs, ${formatBytes(bytes)}`;
+  const whole = points.length === 0 && looked.packs > 0;
+  const said = `${amount(looked)} looked at (${level}) in ${formatDuration(looked.durationMs)}`;
+  const then =
+    next.oldestMs === undefined ? 'never looked at so far' : `last looked at ${formatInstant(next.oldestMs)} or later`;
+  return [
+    ...(looked.packs === 0 ? [] : [whole ? goodLine(style, `${said}: whole`) : said]),
+    ...damageLines(style, points, losses),
+    ...fields([
+      ['points need', amount(coverage)],
+      ['never looked at', never.packs === 0 ? 'none' : style.warn(amount(never))],
+      ['oldest look', oldestMs === undefined ? 'none' : formatInstant(oldestMs)],
+      ...within.map(
+        ({ days, packs, bytes }) =>
+          [`within ${days} d`, `${amount({ packs, bytes })} (${percent(packs, coverage.packs)})`] as const,
+      ),
+      ['next', next.packs === undefined ? then : `${amount({ packs: next.packs, bytes: next.bytes ?? 0 })}, ${then}`],
+    ]),
+  ];
+}
+
+/** Rounded down: 100 % is said of all of it alone. */
+function percent(part: number, all: number): string {
+  return all === 0 ? 'nothing there' : `${Math.floor((part / all) * 100)} %`;
+}
+
+function damageLines(style: Style, points: Within['points'], losses: Within['losses']): string[] {
+  return [
+    ...points.flatMap(({ point, sound, reason, disks }) =>
+      sound ? [] : [badLine(style, `${point}: damaged in ${disks.length} places of its disks: ${reason ?? ''}`)],
+    ),
+    ...losses.map(({ machineName, disk, partition, lostBytes, points: hit }) =>
+      badLine(
+        style,
+        `${machineName}, disk ${disk}, ${partition}: ${formatBytes(lostBytes)} lost in ${hit.length} recovery points: ${hit.join(', ')}`,
+      ),
+    ),
+  ];
 }
 
 /** A few of each kind: who deletes points may have deleted thousands. `--json` names all. */

@@ -3,6 +3,7 @@ import { bootTest } from './boot-test/boot-test.ts';
 import { captureMachine } from './capture/capture-machine.ts';
 import { checkPoint } from './check/check-point.ts';
 import type { EngineDeps } from './deps.ts';
+import { listEvidence, withProof } from './evidence/list-evidence.ts';
 import { inspectPoint } from './inspect/inspect-point.ts';
 import { defineMachine } from './machine/define-machine.ts';
 import { pointsOf, summarise } from './points.ts';
@@ -25,10 +26,12 @@ export function createEngine(deps: EngineDeps): Engine {
     abandonOperation: (input, context) => abandonOperation(deps, input, context),
     inspectPoint: (input, context) => inspectPoint(deps, input, context),
     linkPoints: ({ machineId }, { signal }) => deps.repository.linkPoints(machineId, { signal }),
-    async listPoints(machine) {
+    async listPoints(machine, { proof = false, ...options } = {}) {
       const { repository } = deps;
       const listings = machine === undefined ? await repository.points() : await pointsOf(repository, machine);
-      return listings.map(summarise);
+      const points = listings.map(summarise);
+      return proof ? withProof(repository, points, options) : points;
     },
+    listEvidence: (machine, options) => listEvidence(deps, machine, options),
   };
 }

@@ -89,11 +89,14 @@ export function captureSummaryOf(point: Point): CaptureSummary {
   };
 }
 
+/** Of an object whose name does not say whose point it might be. */
+export const NO_MACHINE = '?' as MachineId;
+
 /** A point as a person sees it in a list. An object whose name says neither machine nor point is shown under its name. */
 export function summarise(listing: PointListing): PointSummary {
   if (listing.state === 'damaged') {
     const { machineId, pointId, object, error } = listing;
-    return unusable(pointId ?? (object as PointId), machineId ?? ('?' as MachineId), {
+    return unusable(pointId ?? (object as PointId), machineId ?? NO_MACHINE, {
       instantMs: pointId ? pointInstantMs(pointId) : 0,
       why: error,
     });

@@ -24,7 +24,13 @@ export interface Engine {
   compareFiles: Verb<CompareFilesInput, CompareFilesSummary>;
   /** Compensation: stops and removes everything the operation left on this host. Idempotent. */
   abandonOperation: Verb<AbandonInput, void>;
-  listPoints(machine?: string): Promise<PointSummary[]>;
+  /** `proof`: also reads what is proven of each, which costs a read for each record of the machines' evidence. */
+  listPoints(
+    machine?: string,
+    options?: { readonly proof?: boolean; readonly signal?: AbortSignal },
+  ): Promise<PointSummary[]>;
+  /** What was proven of a machine's points, or failed, and whether the chain of these records is whole. Reads the repository and nothing else. */
+  listEvidence(machine: string, options?: { readonly signal?: AbortSignal }): Promise<EvidenceSummary>;
   /** What the machine of a point was made of. Reads the repository and nothing else. */
   inspectPoint: Verb<InspectInput, InspectSummary>;
   /** Takes the machine's points that are in no link into its chain: after a commit, by who owns the machine. Idempotent. */
@@ -102,6 +108,55 @@ export interface PointSummary {
   readonly parentPointId?: PointId;
   /** Set when the point's object could not be trusted; such a point is shown, never hidden. */
   readonly damage?: string;
+  /** Set where it was asked for: the levels that evidence exists for, weak to strong; and what did not hold when it was looked at last. */
+  readonly proof?: {
+    readonly proven: readonly ProofLevel[];
+    readonly failed: readonly { readonly level: ProofLevel; readonly reason: string; readonly atMs: number }[];
+  };
+}
+
+export type ProofLevel = 'stored' | 'ciphertext' | 'content' | 'filesystem' | 'booted' | 'application';
+
+// ---------------------------------------------------------------- evidence
+
+export interface EvidenceSummary {
+  readonly machineId: MachineId;
+  /** Of the newest point that says one. */
+  readonly machineName?: string;
+  /** Whether every record is there as it was written. */
+  readonly sound: boolean;
+  readonly problems: readonly { readonly number: number; readonly why: string }[];
+  /** Objects among the records that nobody with the keys put there. */
+  readonly foreignObjects: number;
+  /** Oldest first. */
+  readonly records: readonly EvidenceRecord[];
+}
+
+export interface EvidenceRecord {
+  readonly number: number;
+  /** SHA-256 of the record's object, hexadecimal: what the next record names. */
+  readonly hash: string;
+  readonly operation: string;
+  readonly operationId: string;
+  readonly hostId: string;
+  /** Unix ms. */
+  readonly beganMs: number;
+  readonly endedMs: number;
+  readonly readBytes: number;
+  readonly claims: readonly {
+    readonly pointId: string;
+    /** False: it was pruned since. */
+    readonly pointIsThere: boolean;
+    readonly level: ProofLevel;
+    readonly result: 'proven' | 'failed';
+    /** Empty: all of the point's disks. */
+    readonly disks: readonly string[];
+    readonly reason: string;
+  }[];
+  readonly artefacts: readonly { readonly name: string; readonly sizeBytes: number; readonly sha256: string }[];
+  /** Empty: the machine's own. */
+  readonly hardware: string;
+  readonly summary: string;
 }
 
 // ---------------------------------------------------------------- inspect

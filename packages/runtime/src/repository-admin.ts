@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { checkRepository } from '@lifeboat/engine/check/check-repository';
+import { checkRepository, checkWithin } from '@lifeboat/engine/check/check-repository';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
@@ -125,7 +125,20 @@ export function checkConfigured(
   input: Parameters<typeof checkRepository>[1],
   options: { signal: AbortSignal },
 ): ReturnType<typeof checkRepository> {
-  return withRepository(configuration, (repository) => checkRepository(repository, input, options));
+  return withRepository(configuration, (repository) => checkRepository(checkDeps(repository), input, options));
+}
+
+/** As much of the repository as the budget allows, least recently checked first. */
+export function checkConfiguredWithin(
+  configuration: Configuration,
+  input: Parameters<typeof checkWithin>[1],
+  context: VerbContext,
+): ReturnType<typeof checkWithin> {
+  return withRepository(configuration, (repository) => checkWithin(checkDeps(repository), input, context));
+}
+
+function checkDeps(repository: Repository): Parameters<typeof checkRepository>[0] {
+  return { repository, clock: systemClock, log: deps.log };
 }
 
 export async function addWay(

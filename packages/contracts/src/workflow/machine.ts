@@ -6,7 +6,8 @@
  *                            ▼
  *                         recent, points
  */
-import type { OperationRequest, OperationTarget, ProofLevel } from './operations.ts';
+import type { OperationRequest, OperationTarget } from './operations.ts';
+import type { ProofLevel } from './verbs.ts';
 
 export const MACHINE = {
   /** Update `(OperationRequest) => SubmitReply`; rejected with `machine.queue-full` or `input.invalid`. Start the entity with it. */

@@ -7,6 +7,7 @@ import type {
   CheckSummary,
   CompareFilesSummary,
   DefineSummary,
+  ProofLevel,
   RedeployPlanSummary,
   RedeploySummary,
   RestoreInput,
@@ -52,9 +53,6 @@ export interface VerifyPointInput extends OperationTarget {
   /** Absent: check only, no boot test. */
   readonly boot?: BootPlan;
 }
-
-/** What evidence exists for, in the order of its strength; one does not imply those before it. "Skipped" is not a level. */
-export type ProofLevel = 'stored' | 'ciphertext' | 'content' | 'booted' | 'application';
 
 export interface VerifyPointResult {
   /** `sound`: the check found no damage, and no boot test was asked for; `proven`: it started, too. */

@@ -64,7 +64,14 @@ export interface PointSummary {
   readonly disks: readonly { readonly name: string; readonly sizeBytes: number }[];
   readonly parentPointId?: string;
   readonly damage?: string;
+  readonly proof?: {
+    readonly proven: readonly ProofLevel[];
+    readonly failed: readonly { readonly level: ProofLevel; readonly reason: string; readonly atMs: number }[];
+  };
 }
+
+/** What evidence exists for, in the order of its strength; one does not imply those before it. "Skipped" is not a level. */
+export type ProofLevel = 'stored' | 'ciphertext' | 'content' | 'filesystem' | 'booted' | 'application';
 
 // ---------------------------------------------------------------- check and boot test
 

@@ -9,8 +9,9 @@
  * attempt removes what is left and starts again. A guest that does not start is a finding, not an error.
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
+import type { MachineId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
 import { ensureFree, freeBytes } from '@lifeboat/host/disk-space';
@@ -19,6 +20,7 @@ import type { Operation } from '@lifeboat/host/operation';
 import type { RunningMachine } from '@lifeboat/hypervisor/port';
 import type { EngineDeps } from '../deps.ts';
 import { type DiskSource, type Hardware, hardwareFor, shapeOf } from '../machine/hardware.ts';
+import { artefactsOf, failed, proven, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint, machineRecordOf, nvramOf } from '../points.ts';
 import type { BootTestInput, BootTestSummary } from '../verbs.ts';
@@ -38,12 +40,38 @@ export async function bootTest(deps: EngineDeps, input: BootTestInput, context: 
   try {
     const done = (await operation.recall('done')) as BootTestSummary | undefined;
     if (done) return done;
+    const beganMs = deps.clock.nowMs();
     const summary = await run(deps, operation, { ...input, ready }, { ...context, signal: operation.signal });
+    await recordBoot(deps, input, { summary, beganMs, signal: operation.signal });
     await operation.record('done', summary);
     return summary;
   } finally {
     await operation.close({ remove: false });
   }
+}
+
+/** What starts on its own hardware, straight from the repository, is proven of the point; anything else is shown, and proves nothing of it. */
+async function recordBoot(
+  deps: EngineDeps,
+  input: BootTestInput,
+  found: { readonly summary: BootTestSummary; readonly beganMs: number; readonly signal: AbortSignal },
+): Promise<void> {
+  const { summary, beganMs, signal } = found;
+  const { finding, explanation, probes, consoleLogPath, screenshotPaths, readBytes } = summary;
+  const { pointId } = input.source;
+  const machineId = async (): Promise<MachineId> =>
+    (await findPoint(deps.repository, input.machine, pointId)).machineId;
+  const started = finding === 'ready' || finding === 'probe-failed';
+  const claims = [
+    ...(started ? proven(pointId, ['booted']) : [failed(pointId, 'booted', { reason: explanation })]),
+    ...(started && finding === 'ready' && probes.length > 0 ? proven(pointId, ['application']) : []),
+    ...(finding === 'probe-failed' ? [failed(pointId, 'application', { reason: explanation })] : []),
+  ];
+  const restored = input.source.kind === 'disks' ? ['restored disks'] : [];
+  const hardware = [...(input.profile === undefined ? [] : [basename(input.profile)]), ...restored].join(', ');
+  const artefacts = await artefactsOf([consoleLogPath, ...screenshotPaths]);
+  const what = { operation: 'boot-test', operationId: input.opId, beganMs, readBytes, hardware, artefacts };
+  await recordEvidence(deps, { machineId, ...what, claims, summary: explanation }, signal);
 }
 
 async function run(

@@ -1,4 +1,5 @@
 import { systemClock } from '@lifeboat/foundation/clock';
+import { silentLog } from '@lifeboat/foundation/log';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { DAMAGE, PACKS } from '@lifeboat/repository/format/names';
 import { decodePackHeader, kindOf } from '@lifeboat/repository/format/pack';
@@ -44,7 +45,7 @@ describe('a check that finds damage', () => {
     ['says it also where it may write nothing', new ReadOnlyStore(), 0],
   ])('%s', async (_, store, records) => {
     for (const [name, object] of objects) store.objects.set(name, object);
-    const deps = { repository: await openTiny(store), clock: systemClock };
+    const deps = { repository: await openTiny(store), clock: systemClock, log: silentLog };
     const { damage } = await checkPoint(deps, { machine: 'web', level: 'present' }, context);
     expect(damage.length).toBeGreaterThan(0);
     expect([...store.objects.keys()].filter((name) => name.startsWith(DAMAGE))).toHaveLength(records);

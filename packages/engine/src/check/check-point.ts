@@ -1,5 +1,12 @@
 import type { VerbContext } from '@lifeboat/foundation/progress';
-import type { EngineDeps } from '../deps.ts';
+import {
+  type EvidenceDeps,
+  failed,
+  FAILED_BY_CHECK,
+  proven,
+  PROVEN_BY_CHECK,
+  recordEvidence,
+} from '../evidence/record-evidence.ts';
 import { findPoint } from '../points.ts';
 import { placeDamage } from './damaged-partitions.ts';
 import type { CheckInput, CheckSummary } from '../verbs.ts';
@@ -11,12 +18,9 @@ const MAX_LISTED = 100;
  * Verification reads and reports; what it looks at it never changes. What it finds damaged is written down for the next backups, which
  * heal what their machines still have.
  */
-export async function checkPoint(
-  deps: Pick<EngineDeps, 'repository' | 'clock'>,
-  input: CheckInput,
-  context: VerbContext,
-): Promise<CheckSummary> {
+export async function checkPoint(deps: EvidenceDeps, input: CheckInput, context: VerbContext): Promise<CheckSummary> {
   const startedMs = deps.clock.monotonicMs();
+  const beganMs = deps.clock.nowMs();
   const point = await findPoint(deps.repository, input.machine, input.pointId);
   const report = await deps.repository.checkPoint(point, input.level, context);
   if (!report.sound) await deps.repository.reportDamage(report.damage, { signal: context.signal });
@@ -39,6 +43,14 @@ export async function checkPoint(
           what: `${object}: ${reason}`,
         }));
   const damage = [...places, ...objects];
+  const { machineId, pointId } = point;
+  const [first] = damage;
+  const disks = [...new Set(places.map(({ disk }) => disk))];
+  const claims = first
+    ? [failed(pointId, FAILED_BY_CHECK[input.level], { disks, reason: first.what })]
+    : proven(pointId, PROVEN_BY_CHECK[input.level]);
+  const { checkedBytes: readBytes } = report;
+  await recordEvidence(deps, { machineId, operation: 'check', beganMs, readBytes, claims }, context.signal);
   return {
     pointId: point.pointId,
     level: input.level,

@@ -1,4 +1,6 @@
+import { systemClock } from '@lifeboat/foundation/clock';
 import type { MachineId } from '@lifeboat/foundation/ids';
+import { silentLog } from '@lifeboat/foundation/log';
 import { parseMachineId } from '@lifeboat/foundation/ids';
 import { MapReader } from '@lifeboat/repository/read/map-reader';
 import { packObject } from '@lifeboat/repository/format/names';
@@ -62,7 +64,11 @@ describe('a check of the whole repository', () => {
   }
 
   const check = async () =>
-    checkRepository(await openTiny(store), { level: 'content', listener }, { signal: context.signal });
+    checkRepository(
+      { repository: await openTiny(store), clock: systemClock, log: silentLog },
+      { level: 'content', listener },
+      { signal: context.signal },
+    );
 
   it('says by machine, disk and partition what is lost, and in which points', async () => {
     const other = parseMachineId('machine-2');

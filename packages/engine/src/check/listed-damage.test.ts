@@ -18,6 +18,7 @@ test('a summary lists the first 100 damaged places, and says how many there are 
     const repository = {
       points: async () => [point],
       readPoint: async () => point,
+      appendEvidence: async () => 1,
       checkPoint: async () => ({ sound: true, checkedBytes: 0, disks: [], objects: objects(count) }),
     };
     const deps = { repository, clock: systemClock } as unknown as EngineDeps;

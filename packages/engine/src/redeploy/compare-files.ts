@@ -7,6 +7,7 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import { hasCode } from '@lifeboat/foundation/errors';
 import { type GuestDisk, withGuest } from '@lifeboat/guest/access/open-guest';
 import type { EngineDeps } from '../deps.ts';
+import { proven, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
 import type { CompareFilesInput, CompareFilesSummary } from '../verbs.ts';
@@ -25,6 +26,7 @@ export async function compareFiles(
   let assertServing = (): void => {};
   try {
     const startedMs = deps.clock.monotonicMs();
+    const beganMs = deps.clock.nowMs();
     const { machineId, pointId } = await findPoint(deps.repository, input.machine, input.pointId);
     const served = await deps.exporter({ machineId, pointId, directory, qemuDirectory }, { signal });
     operation.onClose(() => served.stop());
@@ -36,7 +38,8 @@ export async function compareFiles(
     const access = (disks: readonly GuestDisk[], side: string) =>
       ({ disks, directory: join(directory, side), signal, filesystems: 'all' }) as const;
     const durationMs = (): number => Math.round(deps.clock.monotonicMs() - startedMs);
-    return await withGuest(access(original, 'a'), async (point) => {
+    let isWhole = false;
+    const summary = await withGuest(access(original, 'a'), async (point) => {
       try {
         return await withGuest(access(input.disks.map(guestDisk), 'b'), async (restored) => {
           const { pairs, missing, notCompared } = pairMounts(point, restored);
@@ -56,6 +59,7 @@ export async function compareFiles(
             const differing = new Set([...part.differing, ...attributes.differing]);
             total.differing.push(...[...differing].map((path) => join(mountPoint, path)));
           }
+          isWhole = missing.length === 0 && total.notCompared.length === 0;
           return { ...total, durationMs: durationMs() };
         });
       } catch (error) {
@@ -65,6 +69,13 @@ export async function compareFiles(
         return { comparedFiles: 0, comparedBytes: 0, differing: [], notCompared, durationMs: durationMs() };
       }
     });
+    const { comparedFiles, comparedBytes: readBytes, differing } = summary;
+    // Mounted as they were, and read to the end: that is said of the point's filesystems, whatever the other side holds.
+    const claims = isWhole && comparedFiles > 0 ? proven(pointId, ['filesystem']) : [];
+    const said = `${comparedFiles} files compared with restored disks, ${differing.length} differ`;
+    const what = { operation: 'compare-files', operationId: input.opId, beganMs, readBytes, summary: said };
+    await recordEvidence(deps, { machineId, ...what, claims }, signal);
+    return summary;
   } catch (error) {
     // Then this is why.
     if (!signal.aborted) assertServing();

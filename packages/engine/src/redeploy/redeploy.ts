@@ -20,7 +20,9 @@ import { renderPlan } from '@lifeboat/guest/plan/render-plan';
 import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
 import type { Operation } from '@lifeboat/host/operation';
 import type { EngineDeps } from '../deps.ts';
+import { recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
+import { findPoint } from '../points.ts';
 import type { RedeployInput, RedeployPlanSummary, RedeploySummary, RestoredDisk } from '../verbs.ts';
 import { keptJournal } from './kept-journals.ts';
 
@@ -48,8 +50,26 @@ export async function applyRedeploy(
   const operation = await beginOperation(deps, input, { verb: 'redeploy', machine: input.machine }, context.signal);
   try {
     const done = (await operation.recall('done')) as RedeploySummary | undefined;
+    const beganMs = deps.clock.nowMs();
     const summary = done ?? (await apply(deps, operation, input, { ...context, signal: operation.signal }));
-    if (!done) await operation.record('done', summary);
+    if (!done) {
+      const kernels = summary.installed.map(({ kernel, modules }) => `${kernel}: ${modules.join(', ')}`).join('; ');
+      // What was done, on which hardware. That it starts there is what the boot test of these disks says.
+      await recordEvidence(
+        deps,
+        {
+          machineId: async () => (await findPoint(deps.repository, input.machine, input.pointId)).machineId,
+          operation: 'redeploy',
+          operationId: input.opId,
+          beganMs,
+          claims: [],
+          hardware: summary.profile,
+          summary: `${input.pointId}: ${summary.editedFiles.length} files edited; ${kernels}`,
+        },
+        operation.signal,
+      );
+      await operation.record('done', summary);
+    }
     await moveOnce(join(operation.directory, 'journal'), summary.journalPath);
     return summary;
   } finally {

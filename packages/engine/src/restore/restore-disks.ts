@@ -19,6 +19,7 @@ import { passageMode } from '@lifeboat/host/state';
 import { NbdClient } from '@lifeboat/nbd/client';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { EngineDeps } from '../deps.ts';
+import { failed, proven, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
 import type { RestoredDisk, RestoreInput, RestoreSummary } from '../verbs.ts';
@@ -41,18 +42,40 @@ export async function restoreDisks(
     const done = (await operation.recall('done')) as RestoreSummary | undefined;
     if (done) return done;
     const startedMs = deps.clock.monotonicMs();
+    const beganMs = deps.clock.nowMs();
     const point = await findPoint(deps.repository, input.machine, input.pointId);
-    const { disks, writtenBytes } =
-      input.target.kind === 'directory'
-        ? await intoDirectory(deps, operation, { point, ...input.target }, own)
-        : await ontoDevice(deps, { point, disk: input.target.disk, path: resolve(input.target.path) }, own);
+    const found = { operation: 'restore', operationId: input.opId, machineId: point.machineId, beganMs };
+    const { disks, writtenBytes } = await restoreTo(deps, operation, { point, target: input.target }, own).catch(
+      async (error: unknown) => {
+        // A store that does not answer says nothing of the point.
+        if (!hasCode(error, 'repository.chunk-damaged', 'repository.map-damaged')) throw error;
+        const claims = [failed(point.pointId, 'content', { reason: error.message })];
+        await recordEvidence(deps, { ...found, claims }, own.signal);
+        throw error;
+      },
+    );
     const durationMs = Math.round(deps.clock.monotonicMs() - startedMs);
+    // Every chunk that was written had been opened and compared with its id.
+    const some = disks.length === point.disks.length ? [] : disks.map(({ name }) => name);
+    const claims = proven(point.pointId, ['content'], some);
+    await recordEvidence(deps, { ...found, readBytes: writtenBytes, claims }, own.signal);
     const summary = { pointId: point.pointId, disks, writtenBytes, durationMs };
     await operation.record('done', summary);
     return summary;
   } finally {
     await operation.close({ remove: false });
   }
+}
+
+function restoreTo(
+  deps: EngineDeps,
+  operation: Operation,
+  { point, target }: { point: Point; target: RestoreInput['target'] },
+  context: VerbContext,
+): Promise<Restored> {
+  return target.kind === 'directory'
+    ? intoDirectory(deps, operation, { point, ...target }, context)
+    : ontoDevice(deps, { point, disk: target.disk, path: resolve(target.path) }, context);
 }
 
 interface Restored {

@@ -1,10 +1,11 @@
 import { parseMachineId } from '@lifeboat/foundation/ids';
 import { LifeboatError } from '@lifeboat/foundation/errors';
+import { systemRandom, type Random } from '@lifeboat/foundation/random';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 
 import { buryPoint } from '../collect/tombstones.ts';
 import { packObject, packOfObject, PACKS, VERIFIED, type PackName } from '../format/names.ts';
-import { decodePackHeader, kindOf, parsePack } from '../format/pack.ts';
+import { decodePackHeader, encodePackTail, hashSealed, kindOf, parsePack } from '../format/pack.ts';
 import type { CheckLevel } from '../format/verification.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
@@ -12,6 +13,7 @@ import { noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { movePack } from '../testing/move-pack.ts';
 import { initTiny, MACHINE, openTiny, pointId, Scratch } from '../testing/tiny.ts';
+import { checkPack } from './pack-check.ts';
 import type { Budget, DamagedPoint, PassReport } from './verification-pass.ts';
 
 const DAY_MS = 86_400_000;
@@ -33,12 +35,12 @@ class SteppingClock {
 class WatchedStore extends MemoryStore {
   readonly read: PackName[] = [];
   denied = '';
-  onRead: (pack: PackName) => void = () => {};
-  override get(...[name, options]: Parameters<MemoryStore['get']>) {
+  onRead: (pack: PackName) => void | Promise<void> = () => {};
+  override async get(...[name, options]: Parameters<MemoryStore['get']>) {
     const pack = packOfObject(name);
     if (pack) {
       this.read.push(pack);
-      this.onRead(pack);
+      await this.onRead(pack);
     }
     return super.get(name, options);
   }
@@ -53,6 +55,11 @@ class WatchedStore extends MemoryStore {
     return super.delete(name);
   }
 }
+
+/** Draws what orders the packs of one age as it is told to. */
+const salted = (byte: number): Random => ({
+  bytes: (length) => (length === 4 ? Buffer.alloc(4, byte) : systemRandom.bytes(length)),
+});
 
 let clock: SteppingClock;
 let store: WatchedStore;
@@ -95,8 +102,7 @@ async function pass(
   return by.checkWithin({ level, budget, ...input, damaged: async (point) => void found.push(point) }, context);
 }
 
-/** With the table of ids made for other blobs: every hash is right, and nothing opens. */
-function exchangeIds(pack: PackName): void {
+function flipBit(pack: PackName): void {
   const object = Buffer.from(store.objects.get(packObject(pack)) ?? '');
   const { blobs } = parsePack(object, pack);
   const [first] = blobs;
@@ -160,11 +166,34 @@ describe('a check within a budget', () => {
     expect((await pass(ONE, { level: 'ciphertext', dryRun: true })).coverage.never.packs).toBe(packs().length);
   });
 
-  test('is not done twice by two who check at once, and never half remembered', async () => {
-    const other = await openTiny(store, { clock });
-    const [one, two] = await Promise.all([pass({ bytes: 9000 }), pass({ bytes: 9000 }, { by: other })]);
+  test('is shared by two who begin at once, and never half remembered', async () => {
+    // Salts that put the packs in opposite orders.
+    const [one, two] = await Promise.all([0, 255].map((byte) => openTiny(store, { clock, random: salted(byte) })));
+    const halves = await Promise.all([pass({ bytes: 9000 }, { by: one }), pass({ bytes: 9000 }, { by: two })]);
     const { coverage } = await pass(ONE, { dryRun: true });
-    expect(packs().length - coverage.never.packs).toBeGreaterThan(Math.max(one.looked.packs, two.looked.packs));
+    expect(packs().length - coverage.never.packs).toBeGreaterThan(
+      Math.max(...halves.map(({ looked }) => looked.packs)),
+    );
+  });
+
+  test('leaves alone what another looked at meanwhile', async () => {
+    const elsewhere = new MemoryStore();
+    const checkElsewhere = async (): Promise<void> => {
+      for (const [name, object] of store.objects) elsewhere.objects.set(name, object);
+      const other = await openTiny(elsewhere, { clock });
+      await other.checkWithin({ level: 'ciphertext', budget: ALL, damaged: async () => {} }, context);
+      for (const [name, object] of elsewhere.objects) store.objects.set(name, object);
+      // Time to publish, and to read what others published.
+      clock.ms += 11 * 60_000;
+    };
+    let reads = 0;
+    let meanwhile: Promise<void> | undefined;
+    store.onRead = async () => {
+      if (++reads >= 2) await (meanwhile ??= checkElsewhere());
+    };
+    const { looked, coverage } = await pass(ALL);
+    expect(looked.packs).toBeLessThan(8);
+    expect(coverage.never.packs).toBe(0);
   });
 
   test('forgets packs that are gone, and keeps no record that says nothing', async () => {
@@ -256,8 +285,8 @@ describe('what a check within a budget remembers', () => {
 describe('damage in a check within a budget', () => {
   test.each<[string, CheckLevel, () => void]>([
     ['a pack that is missing', 'present', () => void store.objects.delete(packObject(dataPack()))],
-    ['a flipped bit', 'ciphertext', () => exchangeIds(dataPack())],
-    ['a flipped bit', 'content', () => exchangeIds(dataPack())],
+    ['a flipped bit', 'ciphertext', () => flipBit(dataPack())],
+    ['a flipped bit', 'content', () => flipBit(dataPack())],
   ])('%s is found at level %s, named by point and disk, and never counts as looked at', async (_, level, harm) => {
     const wanted = packs().length;
     harm();
@@ -290,6 +319,8 @@ describe('damage in a check within a budget', () => {
     const report = await pass(ALL);
     expect(report.damagedPoints).toBe(2);
     expect(found.every(({ report: { objects } }) => objects.length > 0)).toBe(true);
+    // Also where no pack was looked at: what lies below the page nobody knows.
+    expect((await pass(ONE, { dryRun: true })).damagedPoints).toBe(2);
   });
 
   test('of a point’s own object is said', async () => {
@@ -297,6 +328,26 @@ describe('damage in a check within a budget', () => {
     store.objects.set(name, Buffer.from('x'));
     expect(await pass(ALL)).toMatchObject({ points: 1, unreadable: [{ object: name }] });
   });
+});
+
+test('the content of a pack is opened, although every byte has its hash', async () => {
+  const pack = dataPack();
+  const object = Buffer.from(store.objects.get(packObject(pack)) ?? '');
+  const { blobs, sealedToc } = parsePack(object, pack);
+  const [first] = blobs;
+  if (!first) throw new TypeError('a pack without blobs');
+  object[first.offsetBytes + 3] = (object[first.offsetBytes + 3] ?? 0) ^ 1;
+  const sealed = blobs.map(({ offsetBytes, lengthBytes }) => object.subarray(offsetBytes, offsetBytes + lengthBytes));
+  const lengths = sealed.map(({ length }) => length);
+  const tail = encodePackTail(sealedToc, { lengths, hashes: Buffer.concat(sealed.map(hashSealed)) });
+  const forged = Buffer.concat([object.subarray(0, first.offsetBytes), ...sealed, tail]);
+  const { name } = parsePack(forged, 'it');
+  store.objects.set(packObject(name), forged);
+  const check = (level: CheckLevel) =>
+    checkPack(repository.core, { name, sizeBytes: forged.length }, level, context.signal);
+  expect(await check('present')).toBeUndefined();
+  expect(await check('ciphertext')).toBeUndefined();
+  expect([...((await check('content'))?.slots.keys() ?? [])]).toEqual([0]);
 });
 
 test('a check without a budget is remembered by those with one', async () => {
