@@ -19,10 +19,10 @@ export async function inspectCommand(
     ),
   );
   display.close();
-  const { taken, inventory, machineName, lines, ...rest } = summary;
+  const { pointId: shown, taken, inventory, requirements, machineName, lines } = summary;
   const when = taken === 'at-backup' ? '' : `, looked at ${formatInstant(inventory.takenAtMs)}`;
-  output.result({ machineName, taken, inventory, pointId: rest.pointId }, [
-    printable(`${machineName} at ${rest.pointId}${when}`),
+  output.result({ machineName, pointId: shown, taken, inventory, requirements }, [
+    printable(`${machineName} at ${shown}${when}`),
     '',
     ...lines.map(printable),
   ]);

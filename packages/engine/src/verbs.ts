@@ -9,6 +9,7 @@
 import type { MachineId, OpId, PointId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { MachineInventory } from '@lifeboat/guest/inventory/machine-inventory';
+import type { MachineRequirements } from '@lifeboat/guest/inventory/requirements';
 
 export type Verb<I, S> = (input: I, context: VerbContext) => Promise<S>;
 
@@ -173,6 +174,8 @@ export interface InspectSummary {
   /** `now`: the point brought no inventory, so its disks were looked at. */
   readonly taken: 'at-backup' | 'now';
   readonly inventory: MachineInventory;
+  /** What another machine must have to take it over as it is. */
+  readonly requirements: MachineRequirements;
   /** The inventory as a person reads it, a line each; text of the guest's is in it as it was written. */
   readonly lines: readonly string[];
 }

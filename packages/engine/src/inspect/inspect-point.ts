@@ -6,6 +6,7 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
 import type { MachineInventory } from '@lifeboat/guest/inventory/machine-inventory';
 import { renderInventory } from '@lifeboat/guest/inventory/render-inventory';
+import { renderRequirements, requirementsOf } from '@lifeboat/guest/inventory/requirements';
 import { takeInventory } from '@lifeboat/guest/inventory/take-inventory';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { EngineDeps } from '../deps.ts';
@@ -23,12 +24,14 @@ export async function inspectPoint(
   const point = await findPoint(deps.repository, input.machine, input.pointId);
   const stored = storedInventory(point);
   const inventory = stored ?? (await takeNow(deps, point, context));
+  const requirements = requirementsOf(inventory);
   return {
     pointId: point.pointId,
     machineName: captureRecordOf(point).machineName,
     taken: stored ? 'at-backup' : 'now',
     inventory,
-    lines: renderInventory(inventory),
+    requirements,
+    lines: [...renderInventory(inventory), ...renderRequirements(requirements)],
   };
 }
 
