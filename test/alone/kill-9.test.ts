@@ -305,7 +305,7 @@ describe('killed at random moments', () => {
     })();
     await Promise.all([killing, capturing, booting]);
     console.log(`killed: ${moments.join(', ')}`);
-    expect(moments.length).toBeGreaterThan(1);
+    expect(moments).not.toEqual([]);
     expect(await stack.leftovers(newest)).toEqual([]);
   });
 });

@@ -245,7 +245,9 @@ describe('with a stack that runs', () => {
     if (held !== undefined) goOn(held);
     const ended = await running.ended;
     expect([ended.stderr, ended.code]).toEqual([expect.stringContaining('[operation.cancelled]'), 130]);
-    expect([...(await host.traces()), ...socketsBeneath(host.root)]).toEqual(before);
+    // Of what was there before, the reaper may have taken away operations that are over.
+    const after = [...(await host.traces()), ...socketsBeneath(host.root)];
+    expect(after.filter((trace) => !before.includes(trace))).toEqual([]);
     for (const directory of ['broken-off', `machines/${host.prefix}-new`])
       expect(filesIn(host.path(directory))).toEqual([]);
   });

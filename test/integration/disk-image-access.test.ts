@@ -123,7 +123,7 @@ describe('a disk image as a file, a device and a filesystem', () => {
     expect(await readdir(directory)).not.toContain('root.mnt');
   });
 
-  test('a mount that stays busy is taken away lazily, and that is said', { timeout: 30_000 }, async () => {
+  test('a mount that stays busy is taken away lazily, and that is said', async () => {
     const directory = await scratchDirectory();
     const path = await diskWithExt4(directory);
     const loop = await loopDevice(loopOf(path, directory));
@@ -221,7 +221,7 @@ describe('kill -9 in the middle', () => {
     },
   );
 
-  test('at any moment, the reaper leaves nothing', { timeout: 120_000 }, async () => {
+  test('at any moment, the reaper leaves nothing', async () => {
     await assert(
       asyncProperty(integer({ min: 0, max: 700 }), async (delayMs) => {
         const { root, base, hostId } = await stateWithDisk();
@@ -272,29 +272,22 @@ describe('kill -9 in the middle', () => {
     expect(await readdir(directory)).toEqual(['b.loop', 'c.loop', 'other']);
   });
 
-  test(
-    'a loop device another program holds open is reported, and detached once it lets go',
-    { timeout: 30_000 },
-    async () => {
-      const directory = await scratchDirectory();
-      const path = join(directory, 'held');
-      await writeFile(path, Buffer.alloc(4096));
-      const loop = await loopDevice({ ...loopOf(path, directory), offsetBytes: 0, sizeLimitBytes: 4096 });
-      const holder = spawn('sh', ['-c', `exec sleep 60 <${loop.path}`]);
-      onTestFinished(() => {
-        holder.kill('SIGKILL');
-      });
-      await eventually(
-        'it is open',
-        async () => (await run('sh', '-c', `readlink /proc/${holder.pid}/fd/0`)).trim() === loop.path,
-      );
-      await expect(loop.detach()).rejects.toMatchObject({ code: 'host.loop-busy' });
+  test('a loop device another program holds open is reported, and detached once it lets go', async () => {
+    const directory = await scratchDirectory();
+    const path = join(directory, 'held');
+    await writeFile(path, Buffer.alloc(4096));
+    const loop = await loopDevice({ ...loopOf(path, directory), offsetBytes: 0, sizeLimitBytes: 4096 });
+    const holder = spawn('sh', ['-c', `exec sleep 60 <${loop.path}`]);
+    onTestFinished(() => {
       holder.kill('SIGKILL');
-      await eventually(
-        'it is detached',
-        async () => !(await attachedLoops()).some(({ device }) => device === loop.path),
-      );
-      await loop.detach();
-    },
-  );
+    });
+    await eventually(
+      'it is open',
+      async () => (await run('sh', '-c', `readlink /proc/${holder.pid}/fd/0`)).trim() === loop.path,
+    );
+    await expect(loop.detach()).rejects.toMatchObject({ code: 'host.loop-busy' });
+    holder.kill('SIGKILL');
+    await eventually('it is detached', async () => !(await attachedLoops()).some(({ device }) => device === loop.path));
+    await loop.detach();
+  });
 });

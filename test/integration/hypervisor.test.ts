@@ -312,7 +312,8 @@ describe('backup of a running machine', () => {
     const { directory } = await capture(machine);
     const startedMs = Date.now();
     await expect(capture(machine)).rejects.toMatchObject({ code: 'hypervisor.backup-running' });
-    expect(Date.now() - startedMs).toBeLessThan(5000);
+    // Asked of libvirt, the answer would take 30 s.
+    expect(Date.now() - startedMs).toBeLessThan(20_000);
     expect(await hypervisor.currentBackup(machine.id)).toEqual({ ours: true, directory });
   });
 

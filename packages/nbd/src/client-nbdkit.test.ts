@@ -168,7 +168,8 @@ describe('NbdClient on nbdkit', () => {
     await Promise.all(Array.from({ length: 16 }, (_, index) => client.read(index * 4096, new Uint8Array(4096))));
     const elapsedMs = performance.now() - started;
     expect(elapsedMs).toBeGreaterThan(190);
-    expect(elapsedMs).toBeLessThan(1000);
+    // One after the other they would take 3.2 s.
+    expect(elapsedMs).toBeLessThan(2500);
     await client.close();
   });
 
@@ -188,12 +189,14 @@ describe('NbdClient on nbdkit', () => {
     const aborted = client.read(0, target, { signal: abort.signal });
     const other = Buffer.alloc(4096);
     const kept = client.read(8 * MiB, other);
-    const started = performance.now();
+    let answered = false;
+    const keptAnswer = kept.then(() => (answered = true));
     setTimeout(() => abort.abort(new Error('not wanted any more')), 30);
     await expect(aborted).rejects.toThrow('not wanted any more');
-    expect(performance.now() - started).toBeLessThan(300);
+    // Both were asked for together, and the server takes 400 ms.
+    expect(answered).toBe(false);
     const after = Buffer.from(target);
-    await kept;
+    await keptAnswer;
     expect(Buffer.compare(other, pattern(8 * MiB, 4096))).toBe(0);
     // The replies to what was abandoned have passed by then, and none of them touched the buffer.
     await client.read(0, other);
