@@ -232,6 +232,34 @@ describe('command line', () => {
     await expect(parse('repo', 'keys', 'print')).rejects.toThrow('--label');
   });
 
+  it('takes agents to enrol, list and revoke', async () => {
+    const actionOf = async (...args: string[]): Promise<unknown> =>
+      (await parse('repo', 'agents', ...args)).calls[0]?.[1];
+    expect(await actionOf('enrol', 'host-7', '--machine', 'web', '--machine', 'db', '--out', '/a')).toEqual({
+      kind: 'agents-enrol',
+      name: 'host-7',
+      machines: ['web', 'db'],
+      validDays: 730,
+      output: '/a',
+    });
+    expect(await actionOf('enrol', 'h', '--machine', 'web', '--out', 'a', '--days', '30')).toMatchObject({
+      validDays: 30,
+      output: join(process.cwd(), 'a'),
+    });
+    expect(await actionOf('list')).toEqual({ kind: 'agents-list' });
+    expect(await actionOf('revoke', 'host-7', '--reason', 'stolen')).toEqual({
+      kind: 'agents-revoke',
+      agent: 'host-7',
+      reason: 'stolen',
+    });
+    await expect(parse('repo', 'agents', 'enrol', 'h', '--machine', 'web')).rejects.toThrow('--out');
+    await expect(parse('repo', 'agents', 'enrol', 'h', '--out', 'a')).rejects.toThrow('--machine');
+    await expect(parse('repo', 'agents', 'enrol', 'h', '--machine', 'w', '--out', 'a', '--days', '0')).rejects.toThrow(
+      'from 1',
+    );
+    await expect(parse('repo', 'agents', 'revoke', '../x')).rejects.toThrow('use letters');
+  });
+
   it('takes policies, holds and requests', async () => {
     const actionOf = async (...args: string[]): Promise<unknown> => (await parse('repo', ...args)).calls[0]?.[1];
     expect(await actionOf('policy', 'set', 'web', '--last', '3', '--daily', '0', '--zone', 'Europe/Berlin')).toEqual({

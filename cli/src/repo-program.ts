@@ -1,5 +1,6 @@
 /** `lifeboat repo …` as it is typed. */
 import { InvalidArgumentError, type Command } from 'commander';
+import { addAgentCommands, type AgentsAction } from './agents-program.ts';
 import { budgetOption, levelOption, machineArgument, pathOption, usage, type CheckLevel } from './options.ts';
 import type { GlobalOptions } from './program.ts';
 import { addRetentionCommands, type RetentionAction } from './retention-program.ts';
@@ -22,6 +23,7 @@ export type RepoAction =
       readonly dryRun: boolean;
     }
   | RetentionAction
+  | AgentsAction
   | {
       readonly kind: 'copy';
       readonly machine?: string;
@@ -117,6 +119,7 @@ export function addRepoCommands(
       },
     );
   addRetentionCommands(repo, define, act);
+  addAgentCommands(repo, define, act);
   define(
     repo,
     'copy',

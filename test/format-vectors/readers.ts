@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
+import { decodeAgentCredential } from '@lifeboat/repository/format/agent-credential';
 import { decodeCondemnHead, decodeCondemnPart, decodeCondemnSwept } from '@lifeboat/repository/format/condemn-list';
 import type { Core } from '@lifeboat/repository/core';
 import { decodeChainLink } from '@lifeboat/repository/format/chain-link';
@@ -15,6 +16,7 @@ import { decodeMapPage } from '@lifeboat/repository/format/map-page';
 import { chunkIdOf, relocationIdOf, type PackName } from '@lifeboat/repository/format/names';
 import { decodePackSetPage } from '@lifeboat/repository/format/pack-set-page';
 import { decodePackHeader, hashSealed, kindOf, parsePack } from '@lifeboat/repository/format/pack';
+import { decodeRevocation } from '@lifeboat/repository/format/revocation';
 import { decodeFence, decodeOutcome } from '@lifeboat/repository/format/session-outcome';
 import { decodeSessionRecord } from '@lifeboat/repository/format/session-record';
 import type { SignedType } from '@lifeboat/repository/format/signed-record';
@@ -27,7 +29,8 @@ import { openRelocation } from '@lifeboat/repository/read/relocations';
 import { open } from '@lifeboat/repository/seal/aead';
 import { openBlob, openToc, packKey } from '@lifeboat/repository/seal/blob-seal';
 import { zstd } from '@lifeboat/repository/seal/codec';
-import { openRecord } from '@lifeboat/repository/seal/control-records';
+import { openCertificate } from '@lifeboat/repository/seal/certificate';
+import { openRecord, openSessionRecord } from '@lifeboat/repository/seal/control-records';
 import { damageSeal } from '@lifeboat/repository/seal/damage-seal';
 import { deriveKey } from '@lifeboat/repository/seal/derive';
 import { openKeySet } from '@lifeboat/repository/seal/key-set';
@@ -56,7 +59,15 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
     const pack = name.split('/').at(-2) as PackName;
     return openRelocation(core, bytes, { pack, relocationId: relocationIdOf(name) }, name);
   },
-  SESS: signed('SESS', decodeSessionRecord),
+  SESS: (object, stored, { core }) => {
+    const name = amongOwn(stored);
+    const { body, author } = openSessionRecord(core, { name, object });
+    const record = decodeSessionRecord(body, name);
+    return author === 'tenant' ? record : { ...record, agent: author.name };
+  },
+  CERT: (bytes, name, { core }) => openCertificate(core.keyring, bytes, name),
+  REVO: (bytes, name) => decodeRevocation(bytes, name),
+  AGNT: (bytes, name) => decodeAgentCredential(bytes, name),
   INDX: (bytes, name, { core }) => {
     const { tenantId, salt, sealed } = decodeIndexEnvelope(bytes, name);
     const key = deriveKey(core.keyring.indexKey, 'index segment', salt);
@@ -102,10 +113,12 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
 /** A record with a tagged name; it is signed for its name among the tenant's own. */
 function signed(type: SignedType, decode: (body: Uint8Array, what: string) => unknown): Reader {
   return (object, stored, { core }) => {
-    const name = stored.replace(/^(control|data)\/tenants\/[0-9a-f]{32}\//, '$1/');
+    const name = amongOwn(stored);
     return decode(openRecord(core, { type, name, object }), name);
   };
 }
+
+const amongOwn = (stored: string): string => stored.replace(/^(control|data)\/tenants\/[0-9a-f]{32}\//, '$1/');
 
 /** The set, and for each of the secrets what it opens. */
 async function readKeySet(bytes: Uint8Array, name: string, opened: Opened): Promise<unknown> {

@@ -5,7 +5,8 @@
  * ```
  *   init ─► a way in of each kind ─► web: two points, the keys rotated in between ─► db: two points, the first pruned (each linked)
  *     ─► policy, hold, guard, requests ─► a session that hangs ─► condemn, sweep: fence and outcome ─► a pack moved
- *     ─► web: third point, what was proven of it, and a check within a budget ─► db: damage reported, and healed by the third point ─► second tenant ─► a session that is still open
+ *     ─► web: third point, what was proven of it, and a check within a budget ─► db: damage reported, and healed by the third point ─► second tenant
+ *     ─► an agent backs mail up, and heals ─► it is revoked ─► a session that is still open
  * ```
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -44,6 +45,8 @@ export const SECOND_TENANT = 'second';
 export const KMS_KEY = 'k1';
 export const WEB = parseMachineId('web');
 const DB = parseMachineId('db');
+const MAIL = parseMachineId('mail');
+export const AGENT_FILE = 'mail.agent';
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 const signal = new AbortController().signal;
@@ -154,10 +157,24 @@ class Scenario {
     });
     await this.#backUp(second, { machineId: WEB, n: 6, content: webDisk(2) });
 
+    await this.#backUpByAgent(rotated);
     const open = await this.#begin(rotated, WEB, this.#directory('operation'));
     await this.#writeDisk(open, 'vda', webDisk(32));
     await open.detach();
     return { objects: this.#store.objects, files: this.#files(), disks: this.#disks, movedPack };
+  }
+
+  async #backUpByAgent(tenant: Repository): Promise<void> {
+    const validMs = 30 * DAY_MS;
+    const { credential } = await tenant.agents.enrol({ name: 'mail host', machines: [MAIL], validMs });
+    const agentFile = join(this.#scratch, AGENT_FILE);
+    writeFileSync(agentFile, credential, { mode: 0o600 });
+    const agent = await openRepository({ store: this.#store, secret: { agentFile }, deps: this.#deps });
+    const content = Buffer.concat([noise(300), noise(1), text('mail '), nothing]);
+    const parent = await this.#backUp(agent, { machineId: MAIL, n: 8, content });
+    await this.#reportDamage(tenant, parent);
+    await this.#backUp(agent, { machineId: MAIL, n: 9, content, parent });
+    await tenant.agents.revoke({ agent: 'mail host', reason: 'the host was sold' });
   }
 
   async #addWaysIn(repository: Repository): Promise<void> {
@@ -304,7 +321,7 @@ class Scenario {
 
   #files(): Map<string, Uint8Array> {
     const files = new Map<string, Uint8Array>();
-    for (const name of ['repository.key', 'paper.txt', `kms/${KMS_KEY}`]) {
+    for (const name of ['repository.key', 'paper.txt', `kms/${KMS_KEY}`, AGENT_FILE]) {
       files.set(name, readFileSync(join(this.#scratch, name)));
     }
     for (const name of readdirSync(join(this.#scratch, 'operation')).toSorted()) {

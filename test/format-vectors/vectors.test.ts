@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
-import { OBJECT_TYPES, sha256, type ObjectType } from '@lifeboat/repository/format/frame';
+import { newestVersion, OBJECT_TYPES, sha256, type ObjectType } from '@lifeboat/repository/format/frame';
 import { FORMAT_VERSION } from '@lifeboat/repository/format/limits';
 import { packObject, type PackName } from '@lifeboat/repository/format/names';
 import { inlineOpener } from '@lifeboat/repository/read/blob-opener';
@@ -26,7 +26,7 @@ import {
   type Expected,
   type OpenedFixture,
 } from './fixture.ts';
-import { runScenario, SECOND_PASSPHRASE, SECOND_TENANT, WEB } from './scenario.ts';
+import { AGENT_FILE, runScenario, SECOND_PASSPHRASE, SECOND_TENANT, WEB } from './scenario.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
@@ -52,6 +52,12 @@ describe('the vectors', () => {
     expect(new Set(said.flatMap(({ header }) => header?.kind ?? []))).toEqual(new Set([1, 2, 3]));
     const ways = said.flatMap((value) => value.ways ?? []).map(({ kind }) => kind);
     expect(new Set(ways)).toEqual(new Set(['passphrase', 'key file', 'key service', 'paper']));
+  });
+
+  test('are of both versions of what agents sign', () => {
+    const versions = [...vectors.values()].map((bytes) => `${typeOf(bytes)} ${Buffer.from(bytes).readUInt16BE(12)}`);
+    for (const type of ['PONT', 'SESS', 'RELO'])
+      expect(versions).toEqual(expect.arrayContaining([`${type} 1`, `${type} 2`]));
   });
 
   test('are what the writers still make, byte for byte', async () => {
@@ -88,7 +94,7 @@ describe('a reader', () => {
       changed.writeUInt16BE(version, 12);
       return type === 'PACK' ? changed : rehashed(changed);
     };
-    expect(await refusal(type, versioned(FORMAT_VERSION + 1))).toMatchObject({ code: 'repository.newer-version' });
+    expect(await refusal(type, versioned(newestVersion(type) + 1))).toMatchObject({ code: 'repository.newer-version' });
     expect(await refusal(type, versioned(0))).toMatchObject({
       message: expect.stringContaining('version 0') as string,
     });
@@ -163,6 +169,8 @@ describe(`a repository of version ${FORMAT_VERSION}`, () => {
         ['readable', 'db', 'p20260101T000004Z-00000004'],
         ['readable', 'web', 'p20260101T000005Z-00000005'],
         ['readable', 'db', 'p20260101T000007Z-00000007'],
+        ['readable', 'mail', 'p20260101T000008Z-00000008'],
+        ['readable', 'mail', 'p20260101T000009Z-00000009'],
       ]);
       for (const { machineId = WEB, pointId } of await repository.points()) {
         const point = await repository.readPoint(machineId, parsePointId(pointId ?? ''));
@@ -173,6 +181,23 @@ describe(`a repository of version ${FORMAT_VERSION}`, () => {
       expect(await restored(repository)).toEqual(expected.disks.filter(({ tenant }) => tenant === 'default'));
     },
   );
+
+  test('shows its agent the points of its machine, and no chunk', async () => {
+    const local = scratch.directory();
+    waysIn(local);
+    const secret = { agentFile: join(local, AGENT_FILE) };
+    const repository = await openRepository({ store: new DirectoryStore(directory), secret });
+    const points = await repository.points();
+    expect(points.map(({ machineId, pointId }) => `${machineId} ${pointId}`)).toEqual([
+      'mail p20260101T000008Z-00000008',
+      'mail p20260101T000009Z-00000009',
+    ]);
+    const point = await repository.readPoint(parseMachineId('mail'), parsePointId('p20260101T000009Z-00000009'));
+    await expect(repository.openDisk(point, 'vda').read(0, Buffer.alloc(1))).rejects.toMatchObject({
+      code: 'repository.not-permitted',
+    });
+    await repository.close();
+  });
 
   test('has a second tenant, which opens by itself', async () => {
     const repository = await open({ passphrase: SECOND_PASSPHRASE });

@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -171,6 +171,28 @@ describe('the program on the page', () => {
       });
       expect(output).toContain(sha256);
     }
+  });
+
+  test('refuses points of a revoked agent that no revocation names', async () => {
+    const kept = scratch.directory();
+    cpSync(join(FIXTURE, 'repository'), kept, { recursive: true });
+    const work = scratch.directory();
+    const list = `${program}\npython3 recover.py '${kept}' list`;
+    const keyed = { LIFEBOAT_PASSPHRASE: VECTOR_PASSPHRASE };
+    expect(await shell(list, work, keyed)).not.toContain('DAMAGED');
+    const agents = join(kept, 'data/agents');
+    const revocations = readdirSync(agents, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      /revoked-/.test(name),
+    );
+    const [first = '', second = ''] = revocations;
+    // With one of the two the other's list is enough; a name without a tag is nobody's.
+    writeFileSync(join(agents, first), 'x');
+    writeFileSync(join(agents, `${dirname(first)}/revoked-0123456789abcdef`), 'x');
+    expect(await shell(list, work, keyed)).not.toContain('DAMAGED');
+    writeFileSync(join(agents, second), 'x');
+    const output = await shell(list, work, keyed);
+    expect(output.match(/^mail .* DAMAGED: agent mail host was revoked/gm)).toHaveLength(2);
+    expect(output.match(/DAMAGED/g)).toHaveLength(2);
   });
 
   test('opens with what was typed from a printed page, and names the line of a typing error', async () => {

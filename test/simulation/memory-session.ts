@@ -35,6 +35,11 @@ export function memorySession(directory: OperationDirectory): SessionStorage {
       if (claimed === pointId) return Promise.resolve();
       return Promise.reject(new LifeboatError('repository.session-unusable', `its session commits ${claimed}`));
     },
+    claimNothing(sessionId) {
+      const claimed = directory.claims.get(sessionId) ?? '';
+      directory.claims.set(sessionId, claimed);
+      return Promise.resolve(claimed === '');
+    },
     close: () => Promise.resolve(),
     remove() {
       directory.journal = [];

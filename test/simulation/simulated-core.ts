@@ -20,7 +20,7 @@ import type { Point } from '@lifeboat/repository/read/point-reader';
 import { Relocations } from '@lifeboat/repository/read/relocations';
 import { chunkId } from '@lifeboat/repository/seal/blob-seal';
 import type { Compression } from '@lifeboat/repository/seal/codec';
-import { Keyring, type SessionKey } from '@lifeboat/repository/seal/keyring';
+import { TenantKeyring, type SessionKey } from '@lifeboat/repository/seal/keyring';
 import { PackBuilder } from '@lifeboat/repository/write/pack-builder';
 import type { Sealer } from '@lifeboat/repository/write/sealer';
 import type { LaneConfig, SealingLane } from '@lifeboat/repository/write/sealing-lane';
@@ -60,7 +60,7 @@ const raw: Compression = {
  * Keys that cost nothing: signatures and tags of names are hashes, a sealed session key is the key. Curves take nine tenths of a
  * schedule's time, and no rule of collection depends on them.
  */
-class SimulatedKeyring extends Keyring {
+class SimulatedKeyring extends TenantKeyring {
   readonly #machineKeys = new Map<string, Buffer>();
   readonly #indexKey = super.indexKey;
 

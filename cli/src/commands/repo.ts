@@ -22,6 +22,7 @@ import { formatInstant } from '../text/instant.ts';
 import { fields, table } from '../text/table.ts';
 import { printable } from '../text/width.ts';
 import type { Style } from '../text/style.ts';
+import { agentsCommand } from './agents.ts';
 import { badLine, goodLine } from './findings.ts';
 import { pruneCommand } from './prune.ts';
 import { retentionCommand } from './retention.ts';
@@ -103,6 +104,10 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
       ]);
       return EXIT.done;
     }
+    case 'agents-enrol':
+    case 'agents-list':
+    case 'agents-revoke':
+      return agentsCommand(context, action);
     default:
       return retentionCommand(context, action);
   }

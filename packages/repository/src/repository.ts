@@ -30,6 +30,8 @@ import { DEFAULT_CHUNK_BYTES, DEFAULT_GEOMETRY, MAX_SUPERBLOCK_BYTES } from './f
 import { hex, PROBES, SUPERBLOCK } from './format/names.ts';
 import type { CheckLevel } from './format/verification.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
+import { openAgent, type AgentAccess, type AgentSecret } from './agents/agent-file.ts';
+import { Agents } from './agents/agents.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
 import { checkLocks, type LockReport } from './lock/lock-check.ts';
@@ -51,7 +53,7 @@ import {
   type OpenedSlot,
   type Unlocked,
 } from './seal/key-store.ts';
-import { Keyring, newKeyBundle } from './seal/keyring.ts';
+import { newKeyBundle, TenantKeyring } from './seal/keyring.ts';
 import { assertPaperOf } from './seal/paper.ts';
 import { zstd } from './seal/codec.ts';
 import { secretBytes, type Cost, type Secret, type SecretBytes } from './seal/secret.ts';
@@ -98,7 +100,8 @@ export interface InitOptions {
 
 export interface OpenOptions {
   readonly store: ObjectStore;
-  readonly secret: Secret;
+  /** The file of an agent opens what an agent may do: everything else throws `repository.not-permitted`. */
+  readonly secret: Secret | AgentSecret;
   /** Name or id. Default: the tenant the secret opens. */
   readonly tenant?: string;
   readonly deps?: RepositoryDeps;
@@ -145,21 +148,25 @@ export async function initRepository(options: InitOptions): Promise<Repository> 
       `${store.description}: another program made a repository there just now`,
     );
   }
-  return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
+  return new Repository({ store, superblock, superblockHash, access: { unlocked, secret }, deps });
 }
 
 /**
  * Opens a repository. Errors: `repository.not-a-repository`, `repository.newer-version`, `repository.wrong-passphrase`,
  * `repository.wrong-key-file`, `repository.key-file-unusable`, `repository.wrong-paper`, `repository.paper-unusable`, `repository.kms-refused`, `repository.kms-unreachable`,
- * `repository.tenant-missing`, `repository.object-damaged`, those of the store.
+ * `repository.tenant-missing`, `repository.agent-file-unusable`, `repository.object-damaged`, those of the store.
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
   const { store, tenant, deps = {} } = options;
   const { superblock, superblockHash } = await readSuperblock(store);
+  if ('agentFile' in options.secret) {
+    const access = await openAgent(store, { path: options.secret.agentFile, superblockHash, tenant });
+    return new Repository({ store, superblock, superblockHash, access, deps });
+  }
   const secret = await secretBytes(options.secret);
   assertPaperOf(secret, superblock.repositoryId);
   const unlocked = await unlock(store, { secret, superblockHash, tenant, log: deps.log ?? silentLog });
-  return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
+  return new Repository({ store, superblock, superblockHash, access: { unlocked, secret }, deps });
 }
 
 /**
@@ -179,7 +186,7 @@ export async function addTenant(options: AddTenantOptions): Promise<Repository> 
   const bundle = newKeyBundle(random.bytes(16), random);
   const createdMs = (deps.clock ?? systemClock).nowMs();
   const unlocked = await writeFirstKeySet({ ...options, secret, bundle, superblockHash, random, createdMs });
-  return new Repository({ store, superblock, superblockHash, unlocked, secret, deps });
+  return new Repository({ store, superblock, superblockHash, access: { unlocked, secret }, deps });
 }
 
 /** What a new tenant begins with; a page can only be printed of keys that are there. */
@@ -214,42 +221,46 @@ export async function readSuperblock(
   };
 }
 
+/** How a tenant was opened that is not an agent's to open. */
+interface TenantAccess {
+  readonly unlocked: Unlocked;
+  readonly secret: SecretBytes;
+}
+
+/** What only who opened the tenant itself may do. */
+interface Administration {
+  readonly keys: RepositoryKeys;
+  readonly retention: Retention;
+  readonly agents: Agents;
+  readonly openedBy: OpenedSlot;
+}
+
 /** An open repository. Safe for concurrent use; sessions are independent of each other. */
 export class Repository {
   /** For this package's own rooms and tests: it holds the keys. */
   readonly core: Core;
   readonly tenantName: string;
-  /** The ways in. */
-  readonly keys: RepositoryKeys;
-  /** Which points stay: policies, holds, pruning. */
-  readonly retention: Retention;
   readonly #deps: RepositoryDeps;
-  readonly #openedBy: OpenedSlot;
   readonly #tails: TailMemory | undefined;
+  readonly #administration: Administration | undefined;
 
   /** Use `initRepository`, `openRepository` or `addTenant`. */
   constructor(input: {
     store: ObjectStore;
     superblock: Superblock;
     superblockHash: Uint8Array;
-    unlocked: Unlocked;
-    secret: SecretBytes;
+    access: TenantAccess | AgentAccess;
     deps: RepositoryDeps;
   }) {
-    const { superblock, superblockHash, secret, deps } = input;
-    const { bundle, set, slot } = input.unlocked;
-    const isFirst = Buffer.compare(bundle.tenantId, superblock.tenantId) === 0;
-    const store = isFirst ? input.store : new TenantStore(input.store, hex(bundle.tenantId));
-    const keyring = new Keyring(bundle);
-    this.tenantName = set.tenantName;
+    const { superblock, superblockHash, access, deps } = input;
+    const { tenantId, tenantName, generation } = 'unlocked' in access ? access.unlocked.set : access.set;
+    const isFirst = Buffer.compare(tenantId, superblock.tenantId) === 0;
+    const store = isFirst ? input.store : new TenantStore(input.store, hex(tenantId));
+    const { keyring, learn } = 'unlocked' in access ? this.#tenantKeys(access.unlocked) : access;
+    this.tenantName = tenantName;
     const log = deps.log ?? silentLog;
     const relocations = new Relocations({ store, keyring, log });
-    const current = new CurrentKeys({
-      store: input.store,
-      keyring,
-      generation: set.generation,
-      unlock: (options) => this.keys.unlock(options),
-    });
+    const current = new CurrentKeys({ store: input.store, tenant: hex(tenantId), generation, learn });
     const refreshKeys = (options?: StoreOptions): Promise<void> => current.refresh(options);
     const opener = deps.opener ?? threadOpener();
     const blobs = new BlobReader({ store, keyring, refreshKeys, relocations, opener });
@@ -268,23 +279,58 @@ export class Repository {
       zstd,
       rules: SAFETY_RULES,
     };
+    const { chainDirectory } = deps;
+    this.#tails = chainDirectory === undefined ? undefined : new TailFiles(join(chainDirectory, this.tenantId));
+    if (!('unlocked' in access) || !(keyring instanceof TenantKeyring)) return;
     const { clock, random } = this.core;
-    const { tenantId } = bundle;
     const { repositoryId } = superblock;
-    this.keys = new RepositoryKeys({
+    const keys = new RepositoryKeys({
       store: input.store,
       repositoryId,
       superblockHash,
       tenantId,
-      secret,
+      secret: access.secret,
       clock,
       random,
       log,
     });
-    this.#openedBy = slot;
-    const { chainDirectory } = deps;
-    this.#tails = chainDirectory === undefined ? undefined : new TailFiles(join(chainDirectory, this.tenantId));
-    this.retention = new Retention({ core: this.core, by: slot, keys: this.keys });
+    const openedBy = access.unlocked.slot;
+    this.#administration = {
+      keys,
+      retention: new Retention({ core: this.core, by: openedBy, keys }),
+      agents: new Agents({ core: this.core, keyring, superblockHash, by: openedBy }),
+      openedBy,
+    };
+  }
+
+  #tenantKeys({ bundle }: Unlocked): Pick<AgentAccess, 'learn'> & { readonly keyring: TenantKeyring } {
+    const keyring = new TenantKeyring(bundle);
+    const learn = async (known: number, options: StoreOptions): Promise<number> => {
+      const newer = await this.keys.unlock(options);
+      if (newer.set.generation > known) keyring.adopt(newer.bundle);
+      return newer.set.generation;
+    };
+    return { keyring, learn };
+  }
+
+  /** The ways in. Throws `repository.not-permitted` for an agent. */
+  get keys(): RepositoryKeys {
+    return this.#administer('manage its keys').keys;
+  }
+
+  /** Which points stay: policies, holds, pruning. Throws `repository.not-permitted` for an agent. */
+  get retention(): Retention {
+    return this.#administer('decide which points stay').retention;
+  }
+
+  /** Who may back up without being able to read. Throws `repository.not-permitted` for an agent. */
+  get agents(): Agents {
+    return this.#administer('enrol or revoke agents').agents;
+  }
+
+  #administer(act: string): Administration {
+    if (this.#administration) return this.#administration;
+    throw new LifeboatError('repository.not-permitted', `an agent may not ${act}`);
   }
 
   /** 32 hexadecimal digits. */
@@ -309,7 +355,7 @@ export class Repository {
     return WriterSession.begin(this.core, input, { sealer, limits, indexDirectory });
   }
 
-  /** Every point, oldest first; damaged ones are listed as such. A listing that fails throws. */
+  /** Every point, oldest first; damaged ones are listed as such. An agent sees those of its machines. A listing that fails throws. */
   points(machineId?: MachineId, options: { signal?: AbortSignal } = {}): Promise<PointSummary[]> {
     return listPoints(this.core, machineId, options);
   }
@@ -386,7 +432,8 @@ export class Repository {
    * Writes down what a check found, for the next backups: they refer to none of it, read it again where their source still has it,
    * and lead the older points to it. Returns how many records that took; none when all of it is known. May be repeated.
    */
-  reportDamage(damage: Damage, options: { signal?: AbortSignal } = {}): Promise<number> {
+  async reportDamage(damage: Damage, options: { signal?: AbortSignal } = {}): Promise<number> {
+    this.#administer('report damage');
     return reportDamage(this.core, damage, options);
   }
 
@@ -394,7 +441,9 @@ export class Repository {
    * Takes points that are in no link into the chain of their machine: after each commit, by who owns the machine. May be repeated.
    * Errors: `repository.chain-busy`, those of the store.
    */
-  linkPoints(machineId: MachineId, options: { signal?: AbortSignal } = {}): Promise<LinkReport> {
+  async linkPoints(machineId: MachineId, options: { signal?: AbortSignal } = {}): Promise<LinkReport> {
+    // Links are signed by the tenant: whoever links with its keys next takes in what agents committed.
+    if (!this.#administration) return { linked: [] };
     return linkPoints(this.core, { machineId, memory: this.#tails }, options);
   }
 
@@ -412,20 +461,26 @@ export class Repository {
   }
 
   /** First half of a collection: finds packs no point needs, and publishes the list of them. Deletes nothing. */
-  condemn(input: { readonly dryRun?: boolean } = {}, options: { signal?: AbortSignal } = {}): Promise<CondemnReport> {
+  async condemn(
+    input: { readonly dryRun?: boolean } = {},
+    options: { signal?: AbortSignal } = {},
+  ): Promise<CondemnReport> {
+    this.#administer('collect garbage');
     return condemn(this.core, input, options);
   }
 
   /** Second half: deletes what is on the list and still dead, once the sessions that may not know it are over. Repeat it until then. */
-  sweep(input: { readonly graceMs?: number } = {}, options: { signal?: AbortSignal } = {}): Promise<SweepReport> {
+  async sweep(input: { readonly graceMs?: number } = {}, options: { signal?: AbortSignal } = {}): Promise<SweepReport> {
+    this.#administer('collect garbage');
     return sweep(this.core, input, options);
   }
 
   /** What pruning and collecting would do: the same code over the same store, but nothing is written. */
   simulation(): Pick<Repository, 'retention' | 'condemn'> {
     const core = { ...this.core, store: new OverlayStore(this.core.store) };
+    const { openedBy: by, keys } = this.#administer('simulate what pruning would do');
     return {
-      retention: new Retention({ core, by: this.#openedBy, keys: this.keys }),
+      retention: new Retention({ core, by, keys }),
       condemn: (_, options) => condemn(core, { dryRun: true }, options),
     };
   }
@@ -434,7 +489,8 @@ export class Repository {
    * Holds what is in use for another generation, centrally: once in each, with credentials that may extend locks. May be repeated.
    * Errors: `repository.store-unsupported` where nothing can be locked, `repository.store-denied`, those of the store.
    */
-  extendLocks(policy: LockPolicy, context: VerbContext): Promise<ExtensionReport> {
+  async extendLocks(policy: LockPolicy, context: VerbContext): Promise<ExtensionReport> {
+    this.#administer('extend locks');
     return extendLocks(this.core, policy, context);
   }
 

@@ -31,6 +31,13 @@ describe('configuration', () => {
     expect(loadConfiguration({ environment: configurationEnvironment(loaded), uid: 0 })).toEqual(loaded);
   });
 
+  it('is an agent where there is the file of one, and hands that on', () => {
+    const environment = { LIFEBOAT_AGENT_FILE: '/a', LIFEBOAT_KEY_FILE: '/k', LIFEBOAT_PAPER_FILE: '/p' };
+    const loaded = loadConfiguration({ environment, uid: 0 });
+    expect(loaded.repository.secret).toEqual({ kind: 'agent-file', path: '/a' });
+    expect(loadConfiguration({ environment: configurationEnvironment(loaded), uid: 0 })).toEqual(loaded);
+  });
+
   it('has defaults for one machine', () => {
     const root = loadConfiguration({ environment: {}, uid: 0 });
     expect(root.stateRoot).toBe('/var/lib/lifeboat');

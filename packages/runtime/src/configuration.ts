@@ -13,6 +13,7 @@
  *   LIFEBOAT_PASSPHRASE_FILE   file with the passphrase   (default: none; a key file is used)
  *   LIFEBOAT_KEY_FILE          key file, mode 0600        (default: <state>/keys/repository.key)
  *   LIFEBOAT_PAPER_FILE        file with what was typed from a printed page, mode 0600 (default: none; goes before the others)
+ *   LIFEBOAT_AGENT_FILE        file of an agent, mode 0600: backs up, reads nothing (default: none; goes before the others)
  *   LIFEBOAT_KMS_COMMAND       program that asks a key service (default: none), see kms-command.ts
  *   LIFEBOAT_KMS_KEY           the service's key for a new repository
  *   LIFEBOAT_TENANT            name or id                 (default: the tenant that the secret opens)
@@ -32,6 +33,7 @@ export type RepositorySecret =
   | { readonly kind: 'key-file'; readonly path: string }
   | { readonly kind: 'passphrase-file'; readonly path: string }
   | { readonly kind: 'paper-file'; readonly path: string }
+  | { readonly kind: 'agent-file'; readonly path: string }
   | { readonly kind: 'kms' };
 
 export interface KmsSettings {
@@ -69,6 +71,7 @@ const KEYS = {
   passphraseFile: 'LIFEBOAT_PASSPHRASE_FILE',
   keyFile: 'LIFEBOAT_KEY_FILE',
   paperFile: 'LIFEBOAT_PAPER_FILE',
+  agentFile: 'LIFEBOAT_AGENT_FILE',
   compression: 'LIFEBOAT_COMPRESSION',
   kmsCommand: 'LIFEBOAT_KMS_COMMAND',
   kmsKey: 'LIFEBOAT_KMS_KEY',
@@ -121,8 +124,9 @@ export function loadConfiguration(
   };
 }
 
-/** Paper is for the day when nothing else is left. What is said outright goes before the key service; last comes the key file. */
+/** A host with an agent's file is that agent. Paper is for the day when nothing else is left. What is said outright goes before the key service; last comes the key file. */
 function secretOf(settings: Settings, stateRoot: string): RepositorySecret {
+  if (settings.agentFile) return { kind: 'agent-file', path: resolve(settings.agentFile) };
   if (settings.paperFile) return { kind: 'paper-file', path: resolve(settings.paperFile) };
   if (settings.passphraseFile) return { kind: 'passphrase-file', path: resolve(settings.passphraseFile) };
   if (settings.kmsCommand && !settings.keyFile) return { kind: 'kms' };
@@ -137,6 +141,7 @@ export function configurationEnvironment(configuration: Configuration): Record<s
     LIFEBOAT_CACHE: configuration.cacheRoot,
     ...placeEnvironment(configuration.repository.place),
     ...(secret.kind === 'passphrase-file' ? { LIFEBOAT_PASSPHRASE_FILE: secret.path } : {}),
+    ...(secret.kind === 'agent-file' ? { LIFEBOAT_AGENT_FILE: secret.path } : {}),
     ...(secret.kind === 'paper-file' ? { LIFEBOAT_PAPER_FILE: secret.path } : {}),
     ...(secret.kind === 'key-file' ? { LIFEBOAT_KEY_FILE: secret.path } : {}),
     ...(kms ? { LIFEBOAT_KMS_COMMAND: kms.command } : {}),

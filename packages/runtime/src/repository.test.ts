@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { silentLog } from '@lifeboat/foundation/log';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfiguration } from './configuration.ts';
+import { enrolAgent, listAgents, revokeAgent } from './agents-admin.ts';
 import { infoOf, initConfigured, printKey } from './repository-admin.ts';
 import { openConfiguredRepository, openOrMakeRepository } from './repository.ts';
 
@@ -65,5 +66,46 @@ describe('a key that is printed', () => {
     const again = printKey(configuration, { label: 'safe', output: { path, render: () => '' } });
     await expect(again).rejects.toMatchObject({ code: 'input.invalid' });
     expect(statSync(path).size).toBe(14);
+  });
+});
+
+describe('an agent', () => {
+  const at = { signal: new AbortController().signal };
+
+  it('opens the repository with its private file, and does not become anything else', async () => {
+    const environment = { LIFEBOAT_STATE: join(directory, 'state') };
+    const configuration = loadConfiguration({ environment });
+    await initConfigured(configuration, {});
+    const output = join(directory, 'host.agent');
+    const input = { name: 'host', machines: ['web', 'db'], validDays: 30, output };
+    const agent = await enrolAgent(configuration, input, at);
+    expect(agent).toMatchObject({ state: 'active', machines: ['db', 'web'] });
+    expect(statSync(output).mode & 0o777).toBe(0o600);
+    // Neither a file that is there nor a name that is taken costs anything.
+    await expect(enrolAgent(configuration, { ...input, name: 'other' }, at)).rejects.toMatchObject({
+      code: 'input.invalid',
+    });
+    const second = join(directory, 'second.agent');
+    await expect(enrolAgent(configuration, { ...input, output: second }, at)).rejects.toMatchObject({
+      code: 'repository.agent-exists',
+    });
+    expect(existsSync(second)).toBe(false);
+    expect(await listAgents(configuration, at)).toEqual([agent]);
+
+    const onHost = loadConfiguration({ environment: { ...environment, LIFEBOAT_AGENT_FILE: output } });
+    const repository = await openOrMakeRepository(onHost, { log: silentLog });
+    expect(await repository.points()).toEqual([]);
+    await repository.close();
+    await expect(listAgents(onHost, at)).rejects.toMatchObject({ code: 'repository.not-permitted' });
+    const elsewhere = loadConfiguration({
+      environment: { LIFEBOAT_STATE: join(directory, 'new'), LIFEBOAT_AGENT_FILE: output },
+    });
+    await expect(openOrMakeRepository(elsewhere, { log: silentLog })).rejects.toMatchObject({ code: 'input.invalid' });
+
+    const revoked = await revokeAgent(configuration, { agent: 'host', reason: 'sold' }, at);
+    expect(revoked).toMatchObject({ state: 'revoked', revocation: { reason: 'sold' } });
+    await expect(revokeAgent(configuration, { agent: 'nobody', reason: '' }, at)).rejects.toMatchObject({
+      code: 'repository.agent-missing',
+    });
   });
 });

@@ -19,10 +19,10 @@ export async function openConfiguredRepository(
   deps: { readonly log: Log; readonly sealer?: Sealer },
 ): Promise<Repository> {
   const store = await openConfiguredStore(configuration.repository.place, deps);
-  const { tenant } = configuration.repository;
+  const { tenant, secret } = configuration.repository;
   return openRepository({
     store,
-    secret: await secretOf(configuration),
+    secret: secret.kind === 'agent-file' ? { agentFile: secret.path } : await secretOf(configuration),
     ...(tenant === undefined ? {} : { tenant }),
     deps: { ...repositoryDeps(configuration, deps), ...(deps.sealer ? { sealer: deps.sealer } : {}) },
   });
@@ -68,8 +68,13 @@ export function repositoryDeps({ stateRoot, repository }: Configuration, { log }
   return { log, sealer, indexDirectory: join(stateRoot, 'index'), chainDirectory: join(stateRoot, 'chains') };
 }
 
+/** A way into the tenant. Throws `input.invalid` where an agent's file is configured, which is none. */
 export async function secretOf(configuration: Configuration): Promise<Secret> {
   const { secret, kms } = configuration.repository;
+  if (secret.kind === 'agent-file') {
+    const why = `${secret.path} is the file of an agent: it makes no repository and opens no tenant`;
+    throw new LifeboatError('input.invalid', why);
+  }
   if (secret.kind === 'kms') return kmsSecret(kms, kms?.keyRef);
   if (secret.kind === 'key-file') return { keyFile: secret.path };
   if (secret.kind === 'paper-file') return { paperFile: secret.path };

@@ -233,7 +233,7 @@ async function machineOf(repository: Repository, text: string, at: At): Promise<
 }
 
 /** By id, with the name of the newest point; the id itself where none says one. */
-async function namesOfMachines(repository: Repository, at: At): Promise<Record<string, string>> {
+export async function namesOfMachines(repository: Repository, at: At): Promise<Record<string, string>> {
   const names: Record<string, string> = {};
   for (const point of await repository.points(undefined, at)) {
     if (point.machineId === undefined) continue;

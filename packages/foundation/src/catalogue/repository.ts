@@ -83,6 +83,51 @@ export const repositoryErrors = {
     impact: 'Nothing was changed.',
     next: 'Choose another name, or open the tenant that is there.',
   },
+  'repository.not-permitted': {
+    retry: 'permanent',
+    cause:
+      'The repository was opened with keys that do not allow this: an agent may back up its machines, and nothing else.',
+    impact: 'Nothing was read, changed or deleted.',
+    next: 'Do it where the repository is administrated, with a way in of the tenant ("lifeboat repo keys list").',
+  },
+  'repository.agent-file-unusable': {
+    retry: 'permanent',
+    cause: 'The file of the agent is missing, damaged, open to other users, or of another repository or tenant.',
+    impact: 'The repository was not opened.',
+    next: 'Correct what the message names. A lost or damaged file is not made again: revoke the agent and enrol another.',
+  },
+  'repository.agent-expired': {
+    retry: 'permanent',
+    cause: 'The certificate of the agent has ended or not begun, or the clock of its host is wrong.',
+    impact: 'No backup is made with it. Every recovery point it committed before stays as it is.',
+    next: 'Check the clock of the host. If it is right, enrol the agent anew ("lifeboat repo agents enrol") and replace its file.',
+  },
+  'repository.agent-revoked': {
+    retry: 'permanent',
+    cause: 'Somebody revoked the agent ("lifeboat repo agents revoke"), or a point was committed by it after that.',
+    impact:
+      'The point does not count: nothing lists it as readable. Points that were there before the revocation stay as they are.',
+    next: 'If the agent is still wanted, enrol it anew. A point that was made after a theft is not to be trusted: prune it.',
+  },
+  'repository.agent-exists': {
+    retry: 'permanent',
+    cause: 'An agent of that name is active, and two of one name could not be told apart.',
+    impact: 'No agent was made.',
+    next: 'Choose another name, or revoke the one that is there ("lifeboat repo agents list").',
+  },
+  'repository.agent-missing': {
+    retry: 'permanent',
+    cause: 'No agent has that name or id, or several have the name.',
+    impact: 'Nothing was changed.',
+    next: 'List the agents with "lifeboat repo agents list" and name one by its id.',
+  },
+  'repository.session-undecided': {
+    retry: 'transient',
+    cause:
+      'A collection ended the session as dead while it committed, and stopped before it wrote down whether the point counts. An agent may not.',
+    impact: 'The point is in the store. Whether it counts is open until the next collection.',
+    next: 'Repeat the commit, or run "lifeboat repo prune": the next collection decides.',
+  },
   'repository.key-slot-missing': {
     retry: 'permanent',
     cause: 'There is no way into the repository under this id.',

@@ -90,7 +90,8 @@ async function unlinkedPoints(core: Core, chain: Chain, options: StoreOptions): 
     if (await validity.isBuried({ machineId, pointId }, options)) continue;
     try {
       const point = await earliestValid(core, { machineId, pointId }, options);
-      if (!(await validity.isVoid(point, options))) found.push({ pointId, hash: Buffer.from(point.hash, 'hex') });
+      const counts = !(await validity.isVoid(point, options)) && !(await validity.refusal(point, options));
+      if (counts) found.push({ pointId, hash: Buffer.from(point.hash, 'hex') });
     } catch (error) {
       if (!isUselessObject(error) && !hasCode(error, 'repository.point-damaged')) throw error;
       core.log.warn('a point cannot be taken into the chain of its machine', {

@@ -1,10 +1,14 @@
 /**
  * Which objects under data/points/ are recovery points. One is not when it was pruned (a tombstone of ours), or when its session
  * has an outcome that does not name it. Both records say "no": with control/ lost, every point that is there is read.
+ *
+ * A point of a revoked agent that its revocation does not name is refused to readers. It is a point all the same: what it needs is kept
+ * until somebody prunes it.
  */
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { parseSessionId, type MachineId, type SessionId } from '@lifeboat/foundation/ids';
 
+import { Revocations, type AgentPoint } from '../agents/revocations.ts';
 import type { Core } from '../core.ts';
 import { OUTCOMES, TOMBSTONES, tombstonesPrefix } from '../format/names.ts';
 import type { Point } from '../read/point-reader.ts';
@@ -18,6 +22,7 @@ export class PointValidity {
   readonly #core: Core;
   readonly #tombstones: ReadonlySet<string>;
   readonly #outcomes: ReadonlySet<string>;
+  #revocations: Promise<Revocations> | undefined;
 
   private constructor(core: Core, tombstones: ReadonlySet<string>, outcomes: ReadonlySet<string>) {
     this.#core = core;
@@ -31,6 +36,13 @@ export class PointValidity {
     for await (const { name } of core.store.list(OUTCOMES, options)) names.push(name);
     const outcomes = [...sortRecords(core, names).ours.keys()].map((name) => name.slice(OUTCOMES.length));
     return new PointValidity(core, tombstones, new Set(outcomes));
+  }
+
+  /** Why readers do not get the point; undefined: they do. The first point of an agent costs one listing more. */
+  async refusal(point: AgentPoint, options: StoreOptions = {}): Promise<LifeboatError | undefined> {
+    if (!point.agent) return undefined;
+    this.#revocations ??= Revocations.load(this.#core, undefined, options);
+    return (await this.#revocations).refusal(point);
   }
 
   /** Whether there is a tombstone of ours by its name, `<machine>/<point>`; what is in it was not read. */

@@ -3,11 +3,12 @@ import { hasCode } from '@lifeboat/foundation/errors';
 import { parseSessionId, type SessionId } from '@lifeboat/foundation/ids';
 
 import type { Core } from '../core.ts';
-import { sha256 } from '../format/frame.ts';
+import { damaged, sha256 } from '../format/frame.ts';
 import { MAX_RECORD_BYTES } from '../format/limits.ts';
 import { OUTCOMES, sessionClosedObject, sessionOpenObject, SESSIONS } from '../format/names.ts';
 import { decodeSessionRecord } from '../format/session-record.ts';
-import { controlName, openRecord } from '../seal/control-records.ts';
+import { controlName, openSessionRecord } from '../seal/control-records.ts';
+import type { AgentCertificate } from '../seal/certificate.ts';
 import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { listRecords } from './listing.ts';
@@ -60,10 +61,7 @@ async function readOpen(core: Core, sessionId: SessionId, options: StoreOptions)
   const name = controlName(core, sessionOpenObject(sessionId));
   try {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
-    const { machineId, knownLists, closing } = decodeSessionRecord(
-      openRecord(core, { type: 'SESS', name, object }),
-      name,
-    );
+    const { machineId, knownLists, closing } = openSession(core, { name, object });
     const ids = Array.from({ length: knownLists.length / 16 }, (_, i) => knownLists.subarray(i * 16, i * 16 + 16));
     return { sessionId, machineId, knownLists: ids, closing };
   } catch (error) {
@@ -87,9 +85,10 @@ export async function readClosed(
   const name = controlName(core, sessionClosedObject(session.sessionId));
   try {
     const object = await core.store.get(name, { ...options, maxBytes: MAX_RECORD_BYTES });
-    const { closing, pointId } = decodeSessionRecord(openRecord(core, { type: 'SESS', name, object }), name);
-    const isOwn = session.closing === undefined || sha256(closing).equals(session.closing);
-    return isOwn ? pointId : undefined;
+    const { closing, pointId, author } = openSession(core, { name, object });
+    // Whose session it is stands in its `open`; where that cannot be read, an agent may be anybody's.
+    if (session.closing === undefined) return author === 'tenant' ? pointId : undefined;
+    return sha256(closing).equals(session.closing) ? pointId : undefined;
   } catch (error) {
     if (hasCode(error, 'repository.object-missing')) return undefined;
     if (!isBadObject(error) && !hasCode(error, 'repository.newer-version')) throw error;
@@ -99,4 +98,16 @@ export async function readClosed(
     });
     return undefined;
   }
+}
+
+/** Throws `repository.object-damaged` also for what an agent says of a machine that is not its own. */
+function openSession(
+  core: Core,
+  { name, object }: { name: string; object: Uint8Array },
+): ReturnType<typeof decodeSessionRecord> & { readonly author: 'tenant' | AgentCertificate } {
+  const { body, author } = openSessionRecord(core, { name, object });
+  const record = decodeSessionRecord(body, name);
+  if (author !== 'tenant' && !author.machines.some((machineId) => machineId === record.machineId))
+    throw damaged(name, `agent ${author.name} may not speak for machine ${record.machineId}`);
+  return { ...record, author };
 }

@@ -3,7 +3,9 @@ import { describe, expect, test } from 'vitest';
 
 import { hasCode } from '@lifeboat/foundation/errors';
 
+import { decodeAgentCredential, encodeAgentCredential } from './agent-credential.ts';
 import { refFromBytes, refToBytes, sameRef, SELF, type BlobRef, type Place } from './blob-ref.ts';
+import { decodeCertificate, encodeCertificate, encodeCertificateBody } from './certificate.ts';
 import {
   decodeCondemnHead,
   decodeCondemnPart,
@@ -14,7 +16,7 @@ import {
 } from './condemn-list.ts';
 import type { RetentionPolicy } from '../retention/policy.ts';
 import { openRecord, sealRecord } from '../seal/control-records.ts';
-import { Keyring } from '../seal/keyring.ts';
+import { TenantKeyring } from '../seal/keyring.ts';
 import { decodeChainLink, encodeChainLink } from './chain-link.ts';
 import {
   decodeEvidence,
@@ -29,7 +31,7 @@ import { decodeKeyBundle, decodeKeySet, encodeKeyBundle, encodeKeySet, encodeKey
 import { FORMAT_VERSION } from './limits.ts';
 import { decodeLedgerEntry, encodeLedgerBody, encodeLedgerEntry, type Act, type Step } from './ledger-entry.ts';
 import { decodeMapPage, encodeMapPage, rootLevel } from './map-page.ts';
-import { chunkIdOf, hashBytes, packNameOf, packObject, packOfObject } from './names.ts';
+import { chunkIdOf, hashBytes, hex, packNameOf, packObject, packOfObject } from './names.ts';
 import { decodePackSetPage, encodePackSetPage } from './pack-set-page.ts';
 import { decodePackHeader, encodePackHeader } from './pack.ts';
 import { decodePointBody, decodePointObject, encodePointBody, encodePointHeader, encodePointObject } from './point.ts';
@@ -40,6 +42,7 @@ import {
   encodeRelocation,
   encodeRelocationStatement,
 } from './relocation.ts';
+import { decodeRevocation, encodeAcceptedPoints, encodeRevocation, encodeRevocationBody } from './revocation.ts';
 import {
   decodeReport,
   decodeReportedBlobs,
@@ -51,7 +54,7 @@ import {
 import { decodeFence, decodeOutcome, encodeFence, encodeOutcome, encodeOutcomeBody } from './session-outcome.ts';
 import { decodeTombstone, encodeTombstone, encodeTombstoneBody } from './tombstone.ts';
 import { decodeSessionRecord, encodeSessionRecord } from './session-record.ts';
-import type { SignedType } from './signed-record.ts';
+import { decodeSigned, encodeSigned, type SignedType } from './signed-record.ts';
 import { decodeSuperblock, encodeSuperblock } from './superblock.ts';
 import { CHECK_LEVELS, decodeVerification, encodeVerification, VERIFIED_NAME_BYTES } from './verification.ts';
 import { list, message, optional, text, uint, uints } from './wire.ts';
@@ -86,7 +89,7 @@ const codec = <T>(
   decode: (encoded: Uint8Array) => T,
 ): Codec => ({ name, hashed, value, encode, decode });
 
-const keyring = new Keyring({
+const keyring = new TenantKeyring({
   tenantId: Buffer.alloc(16, 1),
   epochs: [{ epoch: 1, sessionPrivateKey: Buffer.alloc(32, 2) }],
   chunkIdKey: Buffer.alloc(32, 3),
@@ -135,6 +138,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     request: fc.nat(99_999_999),
   }),
 );
+
+const anyHeader = encodePointHeader({
+  tenantId: Buffer.alloc(16, 1),
+  machineId: 'machine',
+  pointId: 'point',
+  sessionId: 'session',
+  createdMs: 1,
+  previous: undefined,
+  salt: Buffer.alloc(32, 2),
+  bodyHash: Buffer.alloc(32, 3),
+  signer: Buffer.alloc(32, 4),
+});
 
 /** In the order of a damage report. */
 const reported = (minLength: number): fc.Arbitrary<BlobRef[]> =>
@@ -400,6 +415,75 @@ const codecs: readonly Codec[] = [
     (encoded) => decodePointObject(encoded, 'it').header,
   ),
   codec(
+    'point object of an agent',
+    true,
+    fc.record({ sealedBody: fc.uint8Array({ maxLength: 99 }), certificate: fc.uint8Array({ maxLength: 99 }) }),
+    (envelope) => encodePointObject({ header: anyHeader, signature: Buffer.alloc(64, 1), ...envelope }),
+    (encoded) => {
+      const { sealedBody, certificate = new Uint8Array() } = decodePointObject(encoded, 'it');
+      return { sealedBody, certificate } as never;
+    },
+  ),
+  codec(
+    'session record of an agent',
+    true,
+    fc.record({ body: fc.uint8Array({ maxLength: 99 }), signer: hash, signature: sized(64), certificate: hash }),
+    (record) => encodeSigned('SESS', record),
+    (encoded) => decodeSigned('SESS', encoded, 'it') as never,
+  ),
+  codec(
+    'certificate',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      agentId: sized(16),
+      name: shortText,
+      publicKey: hash,
+      machines: fc
+        .uniqueArray(fc.stringMatching(/^[a-z0-9]{1,9}$/), { minLength: 1, maxLength: 4 })
+        .map((ids) => ids.toSorted().map((machineId) => ({ machineId }))),
+      capabilities: fc.nat(0xffff_ffff),
+      notBeforeMs: fc.maxSafeNat(),
+      notAfterMs: fc.maxSafeNat(),
+      issuedBy: shortText,
+    }),
+    (body) => encodeCertificate({ body: encodeCertificateBody(body), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeCertificate(encoded, 'it').certificate as never,
+  ),
+  codec(
+    'revocation',
+    true,
+    fc.record({
+      tenantId: sized(16),
+      agentId: sized(16),
+      revokedMs: fc.maxSafeNat(),
+      by: shortText,
+      reason: shortText,
+      points: fc
+        .uniqueArray(sized(32), { maxLength: 4, selector: hex })
+        .map((hashes) => Uint8Array.from(encodeAcceptedPoints(new Set(hashes.map(hex))))),
+    }),
+    (body) => encodeRevocation({ body: encodeRevocationBody(body), signature: Buffer.alloc(64, 1) }),
+    (encoded) => decodeRevocation(encoded, 'it').revocation as never,
+  ),
+  codec(
+    'credential of an agent',
+    true,
+    fc.record({
+      superblockHash: hash,
+      tenantId: sized(16),
+      signer: hash,
+      epoch: fc.nat(0xffff_ffff),
+      sessionPublicKey: hash,
+      chunkIdKey: hash,
+      machines: fc.array(fc.record({ machineId: shortText, key: hash }), { minLength: 1, maxLength: 3 }),
+      signingSeed: hash,
+      certificate: fc.uint8Array({ maxLength: 99 }),
+    }),
+    encodeAgentCredential,
+    (encoded) => decodeAgentCredential(encoded, 'it'),
+  ),
+  codec(
     'relocation',
     true,
     fc.record({
@@ -625,7 +709,7 @@ describe('frames', () => {
   });
 
   test('are not taken for those of another type', () => {
-    expect(() => decodeFrame('PONT', encodeFrame('REPO', Buffer.from('body')), 'it')).toThrowError(/found "REPO"/);
+    expect(() => decodeFrame('KEYS', encodeFrame('REPO', Buffer.from('body')), 'it')).toThrowError(/found "REPO"/);
     expect(() => expectPrefix(Buffer.from('short'), 'PONT', 'it')).toThrowError(/too few/);
   });
 

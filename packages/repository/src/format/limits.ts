@@ -6,6 +6,16 @@ import { KiB, MiB } from '@lifeboat/foundation/units';
  */
 export const FORMAT_VERSION = 1;
 
+/** Certificates, revocations and the credentials of agents. A certificate lies in every object its agent signs. */
+export const MAX_AGENT_MACHINES = 64;
+export const MAX_CERTIFICATE_BYTES = 8 * KiB;
+export const MAX_AGENT_FILE_BYTES = 32 * KiB;
+/** Points of one agent that count although it was revoked. */
+export const MAX_ACCEPTED_POINTS = 524_288;
+export const MAX_REVOCATION_BYTES = 17 * MiB;
+/** Objects among the agents that are read: certificates and revocations of all agents of a tenant there ever were. */
+export const MAX_AGENT_OBJECTS = 16_384;
+
 /** Chunk sizes: a power of two between these. Production uses 64 KiB and more; tests use tiny ones. */
 export const MIN_CHUNK_BYTES = 64;
 export const MAX_CHUNK_BYTES = 4 * MiB;

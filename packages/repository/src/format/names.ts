@@ -32,6 +32,8 @@ export const LEDGER = 'data/retention/';
 export const CHAINS = 'data/chains/';
 /** As hard to take away as the points it speaks of. Names end in a tag, as those of records under `control/` do. */
 export const EVIDENCE = 'data/evidence/';
+/** Under `data/`: who takes a revocation away must not make a stolen agent's points count. Names end in a tag, as under `control/`. */
+export const AGENTS = 'data/agents/';
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
@@ -108,6 +110,19 @@ export const verifiedObject = (recordId: string): string => `${VERIFIED}${record
 export function ledgerNumberOf(object: string): number | undefined {
   const number = Number(object.slice(LEDGER.length));
   return Number.isInteger(number) && number > 0 && object === ledgerObject(number) ? number : undefined;
+}
+/** `agentId`: 32 hexadecimal digits. */
+export const agentPrefix = (agentId: string): string => `${AGENTS}${agentId}/`;
+export const certificateObject = (agentId: string): string => `${agentPrefix(agentId)}certificate`;
+/** `revocation`: 16 hexadecimal digits, drawn anew for each. */
+export const revocationObject = (agentId: string, revocation: string): string =>
+  `${agentPrefix(agentId)}revoked-${revocation}`;
+const AGENT_OBJECT = /^data\/agents\/([0-9a-f]{32})\/(certificate|revoked-[0-9a-f]{16})$/;
+/** What an object among the agents is by its name without its tag, or undefined for a stranger. */
+export function agentObjectOf(plain: string): { agentId: string; kind: 'certificate' | 'revocation' } | undefined {
+  const [, agentId, what] = AGENT_OBJECT.exec(plain) ?? [];
+  if (agentId === undefined) return undefined;
+  return { agentId, kind: what === 'certificate' ? 'certificate' : 'revocation' };
 }
 export const indexObject = (sessionId: SessionId, sequence: number): string =>
   `${INDEX}${sessionId}-${String(sequence).padStart(6, '0')}`;

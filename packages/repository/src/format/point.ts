@@ -3,13 +3,15 @@
  *
  * The header is open (it repeats what the object's name says, and links to the point before); the body (inventory, how it was
  * captured, roots of the disks, small files) is sealed under the machine's key. The signature covers the header, and the
- * header holds the hash of the sealed body, so a reader may check a point without opening it.
+ * header holds the hash of the sealed body, so a reader may check a point without opening it. Version 2 is signed by an agent, and
+ * holds its certificate.
  */
 import { LifeboatError } from '@lifeboat/foundation/errors';
 
 import type { JsonValue } from '../json.ts';
 import { fromColumns, placesSchema, toColumns, type BlobRef, type Place } from './blob-ref.ts';
-import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { certificateField, type Certified } from './certificate.ts';
+import { damaged, decodeVersions, encodeFrame } from './frame.ts';
 import {
   MAX_CHUNK_BYTES,
   MAX_POINT_BYTES,
@@ -37,30 +39,35 @@ const headerSchema = message({
   previous: optional(nested(6, linkSchema)),
   salt: bytes(7, { length: 32 }),
   bodyHash: bytes(8, { length: 32 }),
-  /** Ed25519 public key. */
+  /** Ed25519 public key: the tenant's, or in version 2 the agent's. */
   signer: bytes(9, { length: 32 }),
 });
 export type PointHeader = MessageOf<typeof headerSchema>;
 export type PointLink = MessageOf<typeof linkSchema>;
 
-const envelopeSchema = message({
+const envelopeFields = {
   header: bytes(1, { max: 2048 }),
   signature: bytes(2, { length: 64 }),
   sealedBody: bytes(3, { max: MAX_POINT_BYTES }),
-});
+};
+const envelopeSchema = message(envelopeFields);
+const certifiedSchema = message({ ...envelopeFields, certificate: certificateField(4) });
 
 export const encodePointHeader = (header: PointHeader): Uint8Array => headerSchema.encode(header);
 
-export function encodePointObject(envelope: MessageOf<typeof envelopeSchema>): Uint8Array {
-  return encodeFrame('PONT', envelopeSchema.encode(envelope));
+export function encodePointObject(envelope: Certified<MessageOf<typeof envelopeSchema>>): Uint8Array {
+  const { certificate } = envelope;
+  if (certificate === undefined) return encodeFrame('PONT', envelopeSchema.encode(envelope));
+  return encodeFrame('PONT', certifiedSchema.encode({ ...envelope, certificate }), 2);
 }
 
 export function decodePointObject(
   object: Uint8Array,
   what: string,
-): { header: PointHeader; headerBytes: Uint8Array; signature: Uint8Array; sealedBody: Uint8Array } {
-  const { header: headerBytes, signature, sealedBody } = envelopeSchema.decode(decodeFrame('PONT', object, what), what);
-  return { header: headerSchema.decode(headerBytes, what), headerBytes, signature, sealedBody };
+): Certified<{ header: PointHeader; headerBytes: Uint8Array; signature: Uint8Array; sealedBody: Uint8Array }> {
+  const { version, body } = decodeVersions('PONT', object, what);
+  const { header: headerBytes, ...rest } = (version === 1 ? envelopeSchema : certifiedSchema).decode(body, what);
+  return { header: headerSchema.decode(headerBytes, what), headerBytes, ...rest };
 }
 
 /** Where a disk's content is: enough to read it, and to share its pages with the next point. Plain JSON. */

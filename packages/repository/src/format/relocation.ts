@@ -3,10 +3,12 @@
  * were damaged and healed. `frame('RELO', protobuf: statement || signature)`.
  *
  * A relocation adds a way and takes none away: a reader asks it only when the place its map names does not give the blob, and
- * what it finds must open to the same id. So a wrong one costs time, never data. It is signed because a collector believes it.
+ * what it finds must open to the same id. So a wrong one costs time, never data. It is signed because a collector believes it: by the
+ * tenant, or in version 2 by an agent, whose certificate it holds.
  */
 import { placesSchema, type BlobRef, fromColumns, toColumns } from './blob-ref.ts';
-import { damaged, decodeFrame, encodeFrame } from './frame.ts';
+import { certificateField, type Certified } from './certificate.ts';
+import { damaged, decodeVersions, encodeFrame } from './frame.ts';
 import { MAX_PACK_BYTES, MAX_PACK_ENTRIES, MAX_PAGE_ENTRIES, MAX_RELOCATION_BYTES } from './limits.ts';
 import { hashBytes, packNameOf, type PackName } from './names.ts';
 import { bytes, list, message, text, uint, type MessageOf } from './wire.ts';
@@ -35,10 +37,12 @@ const statementSchema = message({
 });
 export type RelocationStatement = MessageOf<typeof statementSchema>;
 
-const envelopeSchema = message({
+const envelopeFields = {
   statement: bytes(1, { max: MAX_RELOCATION_BYTES }),
   signature: bytes(2, { length: 64 }),
-});
+};
+const envelopeSchema = message(envelopeFields);
+const certifiedSchema = message({ ...envelopeFields, certificate: certificateField(3) });
 
 const movedSchema = message({
   blocks: list(1, placesSchema, Math.ceil(MAX_PACK_ENTRIES / MAX_PAGE_ENTRIES)),
@@ -47,15 +51,19 @@ const movedSchema = message({
 export const encodeRelocationStatement = (statement: RelocationStatement): Uint8Array =>
   statementSchema.encode(statement);
 
-export const encodeRelocation = (envelope: MessageOf<typeof envelopeSchema>): Uint8Array =>
-  encodeFrame('RELO', envelopeSchema.encode(envelope));
+export function encodeRelocation(envelope: Certified<MessageOf<typeof envelopeSchema>>): Uint8Array {
+  const { certificate } = envelope;
+  if (certificate === undefined) return encodeFrame('RELO', envelopeSchema.encode(envelope));
+  return encodeFrame('RELO', certifiedSchema.encode({ ...envelope, certificate }), 2);
+}
 
 export function decodeRelocation(
   object: Uint8Array,
   what: string,
-): { statement: RelocationStatement; statementBytes: Uint8Array; signature: Uint8Array } {
-  const { statement, signature } = envelopeSchema.decode(decodeFrame('RELO', object, what), what);
-  return { statement: statementSchema.decode(statement, what), statementBytes: statement, signature };
+): Certified<{ statement: RelocationStatement; statementBytes: Uint8Array; signature: Uint8Array }> {
+  const { version, body } = decodeVersions('RELO', object, what);
+  const { statement: statementBytes, ...rest } = (version === 1 ? envelopeSchema : certifiedSchema).decode(body, what);
+  return { statement: statementSchema.decode(statementBytes, what), statementBytes, ...rest };
 }
 
 /** `moved`: any order, ids distinct. */

@@ -10,7 +10,8 @@ import { TenantStore } from '../store/tenant-store.ts';
 import { noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { initTiny, MACHINE, pointId, Scratch } from '../testing/tiny.ts';
-import { agentPolicy } from './agent-policy.ts';
+import { enrolled, openAgentTiny } from '../testing/agents.ts';
+import { agentPolicy, type BucketPolicy } from './agent-policy.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
@@ -19,9 +20,11 @@ const place = { bucket: 'backups', prefix: 'site/', region: 'r', pathStyle: true
 const policy = agentPolicy({ place, principal: 'agent', locksInPut: true });
 
 function mayPut(name: string): boolean {
-  const allowed = policy.Statement.filter(
-    ({ Effect, Action }) => Effect === 'Allow' && Action.includes('s3:PutObject'),
-  );
+  return allows(policy, name);
+}
+
+function allows({ Statement }: BucketPolicy, name: string): boolean {
+  const allowed = Statement.filter(({ Effect, Action }) => Effect === 'Allow' && Action.includes('s3:PutObject'));
   const patterns = allowed.flatMap(({ Resource }) => Resource.map((pattern) => pattern.replaceAll('*', '.*')));
   return patterns.some((pattern) => new RegExp(`^${pattern}$`).test(`arn:aws:s3:::backups/site/${name}`));
 }
@@ -73,6 +76,28 @@ test('lets an agent put what backups put, and nothing that collecting, pruning a
   expect(ofOthers.length).toBeGreaterThan(3);
   expect([...ofBackups, ...ofChecks, ...ofHealing].filter((name) => !mayPut(name))).toEqual([]);
   expect([...ofInit, ...ofOthers].filter(mayPut)).toEqual([]);
+});
+
+test('lets one who has the file of an agent put less: nothing that says how a session ended', async () => {
+  const store = new MemoryStore();
+  const tenant = await initTiny(store);
+  const { path } = await enrolled(tenant, scratch);
+  const agent = await openAgentTiny(store, path);
+  const narrow = agentPolicy({ place, principal: 'agent', locksInPut: true, keys: 'agent' });
+  const put = [
+    ...(await putBy(store, () => backUp(agent, pointId(1)))),
+    ...(await putBy(store, () => backUp(agent, 'abandon'))),
+  ];
+  expect(put.length).toBeGreaterThan(8);
+  expect(put.filter((name) => !allows(narrow, name))).toEqual([]);
+  const denied = [
+    'control/outcomes/s1',
+    'control/fences/s1',
+    'control/damage/r/open',
+    'data/agents/a/revoked-1',
+    'keys/a',
+  ];
+  expect(denied.filter((name) => allows(narrow, name))).toEqual([]);
 });
 
 test('is the same for every tenant', async () => {

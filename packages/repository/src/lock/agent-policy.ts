@@ -33,32 +33,25 @@ export interface BucketPolicy {
 
 /**
  * A backup that finds itself fenced, or gives up, writes fence and outcome of its own session; one that healed closes damage reports. What a
- * host proves of points is evidence.
+ * host proves of points is evidence. All of that is signed by the tenant, and none of it by an agent.
  */
-const WRITTEN_BY_BACKUPS = [
-  PACKS,
-  POINTS,
-  CHAINS,
-  RELOCATIONS,
-  EVIDENCE,
-  INDEX,
-  SESSIONS,
-  FENCES,
-  OUTCOMES,
-  DAMAGE,
-] as const;
+const WRITTEN_WITH_TENANT_KEYS = [CHAINS, EVIDENCE, FENCES, OUTCOMES, DAMAGE] as const;
+const WRITTEN_BY_BACKUPS = [PACKS, POINTS, RELOCATIONS, INDEX, SESSIONS] as const;
 
 export function agentPolicy(input: {
   readonly place: S3Place;
   /** As the service names its users: an ARN on AWS, an access key id on others. */
   readonly principal: string;
   readonly locksInPut: boolean;
+  /** What the host opens the repository with: a way into the tenant, or the file of an agent, which decides nothing. */
+  readonly keys?: 'tenant' | 'agent';
 }): BucketPolicy {
-  const { place, locksInPut } = input;
+  const { place, locksInPut, keys = 'tenant' } = input;
   const Principal = { AWS: [input.principal] };
   const bucket = `arn:aws:s3:::${place.bucket}`;
   const objects = `${bucket}/${place.prefix}*`;
-  const ofBackups = WRITTEN_BY_BACKUPS.flatMap((under) => [under, under.replace('/', '/tenants/*/')]);
+  const written = keys === 'agent' ? WRITTEN_BY_BACKUPS : [...WRITTEN_BY_BACKUPS, ...WRITTEN_WITH_TENANT_KEYS];
+  const ofBackups = written.flatMap((under) => [under, under.replace('/', '/tenants/*/')]);
   return {
     Version: '2012-10-17',
     Statement: [

@@ -6,9 +6,11 @@ import { assertValid, PointValidity } from '../collect/point-validity.ts';
 import type { Core } from '../core.ts';
 import { sha256 } from '../format/frame.ts';
 import { MAX_POINT_BODY_BYTES, MAX_POINT_BYTES } from '../format/limits.ts';
-import { hex, pointObject, POINTS, pointsPrefix } from '../format/names.ts';
+import { hex, pointObject, pointOfObject, POINTS, pointsPrefix } from '../format/names.ts';
 import { decodePointBody, decodePointObject, type PointBody, type PointHeader } from '../format/point.ts';
+import { assertNotRevoked } from '../agents/revocations.ts';
 import { open } from '../seal/aead.ts';
+import { authorOf, type AgentCertificate } from '../seal/certificate.ts';
 import { pointSeal, signedBytes } from '../seal/point-seal.ts';
 import { isBadObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
@@ -23,6 +25,8 @@ export interface Point extends PointBody {
   /** SHA-256 of its object, hexadecimal: what the next point of the machine refers to. */
   readonly hash: string;
   readonly previous?: { readonly pointId: string; readonly hash: string };
+  /** Who signed it, where that was not the tenant itself. */
+  readonly agent?: { readonly agentId: string; readonly name: string };
 }
 
 export type PointSummary =
@@ -52,7 +56,8 @@ export type PointSummary =
     };
 
 /**
- * Throws `repository.point-missing` (also for a point that was pruned), `repository.point-damaged`, `repository.newer-version`.
+ * Throws `repository.point-missing` (also for a point that was pruned), `repository.point-damaged`, `repository.agent-revoked`,
+ * `repository.newer-version`.
  */
 export async function readPoint(
   core: Core,
@@ -63,6 +68,7 @@ export async function readPoint(
   try {
     const point = await earliestValid(core, id, options);
     await assertValid(core, point, options);
+    await assertNotRevoked(core, point, options);
     return point;
   } catch (error) {
     if (hasCode(error, 'repository.object-missing')) {
@@ -106,15 +112,17 @@ export async function earliestValid(
 export function openPoint(core: Core, object: Uint8Array, id: { machineId: MachineId; pointId: PointId }): Point {
   const name = pointObject(id.machineId, id.pointId);
   try {
-    const { header, headerBytes, signature, sealedBody } = decodePointObject(object, name);
+    const { header, headerBytes, sealedBody, ...signed } = decodePointObject(object, name);
     const bad = (why: string): LifeboatError =>
       new LifeboatError('repository.point-damaged', `${name}: ${why}`, { context: { object: name } });
     if (header.machineId !== id.machineId || header.pointId !== id.pointId) {
       throw bad(`it is point ${header.pointId} of machine ${header.machineId}`);
     }
     if (Buffer.compare(header.tenantId, core.keyring.tenantId) !== 0) throw bad('it belongs to another tenant');
-    if (!core.keyring.verify(header.signer, signedBytes(headerBytes), signature))
-      throw bad('its signature is not ours');
+    const author = authorOf(core.keyring, signedBytes(headerBytes), { signer: header.signer, ...signed }, name);
+    if (!author) throw bad('its signature is not ours');
+    const refusal = author === 'tenant' ? undefined : whyNotBy(author, header);
+    if (refusal) throw bad(refusal);
     if (!sha256(sealedBody).equals(header.bodyHash)) throw bad('its body is not the one that was signed');
     const body = openBody(core, header, sealedBody, name);
     if (!body) throw bad('its body does not open');
@@ -126,10 +134,21 @@ export function openPoint(core: Core, object: Uint8Array, id: { machineId: Machi
       createdMs,
       hash: hex(sha256(object)),
       ...(previous ? { previous: { pointId: previous.pointId, hash: hex(previous.hash) } } : {}),
+      ...(author === 'tenant' ? {} : { agent: { agentId: author.agentId, name: author.name } }),
     };
   } catch (error) {
     throw asPointDamage(error, name);
   }
+}
+
+/** Why the agent's certificate does not cover the point. The point's time is the agent's own word: who lies is for a revocation. */
+function whyNotBy(agent: AgentCertificate, { machineId, createdMs }: PointHeader): string | undefined {
+  const { name, machines, mayBackUp, notBeforeMs, notAfterMs } = agent;
+  if (!mayBackUp || !machines.some((machine) => machine === machineId))
+    return `agent ${name} may not back up machine ${machineId}`;
+  if (createdMs >= notBeforeMs && createdMs <= notAfterMs) return undefined;
+  const day = (ms: number): string => new Date(ms).toISOString();
+  return `it was made at ${day(createdMs)}; agent ${name} is certified from ${day(notBeforeMs)} to ${day(notAfterMs)}`;
 }
 
 /**
@@ -142,7 +161,11 @@ export async function listPoints(
   options: StoreOptions = {},
 ): Promise<PointSummary[]> {
   const names: string[] = [];
-  for await (const { name } of core.store.list(machineId ? pointsPrefix(machineId) : POINTS, options)) names.push(name);
+  for await (const { name } of core.store.list(machineId ? pointsPrefix(machineId) : POINTS, options)) {
+    const key = core.keyring.agent && pointOfObject(name);
+    // Other machines are none of an agent's business, and nothing it could open.
+    if (!key || core.keyring.holds(key.machineId)) names.push(name);
+  }
   // After the points: a tombstone that is written in between hides its point.
   const validity = await PointValidity.load(core, machineId, options);
   const points: (Point | Extract<PointSummary, { state: 'damaged' }>)[] = [];
@@ -189,7 +212,9 @@ async function readOrReport(
     Object.assign(id, key);
     if (await validity.isBuried(key, options)) return undefined;
     const point = await earliestValid(core, key, options);
-    return (await validity.isVoid(point, options)) ? undefined : point;
+    if (await validity.isVoid(point, options)) return undefined;
+    const refusal = await validity.refusal(point, options);
+    return refusal ? { state: 'damaged', object: name, ...id, error: refusal } : point;
   } catch (error) {
     // Pruned, and collected, since it was listed.
     if (hasCode(error, 'repository.object-missing')) return undefined;

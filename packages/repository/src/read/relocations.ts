@@ -15,6 +15,7 @@ import { MAX_RELOCATION_BYTES } from '../format/limits.ts';
 import { hashBytes, relocationIdOf, relocationsPrefix, type ChunkId, type PackName } from '../format/names.ts';
 import { decodeMoved, decodeRelocation, type RelocationStatement } from '../format/relocation.ts';
 import { open } from '../seal/aead.ts';
+import { authorOf } from '../seal/certificate.ts';
 import type { Keyring } from '../seal/keyring.ts';
 import { relocationSeal, signedRelocation } from '../seal/relocation-seal.ts';
 import { isUselessObject } from '../store/bad-object.ts';
@@ -41,11 +42,12 @@ export function openRelocation(
   what: string,
 ): RelocationRecord {
   const { keyring } = deps;
-  const { statement, statementBytes, signature } = decodeRelocation(object, what);
+  const { statement, statementBytes, ...signed } = decodeRelocation(object, what);
   if (Buffer.compare(statement.tenantId, keyring.tenantId) !== 0) throw damaged(what, 'it belongs to another tenant');
   if (Buffer.compare(statement.pack, hashBytes(id.pack)) !== 0 || statement.relocationId !== id.relocationId)
     throw damaged(what, 'it was made for another pack or under another name');
-  if (!keyring.verify(statement.signer, signedRelocation(statementBytes), signature))
+  // Of an agent it counts for ever, revoked or not: it only adds a way, and what it leads to must open to the id.
+  if (!authorOf(keyring, signedRelocation(statementBytes), { signer: statement.signer, ...signed }, what))
     throw damaged(what, 'its signature is not ours');
   const plain = open(relocationSeal(keyring.indexKey, statement), statement.sealed);
   if (!plain) throw damaged(what, 'its seal does not open');

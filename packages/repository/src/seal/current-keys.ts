@@ -2,38 +2,35 @@
  * Keeps the keys of an open repository up to date: another process may have begun a new epoch since they were opened. Asked when a
  * session begins, which costs a listing of the key sets, and when a pack is met whose epoch is not known.
  */
-import { hex } from '../format/names.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
-import { newestGeneration, type Unlocked } from './key-store.ts';
-import type { Keyring } from './keyring.ts';
+import { newestGeneration } from './key-store.ts';
 
 export class CurrentKeys {
   readonly #store: ObjectStore;
-  readonly #keyring: Keyring;
-  readonly #unlock: (options: StoreOptions) => Promise<Unlocked>;
+  readonly #tenant: string;
+  readonly #learn: (known: number, options: StoreOptions) => Promise<number>;
   #generation: number;
 
-  /** `store` as it is for all tenants; `generation`: of the set that `keyring` was opened from. */
+  /**
+   * `store` as it is for all tenants; `tenant`: its id, hexadecimal; `generation`: of the set the keys were opened from. `learn` takes over
+   * what is newer than the generation it is given, and returns which one that is.
+   */
   constructor(input: {
     store: ObjectStore;
-    keyring: Keyring;
+    tenant: string;
     generation: number;
-    unlock: (options: StoreOptions) => Promise<Unlocked>;
+    learn: (known: number, options: StoreOptions) => Promise<number>;
   }) {
     this.#store = input.store;
-    this.#keyring = input.keyring;
-    this.#unlock = input.unlock;
+    this.#tenant = input.tenant;
+    this.#learn = input.learn;
     this.#generation = input.generation;
   }
 
-  /** Errors: those of `unlock`, also where the secret this process holds is no way in any more; those of the store. */
+  /** Errors: those of `learn`, also where the secret this process holds is no way in any more; those of the store. */
   async refresh(options: StoreOptions = {}): Promise<void> {
-    const tenant = hex(this.#keyring.tenantId);
-    if ((await newestGeneration(this.#store, tenant, options)) <= this.#generation) return;
-    const { bundle, set } = await this.#unlock(options);
+    if ((await newestGeneration(this.#store, this.#tenant, options)) <= this.#generation) return;
     // An older set, where the newest cannot be read, tells nothing new.
-    if (set.generation <= this.#generation) return;
-    this.#keyring.adopt(bundle);
-    this.#generation = set.generation;
+    this.#generation = Math.max(this.#generation, await this.#learn(this.#generation, options));
   }
 }

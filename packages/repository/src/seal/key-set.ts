@@ -52,7 +52,7 @@ export function sealKeySet(input: KeySetInput, context: { superblockHash: Uint8A
 }
 
 /** True when `signer` signed the set for this repository. */
-function isSignedBy(set: KeySet, input: { signer: Uint8Array; superblockHash: Uint8Array }): boolean {
+export function isSignedBy(set: KeySet, input: { signer: Uint8Array; superblockHash: Uint8Array }): boolean {
   return verifyEd25519(input.signer, signedBytes(input.superblockHash, set.bodyBytes), set.signature);
 }
 

@@ -13,7 +13,7 @@ import { MAX_KEY_SET_BYTES, MAX_PASSPHRASE_TRIES, MAX_TENANTS } from '../format/
 import { hex, keySetObject, keySetOfObject, keySetsPrefix, KEYS, type KeySetCopy } from '../format/names.ts';
 import { isBadObject } from '../store/bad-object.ts';
 import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
-import { openKeySet } from './key-set.ts';
+import { isSignedBy, openKeySet } from './key-set.ts';
 import { openSlot, type SlotBinding } from './key-slot.ts';
 import { kindOfSecret, type SecretBytes } from './secret.ts';
 
@@ -99,6 +99,26 @@ export async function readNewestSet(store: ObjectStore, keys: TenantKeys, option
     first ??= damage[0];
   }
   throw first ?? new LifeboatError('repository.object-missing', `tenant ${keys.tenant} has no key set`);
+}
+
+/**
+ * The newest set of a tenant that can be read and that `signer` signed: what its open fields say is then so. Others are passed over, as
+ * anybody may put them. Throws `repository.object-damaged` or `.object-missing` where there is none.
+ */
+export async function readSignedSet(
+  store: ObjectStore,
+  by: { readonly tenant: string; readonly signer: Uint8Array; readonly superblockHash: Uint8Array },
+  options: StoreOptions = {},
+): Promise<KeySet> {
+  let first: LifeboatError | undefined;
+  const keys = (await listTenants(store, options)).find(({ tenant }) => tenant === by.tenant);
+  for (const generation of keys?.generations ?? []) {
+    const { sets, damage } = await readCopies(store, { tenant: by.tenant, generation }, options);
+    const signed = sets.find(({ set }) => isSignedBy(set, by));
+    if (signed) return signed.set;
+    first ??= damage[0] ?? damaged(sets[0]?.what ?? KEYS, 'it is not signed by the tenant');
+  }
+  throw first ?? new LifeboatError('repository.object-missing', `tenant ${by.tenant} has no key set`);
 }
 
 /** The way in that was used: for people, and to tell two people apart. */

@@ -6,6 +6,7 @@ import type { Random } from '@lifeboat/foundation/random';
 
 import type { KeyBundle } from '../format/key-set.ts';
 import { PACK_KINDS, type PackHeader } from '../format/pack.ts';
+import type { AgentCertificate } from './certificate.ts';
 import { openWithPrivateKey, publicPart, sealToPublicKey, signEd25519, verifyEd25519 } from './curve-keys.ts';
 import { deriveKey } from './derive.ts';
 
@@ -16,8 +17,55 @@ export interface SessionKey {
   readonly sealed: Uint8Array;
 }
 
-/** What a tenant's secret opens, as operations rather than bytes. Never logged, never in an error. */
-export class Keyring {
+/** A signature over a statement, and the certificate of the agent that made it; without one the tenant did. */
+export interface Signed {
+  /** Ed25519 public key. */
+  readonly signer: Uint8Array;
+  readonly signature: Uint8Array;
+  /** The object. */
+  readonly certificate?: Uint8Array;
+}
+
+/**
+ * The keys a process has, as operations rather than bytes: all of a tenant, or those of an agent. Never logged, never in an error.
+ * What the keys at hand do not allow throws `repository.not-permitted`.
+ */
+export interface Keyring {
+  readonly tenantId: Uint8Array;
+  /** Present: these are the keys of an agent. */
+  readonly agent?: AgentCertificate | undefined;
+  /** Keyed BLAKE3 over plaintexts. Handed to sealing threads. */
+  readonly chunkIdKey: Uint8Array;
+  /** Seals index segments. Whoever may ask "is this chunk known" holds it. */
+  readonly indexKey: Buffer;
+  /** Ends the name of a record under control/: 32 hexadecimal digits. Whoever may write such a record can compute it. */
+  nameTag(plain: string): string;
+  /** Whether the machine's maps and points can be opened with these keys. */
+  holds(machineId: MachineId): boolean;
+  /** Seals the maps, pack sets and points of one machine. */
+  machineKey(machineId: MachineId): Buffer;
+  /** The newest one, in which sessions that begin now are sealed. */
+  readonly epoch: number;
+  newSessionKey(random: Random): SessionKey;
+  /** Whether a pack's session key was sealed in an epoch these keys know; map and set packs have none. */
+  knowsEpochOf(header: PackHeader): boolean;
+  /**
+   * The key a pack's own key is derived from: the session's, or the machine's; undefined when the header was not made for
+   * this tenant.
+   */
+  baseKeyOf(header: PackHeader): Uint8Array | undefined;
+  /** The tenant's public signing key. */
+  readonly signer: Uint8Array;
+  /** By the tenant. */
+  sign(bytes: Uint8Array): Buffer;
+  /** By who holds these keys, for what agents may sign as well. */
+  signAsWriter(statement: Uint8Array): Signed;
+  /** True when `signer` is the tenant's own signing key and the signature is its. */
+  verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean;
+}
+
+/** What a tenant's secret opens. */
+export class TenantKeyring implements Keyring {
   readonly tenantId: Uint8Array;
   #bundle: KeyBundle;
   #signer: Buffer | undefined;
@@ -26,6 +74,24 @@ export class Keyring {
   constructor(bundle: KeyBundle) {
     this.#bundle = bundle;
     this.tenantId = bundle.tenantId;
+  }
+
+  /** What an agent of these machines holds of it. */
+  forAgent(machines: readonly MachineId[]): {
+    epoch: number;
+    sessionPublicKey: Uint8Array;
+    machines: { machineId: MachineId; key: Uint8Array }[];
+  } {
+    const { epoch, sessionPrivateKey } = newestEpoch(this.#bundle);
+    return {
+      epoch,
+      sessionPublicKey: publicPart('x25519', sessionPrivateKey),
+      machines: machines.map((machineId) => ({ machineId, key: this.machineKey(machineId) })),
+    };
+  }
+
+  holds(): boolean {
+    return true;
   }
 
   /** Takes over the epochs of a newer set of the same keys. Throws `internal.bug` for other keys. */
@@ -37,33 +103,27 @@ export class Keyring {
     this.#bundle = bundle;
   }
 
-  /** Whether a pack's session key was sealed in an epoch these keys know; map and set packs have none. */
   knowsEpochOf(header: PackHeader): boolean {
     return header.epoch === undefined || this.#bundle.epochs.some(({ epoch }) => epoch === header.epoch);
   }
 
-  /** Keyed BLAKE3 over plaintexts. Handed to sealing threads. */
   get chunkIdKey(): Uint8Array {
     return this.#bundle.chunkIdKey;
   }
 
-  /** Seals index segments. Whoever may ask "is this chunk known" holds it. */
   get indexKey(): Buffer {
-    return deriveKey(this.#bundle.chunkIdKey, 'index key');
+    return indexKeyOf(this.#bundle.chunkIdKey);
   }
 
-  /** Ends the name of a record under control/: 32 hexadecimal digits. Whoever may write such a record can compute it. */
   nameTag(plain: string): string {
-    this.#controlKey ??= deriveKey(this.#bundle.chunkIdKey, 'control key');
-    return createHmac('sha256', this.#controlKey).update(plain, 'utf8').digest('hex').slice(0, 32);
+    this.#controlKey ??= controlKeyOf(this.#bundle.chunkIdKey);
+    return tagOf(this.#controlKey, plain);
   }
 
-  /** Seals the maps, pack sets and points of one machine. */
   machineKey(machineId: MachineId): Buffer {
     return deriveKey(this.#bundle.machineRootKey, `machine key ${machineId}`, this.tenantId);
   }
 
-  /** The newest one, in which sessions that begin now are sealed. */
   get epoch(): number {
     return newestEpoch(this.#bundle).epoch;
   }
@@ -73,10 +133,6 @@ export class Keyring {
     return newSessionKey({ epoch, recipient: publicPart('x25519', sessionPrivateKey) }, random);
   }
 
-  /**
-   * The key a pack's own key is derived from: the session's, or the machine's; undefined when the header was not made for
-   * this tenant.
-   */
   baseKeyOf(header: PackHeader): Uint8Array | undefined {
     if (Buffer.compare(header.tenantId, this.tenantId) !== 0) return undefined;
     if (header.kind !== PACK_KINDS.data) return this.machineKey(header.machineId as MachineId);
@@ -96,14 +152,22 @@ export class Keyring {
     return signEd25519(this.#bundle.signingSeed, bytes);
   }
 
-  /** True when `signer` is the tenant's own signing key and the signature is its. */
+  signAsWriter(statement: Uint8Array): Signed {
+    return { signer: this.signer, signature: this.sign(statement) };
+  }
+
   verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
     return Buffer.compare(signer, this.signer) === 0 && verifyEd25519(signer, bytes, signature);
   }
 }
 
+export const indexKeyOf = (chunkIdKey: Uint8Array): Buffer => deriveKey(chunkIdKey, 'index key');
+export const controlKeyOf = (chunkIdKey: Uint8Array): Buffer => deriveKey(chunkIdKey, 'control key');
+export const tagOf = (controlKey: Uint8Array, plain: string): string =>
+  createHmac('sha256', controlKey).update(plain, 'utf8').digest('hex').slice(0, 32);
+
 /** A fresh session key, sealed to the public key of an epoch. */
-function newSessionKey(to: { epoch: number; recipient: Uint8Array }, random: Random): SessionKey {
+export function newSessionKey(to: { epoch: number; recipient: Uint8Array }, random: Random): SessionKey {
   const key = random.bytes(32);
   const sealed = sealToPublicKey('session seal', { recipient: to.recipient, plain: key, ephemeral: random.bytes(32) });
   return { key, epoch: to.epoch, sealed };

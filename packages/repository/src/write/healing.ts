@@ -248,7 +248,9 @@ export class Healing {
       discard(await this.#core.blobs.read(place, { kind: 'data', plain: { maxBytes } }, options));
       return true;
     } catch (error) {
-      if (!(error instanceof BlobDamage) && !hasCode(error, 'repository.unknown-epoch')) throw error;
+      // An agent opens no chunk: what it did not store itself it cannot vouch for.
+      const isUnknown = hasCode(error, 'repository.unknown-epoch', 'repository.not-permitted');
+      if (!(error instanceof BlobDamage) && !isUnknown) throw error;
       return false;
     }
   }

@@ -37,9 +37,10 @@ export async function encodePoint(core: Core, input: PointInput, options: StoreO
     createdMs: core.clock.nowMs(),
     previous,
     bodyHash: sha256(sealedBody),
-    signer: core.keyring.signer,
+    signer: core.keyring.agent?.publicKey ?? core.keyring.signer,
   });
-  const object = encodePointObject({ header, signature: core.keyring.sign(signedBytes(header)), sealedBody });
+  const { signer: _inHeader, ...signed } = core.keyring.signAsWriter(signedBytes(header));
+  const object = encodePointObject({ header, ...signed, sealedBody });
   if (object.length > MAX_POINT_BYTES) {
     throw new LifeboatError(
       'repository.limit-exceeded',

@@ -40,7 +40,7 @@ export async function writeRelocation(
   options: StoreOptions = {},
 ): Promise<string | undefined> {
   const { relocationId, moved, sizes } = input;
-  const { tenantId, indexKey, signer } = core.keyring;
+  const { tenantId, indexKey, agent } = core.keyring;
   const pack = hashBytes(input.pack);
   const salt = core.random.bytes(32);
   const needed = new Map(
@@ -60,11 +60,11 @@ export async function writeRelocation(
     targets: targetsOf(needed),
     salt,
     sealed: seal(relocationSeal(indexKey, { tenantId, pack, relocationId, salt }), encodeMoved(moved)),
-    signer,
+    signer: agent?.publicKey ?? core.keyring.signer,
   };
   const statementBytes = encodeRelocationStatement(statement);
-  const signature = core.keyring.sign(signedRelocation(statementBytes));
-  const object = encodeRelocation({ statement: statementBytes, signature });
+  const { signer: _inStatement, ...signed } = core.keyring.signAsWriter(signedRelocation(statementBytes));
+  const object = encodeRelocation({ statement: statementBytes, ...signed });
   const name = relocationObject(input.pack, relocationId);
   if ((await core.store.putIfAbsent(name, [object], options)) === 'created') return name;
   try {

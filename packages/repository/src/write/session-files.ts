@@ -55,6 +55,9 @@ const FRAME_BYTES = FRAME_HEAD_BYTES + 32;
 /** A pack of most blobs takes 50 bytes for each. */
 const MAX_RECORD_FRAME_BYTES = 2 * MiB;
 
+/** In the place of a point's id: the session was abandoned. */
+const NO_POINT = 'none';
+
 export interface StoredSession {
   readonly sessionId: SessionId;
   readonly key: SessionKey;
@@ -69,7 +72,16 @@ export interface StoredPack {
 /** The files as a session uses them, so that a simulation can keep them in memory across its crashes. */
 export type SessionStorage = Pick<
   SessionFiles,
-  'readKey' | 'writeKey' | 'openJournal' | 'append' | 'readIntent' | 'writeIntent' | 'claimCommit' | 'close' | 'remove'
+  | 'readKey'
+  | 'writeKey'
+  | 'openJournal'
+  | 'append'
+  | 'readIntent'
+  | 'writeIntent'
+  | 'claimCommit'
+  | 'claimNothing'
+  | 'close'
+  | 'remove'
 >;
 
 export class SessionFiles {
@@ -182,10 +194,23 @@ export class SessionFiles {
    * not commit two: whoever comes first decides the name. Throws `repository.session-unusable` for another one.
    */
   async claimCommit(sessionId: SessionId, pointId: PointId): Promise<void> {
+    const claimed = await this.#claim(sessionId, pointId);
+    if (claimed === NO_POINT) throw this.#unusable(`commit-${sessionId}`, 'its session was abandoned');
+    if (claimed !== pointId)
+      throw this.#unusable(`commit-${sessionId}`, `its session commits ${claimed}, not ${pointId}`);
+  }
+
+  /** From now on the session commits nothing. False: a commit was begun before. */
+  async claimNothing(sessionId: SessionId): Promise<boolean> {
+    return (await this.#claim(sessionId, NO_POINT)) === NO_POINT;
+  }
+
+  /** What the session may commit: what was claimed first. */
+  async #claim(sessionId: SessionId, wanted: string): Promise<string | undefined> {
     const name = `commit-${sessionId}`;
     await this.#writing(name, async () => {
-      const temporary = join(this.#directory, `${name}-${pointId}.new`);
-      await writeFile(temporary, pointId, { mode: 0o600, flush: true });
+      const temporary = join(this.#directory, `${name}-${wanted}.new`);
+      await writeFile(temporary, wanted, { mode: 0o600, flush: true });
       try {
         await link(temporary, join(this.#directory, name));
       } catch (error) {
@@ -194,8 +219,7 @@ export class SessionFiles {
       await rm(temporary, { force: true });
       await this.#syncDirectory();
     });
-    const claimed = (await this.#readOptional(name))?.toString('utf8');
-    if (claimed !== pointId) throw this.#unusable(name, `its session commits ${claimed}, not ${pointId}`);
+    return (await this.#readOptional(name))?.toString('utf8');
   }
 
   /** Closes the journal's descriptor; the files stay. */

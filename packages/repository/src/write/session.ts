@@ -19,6 +19,8 @@ import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parsePointId, parseSessionId, type MachineId, type PointId, type SessionId } from '@lifeboat/foundation/ids';
 import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
 
+import { assertMayBackUp, awaitOutcome } from '../agents/agent-session.ts';
+import { assertNotRevoked } from '../agents/revocations.ts';
 import { condemnedPacks, readCondemnLists, type CondemnLists } from '../collect/condemn-lists.ts';
 import { PackNames } from '../collect/pack-names.ts';
 import { decideOutcome } from '../collect/outcomes.ts';
@@ -145,6 +147,7 @@ export class WriterSession {
     const files = deps.files ?? new SessionFiles({ directory, tenantId: core.keyring.tenantId, machineId });
     let session: WriterSession | undefined;
     try {
+      await assertMayBackUp(core, machineId, options);
       let stored = await files.readKey();
       /** Of an epoch before this one. Its packs are taken up, as those of any other session may be; its key seals nothing any more. */
       let outdated: SessionId | undefined;
@@ -171,7 +174,9 @@ export class WriterSession {
       // A list published between the two knows nothing of this session: it must know of the list.
       await session.#heed(core.rules.readListsAfterOpen ? await readCondemnLists(core, options) : before, options);
       // Only now that this one is open: until then a collector waits for the one whose packs it takes up.
-      if (outdated) await settleSession(core, { sessionId: outdated, machineId }, options);
+      // An agent sees to it that nothing commits it here, and leaves the rest to a collector.
+      if (outdated && core.keyring.agent) await files.claimNothing(outdated);
+      else if (outdated) await settleSession(core, { sessionId: outdated, machineId }, options);
       await session.#resume(files.openJournal(), options);
       return session;
     } catch (error) {
@@ -302,7 +307,8 @@ export class WriterSession {
 
   /**
    * Makes the point visible, and ends the session. May be repeated with the same input, also by another process over the same
-   * directory. Errors: `repository.point-exists`, `repository.session-fenced`, `repository.limit-exceeded`, those of the store.
+   * directory. Errors: `repository.point-exists`, `repository.session-fenced`, `repository.limit-exceeded`, those of the store; of an agent
+   * also `repository.agent-revoked`, `repository.agent-expired`, `repository.session-undecided`.
    */
   async commit(input: CommitInput, options: { signal?: AbortSignal } = {}): Promise<Point> {
     return this.#exclusively(async () => {
@@ -323,12 +329,14 @@ export class WriterSession {
         object = undefined;
       await this.#heal(options);
       if (!object) {
+        await assertMayBackUp(this.#core, machineId, options);
         await this.#spill(1, options);
         object = await encodePoint(this.#core, { ...body, machineId, pointId, sessionId }, options);
         await this.#files.writeIntent(pointId, { inputHash, object });
       }
-      // Proof before the commit that what we are about to publish can be read.
+      // Proof before the commit that what we are about to publish can be read, and would be.
       const point = openPoint(this.#core, object, { machineId, pointId });
+      await assertNotRevoked(this.#core, point, options);
       await putPoint(this.#core, { machineId, pointId, object }, options);
       await this.#assertCommitted(point, options);
       await this.#closeReports(options);
@@ -341,6 +349,8 @@ export class WriterSession {
 
   /** The point is committed: a report that stays open only has its blocks looked at again. */
   async #closeReports(options: { signal?: AbortSignal | undefined }): Promise<void> {
+    // An agent leaves that to the tenant: its relocations say the same to all writers.
+    if (this.#core.keyring.agent) return;
     try {
       await this.#healing.close(options);
     } catch (error) {
@@ -353,10 +363,24 @@ export class WriterSession {
   async abandon(): Promise<void> {
     await this.#exclusively(async () => {
       // Another process over the same directory may be about to commit: it must learn of this, or this of it.
-      const { pointId } = await settleSession(this.#core, this);
-      await this.#record(pointId === '' ? 'abandoned' : 'committed', { pointId });
+      if (this.#core.keyring.agent) await this.#abandonLocally();
+      else {
+        const { pointId } = await settleSession(this.#core, this);
+        await this.#record(pointId === '' ? 'abandoned' : 'committed', { pointId });
+      }
       await this.#files.remove();
       await this.#cache?.close();
+    });
+  }
+
+  /**
+   * An agent may not say what became of a session, so its processes agree in the directory: no commit is begun from here on. Where one
+   * was, a collector decides after the grace.
+   */
+  async #abandonLocally(): Promise<void> {
+    if (await this.#files.claimNothing(this.sessionId)) return this.#record('abandoned', {});
+    this.#core.log.warn('a commit was begun here; whether it succeeded is for a collector to say', {
+      sessionId: this.sessionId,
     });
   }
 
@@ -629,6 +653,7 @@ export class WriterSession {
           error,
           'repository.point-missing',
           'repository.point-damaged',
+          'repository.agent-revoked',
           'repository.newer-version',
           'input.invalid',
         );
@@ -652,7 +677,8 @@ export class WriterSession {
     const sessionId = parseSessionId(point.sessionId);
     if (!this.#core.rules.checkFenceAfterCommit) return;
     if (await this.#core.store.head(controlName(this.#core, fenceObject(sessionId)), options)) {
-      const outcome = await decideOutcome(this.#core, { sessionId, pointId }, options);
+      const decide = this.#core.keyring.agent ? awaitOutcome : decideOutcome;
+      const outcome = await decide(this.#core, { sessionId, pointId }, options);
       if (outcome.pointId !== pointId) {
         throw new LifeboatError(
           'repository.session-fenced',
@@ -661,6 +687,7 @@ export class WriterSession {
         );
       }
     }
+    await assertNotRevoked(this.#core, point, options);
     if (await isBuried(this.#core, point, options)) {
       throw new LifeboatError('repository.point-missing', `point ${pointId} was committed earlier, and pruned since`, {
         context: { machineId, pointId },

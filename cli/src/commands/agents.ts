@@ -1,0 +1,58 @@
+/** `lifeboat repo agents`: who backs up without being able to read. */
+import { enrolAgent, listAgents, revokeAgent } from '@lifeboat/runtime/agents-admin';
+import type { AgentsAction } from '../agents-program.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { formatInstant } from '../text/instant.ts';
+import { table } from '../text/table.ts';
+import { printable } from '../text/width.ts';
+import { goodLine } from './findings.ts';
+
+type Agent = Awaited<ReturnType<typeof revokeAgent>>;
+
+export async function agentsCommand(
+  { configuration, output, signal }: CommandContext,
+  action: AgentsAction,
+): Promise<ExitCode> {
+  switch (action.kind) {
+    case 'agents-enrol': {
+      const agent = await enrolAgent(configuration, action, { signal });
+      output.result({ ...agent, file: action.output }, [
+        goodLine(output.style, `agent ${agent.name} (${agent.agentId}) backs up ${agent.machines.join(', ')}`),
+        printable(
+          `its file is ${action.output}: move it to its host, mode 0600, and set LIFEBOAT_AGENT_FILE there; it is the only copy`,
+        ),
+      ]);
+      return EXIT.done;
+    }
+    case 'agents-list': {
+      const agents = await listAgents(configuration, { signal });
+      output.result({ agents }, agents.length === 0 ? ['no agent was ever enrolled'] : lines(agents));
+      return EXIT.done;
+    }
+    default: {
+      const agent = await revokeAgent(configuration, action, { signal });
+      output.result(agent, [
+        goodLine(
+          output.style,
+          `agent ${agent.name} (${agent.agentId}) is revoked; ${agent.acceptedPoints ?? 0} of its recovery points go on counting`,
+        ),
+        'after a theft: look at its newest points ("lifeboat points"), and prune those you do not trust',
+      ]);
+      return EXIT.done;
+    }
+  }
+}
+
+function lines(agents: readonly Agent[]): string[] {
+  return table(
+    [{ title: 'Agent' }, { title: 'Id' }, { title: 'State' }, { title: 'Until' }, { title: 'Machines' }],
+    agents.map(({ name, agentId, state, notAfterMs, machines, revocation }) => [
+      printable(name),
+      agentId,
+      revocation ? `revoked ${formatInstant(revocation.revokedMs)}` : state,
+      formatInstant(notAfterMs),
+      machines.join(', '),
+    ]),
+  );
+}
