@@ -58,7 +58,7 @@ export async function pruneCommand(
       ...(action.dryRun ? simulated(context, result) : pruned(context, result)),
       ...(evidence === 'nobody to ask' && hasPolicy(result)
         ? [
-            'Which points were started is not known here: Temporal does not run. Of each machine the newest point stays.',
+            'What runs on machines is not known here: Temporal does not run. Which points were started is known from their evidence.',
           ]
         : []),
       ...collected(result),

@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import { takeLock, type FileLock } from '@lifeboat/host/file-lock';
+import type { ProofLevel } from '@lifeboat/repository/format/evidence';
 import type { PointSummary } from '@lifeboat/repository/read/point-reader';
-import { pruneKnowledge } from './prune-knowledge.ts';
+import { MemoryStore } from '@lifeboat/repository/store/memory-store';
+import { initTiny } from '@lifeboat/repository/testing/tiny';
+import { pruneKnowledge, startedPoints } from './prune-knowledge.ts';
 
 const ID = parseMachineId('0b1c2d3e-0000-4000-8000-000000000001');
 const POINT = parsePointId('p20261124T002611Z-0a1b2c3d');
@@ -56,6 +59,40 @@ describe('what keeps a point beside its policy', () => {
     expect(booted(pointWith(RECORD))).toBe(true);
     expect(protect(pointWith(RECORD))).toEqual([{ kind: 'in-use', by: 'verify r1' }]);
     expect(booted(pointWith(RECORD, parseMachineId('other')))).toBe(false);
+  });
+
+  it('is what the repository has evidence of, until its data is found damaged', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    const record = (level: ProofLevel, result: 'proven' | 'failed', pointId: string = POINT) =>
+      repository.appendEvidence(parseMachineId(ID), {
+        operation: 'check',
+        operationId: '',
+        hostId: '',
+        beganMs: 1,
+        endedMs: 2,
+        readBytes: 0,
+        claims: [{ pointId, level, result, disks: [], reason: '' }],
+        artefacts: [],
+        hardware: '',
+        summary: '',
+      });
+    const started = async () => {
+      const known = await startedPoints(repository, [parseMachineId(ID), parseMachineId('other')]);
+      const { booted } = await pruneKnowledge(state, new Map(), known);
+      return booted(pointWith(RECORD));
+    };
+    await record('content', 'proven');
+    await record('booted', 'failed');
+    await record('booted', 'proven', 'p20260101T000000Z-ffffffff');
+    expect(await started()).toBe(false);
+    await record('booted', 'proven');
+    await record('application', 'failed');
+    expect(await started()).toBe(true);
+    await record('content', 'failed');
+    expect(await started()).toBe(false);
+    await record('content', 'proven');
+    expect(await started()).toBe(true);
   });
 
   it('is an operation that runs on its machine, by name or id, and not one that is over', async () => {

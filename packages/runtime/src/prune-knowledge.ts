@@ -1,16 +1,22 @@
 /**
- * What keeps a point beside its policy and is not in the repository: operations that run on this host, what the machine's entity knows
- * (which points were started; what runs now), and records that only a newer release understands.
+ * What keeps a point beside its policy: operations that run on this host, what the machine's entity knows (which points were started
+ * lately; what runs now), what the repository has evidence of, and records that only a newer release understands.
  */
 import { readdir } from 'node:fs/promises';
 import { hasCode, messageOf, systemCode } from '@lifeboat/foundation/errors';
-import { parseOpId } from '@lifeboat/foundation/ids';
+import { parseOpId, type MachineId } from '@lifeboat/foundation/ids';
 import { captureRecordOf } from '@lifeboat/engine/points';
 import { takeLock } from '@lifeboat/host/file-lock';
 import { lockPath, operationDirectory, opsDirectory, readIntent } from '@lifeboat/host/operation-directory';
+import { proofsOf } from '@lifeboat/repository/evidence/proof';
+import type { ProofLevel } from '@lifeboat/repository/format/evidence';
 import type { PointSummary } from '@lifeboat/repository/read/point-reader';
+import type { Repository } from '@lifeboat/repository/repository';
 import type { Protection } from '@lifeboat/repository/retention/decision';
 import type { PruneKnowledge } from '@lifeboat/repository/retention/prune-plan';
+
+/** What failed here is lost, whatever started before. */
+const OF_THE_DATA: ReadonlySet<ProofLevel> = new Set(['stored', 'ciphertext', 'content']);
 
 /** What the entity of a machine says. */
 export interface MachineEvidence {
@@ -20,21 +26,47 @@ export interface MachineEvidence {
   readonly running?: string;
 }
 
+/**
+ * Points that started when they were last tried, and of which no check has found damage since. Evidence that cannot be read is none: then
+ * another point counts as the newest that was started, or none does. Errors: those of the store.
+ */
+export async function startedPoints(
+  repository: Repository,
+  machineIds: readonly MachineId[],
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<Map<string, Set<string>>> {
+  const started = new Map<string, Set<string>>();
+  for (const machineId of machineIds) {
+    const { records } = await repository.evidence(machineId, options);
+    const points = [...proofsOf(records)].filter(
+      ([, { proven, failed }]) => proven.includes('booted') && !failed.some(({ level }) => OF_THE_DATA.has(level)),
+    );
+    started.set(machineId, new Set(points.map(([pointId]) => pointId)));
+  }
+  return started;
+}
+
 interface OperationInWork {
   readonly name: string;
   /** Name or id; undefined where nobody can tell: then it may be any. */
   readonly machine: string | undefined;
 }
 
-/** `evidence` by machine id. Errors: those of reading the state directory. */
+/**
+ * `evidence` by machine id, of what runs and was started lately; `started` by machine id, of what the repository has evidence that it
+ * started. Errors: those of reading the state directory.
+ */
 export async function pruneKnowledge(
   stateRoot: string,
   evidence: ReadonlyMap<string, MachineEvidence>,
+  started: ReadonlyMap<string, ReadonlySet<string>> = new Map(),
 ): Promise<Required<PruneKnowledge>> {
   const inWork = await operationsInWork(stateRoot);
   return {
     booted: ({ machineId, pointId }) =>
-      machineId !== undefined && pointId !== undefined && (evidence.get(machineId)?.booted.includes(pointId) ?? false),
+      machineId !== undefined &&
+      pointId !== undefined &&
+      ((evidence.get(machineId)?.booted.includes(pointId) ?? false) || (started.get(machineId)?.has(pointId) ?? false)),
     protect: (point) => {
       const record = recordOf(point);
       const running = point.machineId === undefined ? undefined : evidence.get(point.machineId)?.running;

@@ -11,7 +11,7 @@ import { retentionPolicy, type RetentionPolicy } from '@lifeboat/repository/rete
 import type { PrunePlan } from '@lifeboat/repository/retention/prune-plan';
 import type { Repository } from '@lifeboat/repository/repository';
 import type { Configuration } from './configuration.ts';
-import { pruneKnowledge, type MachineEvidence } from './prune-knowledge.ts';
+import { pruneKnowledge, startedPoints, type MachineEvidence } from './prune-knowledge.ts';
 import { withRepository } from './repository-admin.ts';
 import { retentionInfo, type RetentionInfo } from './retention-info.ts';
 
@@ -174,8 +174,10 @@ export function pruneConfigured(
   const { dryRun, evidenceOf } = how;
   return withRepository(configuration, async (repository) => {
     const machineNames = await namesOfMachines(repository, at);
-    const evidence = await evidenceOf(Object.keys(machineNames).map(parseMachineId));
-    const knowledge = await pruneKnowledge(configuration.stateRoot, evidence);
+    const machineIds = Object.keys(machineNames).map(parseMachineId);
+    const evidence = await evidenceOf(machineIds);
+    const started = await startedPoints(repository, machineIds, at);
+    const knowledge = await pruneKnowledge(configuration.stateRoot, evidence, started);
     // The simulator is the real thing over a store that it only reads.
     const target = dryRun ? repository.simulation() : repository;
     const { retention } = target;

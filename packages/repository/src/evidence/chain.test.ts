@@ -1,15 +1,20 @@
 import type { MachineId } from '@lifeboat/foundation/ids';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 
+import { buryPoint } from '../collect/tombstones.ts';
 import { PROOF_LEVELS, type Claim, type Evidence, type ProofLevel } from '../format/evidence.ts';
-import { EVIDENCE, evidenceObject } from '../format/names.ts';
+import { EVIDENCE, evidenceObject, VERIFIED } from '../format/names.ts';
 import type { Repository } from '../repository.ts';
 import { controlName } from '../seal/control-records.ts';
 import { MemoryStore } from '../store/memory-store.ts';
-import { initTiny, MACHINE, openTiny, pointId } from '../testing/tiny.ts';
+import { noisyDisk } from '../testing/disks.ts';
+import { fileSource } from '../testing/file-source.ts';
+import { initTiny, MACHINE, openTiny, pointId, Scratch } from '../testing/tiny.ts';
 import { appendEvidence, machinesWithEvidence, readEvidence } from './chain.ts';
 import { proofsOf } from './proof.ts';
 
+const scratch = new Scratch();
+afterAll(() => scratch.remove());
 const garbage = Buffer.from('x');
 const OTHER = 'machine-2' as MachineId;
 
@@ -182,6 +187,23 @@ describe('who may put objects', () => {
     // Said, and in the way of nothing.
     expect(problems.map(({ number }) => number)).toEqual([2, 99_999_999]);
   });
+});
+
+test('a collection leaves evidence alone, and is not stopped by what else lies there', async () => {
+  const session = await repository.beginSession({ machineId: MACHINE, directory: scratch.directory() });
+  const content = noisyDisk(20);
+  const source = fileSource(scratch.file(content));
+  const disk = { name: 'vda', sizeBytes: content.length, source, changed: 'all' } as const;
+  const { root } = await session.writeDisk(disk, { signal: new AbortController().signal });
+  await session.commit({ pointId: pointId(1), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+  await append(claim('stored'));
+  const junk = [`${EVIDENCE}${MACHINE}/x`, `${EVIDENCE}x`, `${VERIFIED}x`, nameOf(99)];
+  for (const name of junk) store.objects.set(name, garbage);
+  await buryPoint(repository.core, { machineId: MACHINE, pointId: pointId(1), by: 'a test', reason: 'to see it go' });
+  await repository.condemn();
+  expect(await repository.sweep()).toMatchObject({ state: 'swept', deletedPoints: 1 });
+  expect(await numbers()).toEqual([1]);
+  for (const name of junk) expect(store.objects.has(name)).toBe(true);
 });
 
 describe('what is proven of a point', () => {
