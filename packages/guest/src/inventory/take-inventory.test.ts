@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deviceOf, recordedVolume } from '@lifeboat/disk/testing/disks';
@@ -145,7 +145,10 @@ describe('volumes made of several disks', () => {
     const [first, second] = [recordedVolume('pv1'), recordedVolume('pv2')];
     const extent = (number: number) => MiB * (1 + number);
     // vg0/root: extents 0-19, then 50-51 of the first volume. A filesystem whose end lies in the second run.
-    const root = made(22 * MiB, 'mkfs.ext4', '-q', '-L', 'root');
+    const tree = join(directory, 'tree');
+    mkdirSync(join(tree, 'etc'), { recursive: true });
+    writeFileSync(join(tree, 'etc/os-release'), 'ID=debian\nPRETTY_NAME="Debian on LVM"\n');
+    const root = made(22 * MiB, 'mke2fs', '-q', '-t', 'ext4', '-L', 'root', '-d', tree);
     root.copy(first, extent(0), 0, 20 * MiB);
     root.copy(first, extent(50), 20 * MiB);
     // vg0/stripe: 64 KiB in turn.
@@ -161,6 +164,7 @@ describe('volumes made of several disks', () => {
       { name: 'vg0/swap-1', layout: 'linear', content: { kind: 'empty' } },
       { name: 'vg0/stripe', layout: 'striped', on: ['vda', 'vdb'], content: { type: 'ext4', label: 'striped' } },
     ]);
+    expect(found.systems).toMatchObject([{ root: 'vg0/root', os: { prettyName: 'Debian on LVM' } }]);
   });
 
   it('a group that lacks a disk says which, and shows what is still whole', async () => {

@@ -13,36 +13,39 @@ const MAX_FILES = 100;
 const MAX_NAMES = 100;
 const MAC = /(?<![0-9a-f:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-f:])/gi;
 
-/** Where each kind lies, which files of a directory are meant, and how it names an interface. */
+/**
+ * Where each kind lies, which files of a directory are meant, and how it names an interface. No pattern may cross a line: one that
+ * begins with any blanks reads a file of blank lines again for each of them.
+ */
 const PLACES: readonly { kind: NetworkFile['kind']; directory: string; file: RegExp; name: RegExp }[] = [
-  { kind: 'ifupdown', directory: '/etc/network', file: /^interfaces$/, name: /^\s*iface\s+(\S+)/gm },
-  { kind: 'ifupdown', directory: '/etc/network/interfaces.d', file: /./, name: /^\s*iface\s+(\S+)/gm },
+  { kind: 'ifupdown', directory: '/etc/network', file: /^interfaces$/, name: /^[ \t]*iface[ \t]+(\S+)/gm },
+  { kind: 'ifupdown', directory: '/etc/network/interfaces.d', file: /./, name: /^[ \t]*iface[ \t]+(\S+)/gm },
   {
     kind: 'networkd',
     directory: '/etc/systemd/network',
     file: /\.(network|link|netdev)$/,
-    name: /^\s*Name\s*=\s*(\S+)/gm,
+    name: /^[ \t]*Name[ \t]*=[ \t]*(\S+)/gm,
   },
-  { kind: 'netplan', directory: '/etc/netplan', file: /\.ya?ml$/, name: /^\s*(?:set-)?name:\s*["']?([\w.-]+)/gm },
+  { kind: 'netplan', directory: '/etc/netplan', file: /\.ya?ml$/, name: /^[ \t]*(?:set-)?name:[ \t]*["']?([\w.-]+)/gm },
   {
     kind: 'NetworkManager',
     directory: '/etc/NetworkManager/system-connections',
     file: /./,
-    name: /^\s*interface-name\s*=\s*(\S+)/gm,
+    name: /^[ \t]*interface-name[ \t]*=[ \t]*(\S+)/gm,
   },
   {
     kind: 'ifcfg',
     directory: '/etc/sysconfig/network-scripts',
     file: /^ifcfg-(?!lo$)/,
-    name: /^\s*DEVICE\s*=\s*["']?([\w.-]+)/gm,
+    name: /^[ \t]*DEVICE[ \t]*=[ \t]*["']?([\w.-]+)/gm,
   },
   {
     kind: 'ifcfg',
     directory: '/etc/sysconfig/network',
     file: /^ifcfg-(?!lo$)/,
-    name: /^\s*DEVICE\s*=\s*["']?([\w.-]+)/gm,
+    name: /^[ \t]*DEVICE[ \t]*=[ \t]*["']?([\w.-]+)/gm,
   },
-  { kind: 'udev', directory: '/etc/udev/rules.d', file: /net.*\.rules$/, name: /NAME\s*=\s*"([^"]+)"/g },
+  { kind: 'udev', directory: '/etc/udev/rules.d', file: /net.*\.rules$/, name: /NAME[ \t]*=[ \t]*"([^"\n]+)"/g },
 ];
 
 /** Those that name anything. Errors: those of the tree. */
@@ -64,7 +67,7 @@ export async function readNetworkFiles(tree: GuestFiles): Promise<NetworkFile[]>
 }
 
 function withoutComments(text: string): string {
-  return text.replace(/^\s*[#;].*$/gm, '');
+  return text.replace(/^[ \t]*[#;].*$/gm, '');
 }
 
 function unique(names: readonly string[]): string[] {
