@@ -124,10 +124,22 @@ export function delayOption(text: string): number {
 
 const SIZE_UNITS = { MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 } as const;
 
+/** `512MiB`, `16GiB` or `2TiB` on the command line, bytes inside. */
+export function sizeOption(text: string): number {
+  const bytes = sizeOf(text);
+  if (bytes === 0) throw new InvalidArgumentError('a size such as 512MiB, 16GiB or 2TiB is needed.');
+  return bytes;
+}
+
+/** 0 for what is no size. */
+function sizeOf(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d{1,6})(MiB|GiB|TiB)$/.exec(text) ?? [];
+  return Number(digits) * (SIZE_UNITS[unit as keyof typeof SIZE_UNITS] ?? 0);
+}
+
 /** `200GiB` or `30m` on the command line: how much, or how long. */
 export function budgetOption(text: string): { readonly bytes: number } | { readonly durationMs: number } {
-  const [, digits = '', unit = ''] = /^(\d{1,6})(MiB|GiB|TiB)$/.exec(text) ?? [];
-  const bytes = Number(digits) * (SIZE_UNITS[unit as keyof typeof SIZE_UNITS] ?? 0);
+  const bytes = sizeOf(text);
   if (bytes > 0) return { bytes };
   const [, count = '', of = ''] = /^(\d{1,6})([mhd])$/.exec(text) ?? [];
   const durationMs = Number(count) * (DELAY_UNITS[of as keyof typeof DELAY_UNITS] ?? 0);

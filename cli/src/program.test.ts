@@ -286,7 +286,17 @@ describe('command line', () => {
       reason: 'case 17',
     });
     expect(await actionOf('requests', 'approve', '12')).toEqual({ kind: 'requests-approve', request: 12, reason: '' });
-    expect(await actionOf('prune', '--dry-run')).toEqual({ kind: 'prune', dryRun: true });
+    expect(await actionOf('prune', '--dry-run')).toEqual({
+      kind: 'prune',
+      dryRun: true,
+      compact: { includeLocked: false },
+    });
+    expect(await actionOf('prune', '--no-compact')).toEqual({ kind: 'prune', dryRun: false });
+    expect(await actionOf('prune', '--max-rewrite', '2TiB', '--compact-locked')).toEqual({
+      kind: 'prune',
+      dryRun: false,
+      compact: { includeLocked: true, maxRewriteBytes: 2 ** 41 },
+    });
   });
 
   it.each([

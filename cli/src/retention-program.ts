@@ -1,14 +1,19 @@
 /** `lifeboat repo policy …`, `hold …`, `requests …` and `prune` as they are typed. */
 import { InvalidArgumentError, type Command } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
-import { countOption, delayOption, machineArgument, pointOption, reasonOption, usage } from './options.ts';
+import { countOption, delayOption, machineArgument, pointOption, reasonOption, sizeOption, usage } from './options.ts';
 import type { GlobalOptions } from './program.ts';
 
 const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 type Rules = Partial<Record<(typeof RULES)[number], number>> & { readonly zone?: string };
 
 export type RetentionAction =
-  | { readonly kind: 'prune'; readonly dryRun: boolean }
+  | {
+      readonly kind: 'prune';
+      readonly dryRun: boolean;
+      /** Undefined: packs that are dead in part stay as they are. */
+      readonly compact?: { readonly maxRewriteBytes?: number; readonly includeLocked: boolean };
+    }
   | { readonly kind: 'prune-point'; readonly machine: string; readonly point: PointId; readonly reason: string }
   | { readonly kind: 'policy-show' }
   /** Rules undefined: no policy of its own any more; without a rule: everything is kept. */
@@ -25,6 +30,13 @@ export type RetentionAction =
   | { readonly kind: 'hold-lift'; readonly hold: number; readonly reason: string }
   | { readonly kind: 'requests-list'; readonly all: boolean }
   | { readonly kind: 'requests-approve' | 'requests-withdraw'; readonly request: number; readonly reason: string };
+
+interface RawPrune {
+  readonly dryRun: boolean;
+  readonly compact: boolean;
+  readonly maxRewrite?: number;
+  readonly compactLocked: boolean;
+}
 
 type Define = (parent: Command, name: string, description: string, example: string) => Command;
 type Act = (action: RetentionAction, options: GlobalOptions) => Promise<void>;
@@ -88,11 +100,27 @@ function addPrune(repo: Command, define: Define, act: Act): void {
     repo,
     'prune',
     'Lets go of the points that the policies do not keep, and collects what no point needs; repeat it until nothing waits. ' +
-      'Without a policy no point goes.',
+      'Packs that are dead for two fifths or more are written anew without that part. Without a policy no point goes.',
     'repo prune --dry-run',
   )
     .option('--dry-run', 'only say what would go, what would stay, and why', false)
-    .action((options: GlobalOptions & { dryRun: boolean }) => act({ kind: 'prune', dryRun: options.dryRun }, options));
+    .option('--no-compact', 'leave packs as they are that are dead in part')
+    .option(
+      '--max-rewrite <size>',
+      'how much is copied at most in this run, such as 64GiB (default: 16GiB)',
+      sizeOption,
+    )
+    .option('--compact-locked', 'also packs that Object Lock holds: their room is free when the locks end', false)
+    .action((options: GlobalOptions & RawPrune) => {
+      const { dryRun, compact, maxRewrite, compactLocked } = options;
+      if (!compact && (maxRewrite !== undefined || compactLocked))
+        throw usage('--no-compact goes with neither --max-rewrite nor --compact-locked.');
+      const limits = {
+        includeLocked: compactLocked,
+        ...(maxRewrite === undefined ? {} : { maxRewriteBytes: maxRewrite }),
+      };
+      return act({ kind: 'prune', dryRun, ...(compact ? { compact: limits } : {}) }, options);
+    });
   withReason(
     define(
       repo,

@@ -3,7 +3,8 @@
  *
  * - A point somebody was told is committed, or that a reader lists, gives back what was backed up; until it is pruned.
  * - The chains miss no point but one that was taken away; and one that only listings leave out is not collected.
- * - When everybody is done, collections remove every pack, point, session record and index segment nobody needs.
+ * - When everybody is done, collections remove every pack, relocation, point, session record and index segment nobody needs, and of no
+ *   pack is so much dead that it is worth writing anew.
  */
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
@@ -11,6 +12,7 @@ import { judgeChains, readChains } from '@lifeboat/repository/chain/chain-check'
 import { linkPoints } from '@lifeboat/repository/chain/link-points';
 import { condemn } from '@lifeboat/repository/collect/condemn';
 import { markLive } from '@lifeboat/repository/collect/mark';
+import type { PackUse } from '@lifeboat/repository/collect/pack-use';
 import { SAFETY_RULES, type SafetyRules } from '@lifeboat/repository/collect/rules';
 import { sweep } from '@lifeboat/repository/collect/sweep';
 import { buryPoint } from '@lifeboat/repository/collect/tombstones';
@@ -21,12 +23,17 @@ import {
   condemnPartObject,
   hex,
   INDEX,
+  packObject,
   packOfObject,
   PACKS,
   pointObject,
+  relocatedPackOf,
+  RELOCATIONS,
   sessionClosedObject,
   SESSIONS,
+  type PackName,
 } from '@lifeboat/repository/format/names';
+import { parsePack } from '@lifeboat/repository/format/pack';
 import { decodePointObject } from '@lifeboat/repository/format/point';
 import { BlobDamage } from '@lifeboat/repository/read/blob-reader';
 import { listPoints, readPoint, type PointSummary } from '@lifeboat/repository/read/point-reader';
@@ -42,13 +49,18 @@ import { DROWSY, HAUNTED, Process, World, type Odds } from './world.ts';
 
 const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
 /** Few different chunks, so that contents come back and meet what was condemned. */
-const ALPHABET = [Buffer.alloc(CHUNK_BYTES), ...Array.from({ length: 3 }, (_, i) => noise(i + 1))];
+const ALPHABET = [Buffer.alloc(CHUNK_BYTES), ...Array.from({ length: 6 }, (_, i) => noise(i + 1))];
 const DISK_CHUNKS = 2;
 const MAX_STEPS = 12_000;
 const MAX_ATTEMPTS = 4;
 const HOUR_MS = 3_600_000;
 /** Of the schedules; the rest would only take time. */
 const WITH_HIDDEN = 0.2;
+const MAX_LAST_ROUNDS = 6;
+/** Of the sealed bytes alone; headers and tables make up more than half of such packs. */
+const MAX_DEAD_SHARE = 0.49;
+/** A pack of two chunks, one of which is dead, counts as worth it. */
+const COMPACT = { minDeadShare: 0.2, maxRewriteBytes: 2 ** 40, includeLocked: false, packs: LIMITS };
 
 export interface Fault {
   /** 'lost': a point that must be whole is not. 'left': something nobody needs stays for ever. 'broke': the code threw what it must not. */
@@ -93,6 +105,8 @@ interface Habits {
   readonly graceMs: readonly number[];
   /** Collectors there are for sure. */
   readonly collectors: number;
+  /** Chance that a collection compacts. */
+  readonly compacting: number;
   readonly limits: WriterLimits;
   readonly odds: Partial<Odds>;
 }
@@ -118,6 +132,7 @@ const USUAL: Habits = {
   collectorPause: 40,
   graceMs: [0, 0, HOUR_MS, 24 * HOUR_MS],
   collectors: 1,
+  compacting: 0.5,
   limits: LIMITS,
   odds: {},
 };
@@ -173,8 +188,30 @@ const GHOSTLY: Habits = {
 /** Whoever is about to change something stands still first: what was read before is old by then. */
 const SLEEPY: Habits = { ...GHOSTLY, odds: DROWSY };
 
+/** Points that change in part, of which many are pruned: packs die bit by bit, are written anew, and what was written anew is in its turn. */
+const CRUMBLING: Habits = {
+  ...USUAL,
+  backups: 8,
+  withParent: 0.8,
+  contents: 6,
+  prunerPause: 60,
+  prunerRounds: 12,
+  spare: 0.5,
+  collectors: 1,
+  collectorRounds: 6,
+  compacting: 0.9,
+  graceMs: [0, 0, 24 * HOUR_MS],
+};
+
 /** Machines that hardly change and build each point on the one before meet rare situations more often; nothing else is different there. */
-const WORLDS = { usual: USUAL, hasty: HASTY, leisurely: LEISURELY, ghostly: GHOSTLY, sleepy: SLEEPY };
+const WORLDS = {
+  usual: USUAL,
+  hasty: HASTY,
+  leisurely: LEISURELY,
+  ghostly: GHOSTLY,
+  sleepy: SLEEPY,
+  crumbling: CRUMBLING,
+};
 export type WorldName = keyof typeof WORLDS;
 const OF_A_SEED: readonly WorldName[] = [
   ...Array.from({ length: 6 }, () => 'usual' as const),
@@ -182,6 +219,8 @@ const OF_A_SEED: readonly WorldName[] = [
   'leisurely',
   'ghostly',
   'sleepy',
+  'crumbling',
+  'crumbling',
 ];
 
 interface Backup {
@@ -341,7 +380,8 @@ class Schedule {
         for (let i = this.#world.below(100); i > 0; i--) await this.#world.pause(process);
         for (let tries = 0; tries < collectorTries; tries++) {
           try {
-            await condemn(core);
+            const compact = this.#world.random() < this.#habits.compacting ? COMPACT : undefined;
+            await condemn(core, { compact });
             const { state } = await sweep(core, { graceMs });
             if (state === 'swept' || state === 'idle') break;
           } catch (error) {
@@ -483,24 +523,37 @@ class Schedule {
     this.#world.nowMs += 90 * 24 * HOUR_MS;
     const core = openSimulated(this.#world, new Process('last collector', 0), this.#rules);
     let published = false;
-    for (let round = 0; round < 3; round++) {
-      const { state: condemned } = await condemn(core);
-      if (condemned === 'nothing') break;
-      published ||= condemned === 'published';
-      const { state } = await sweep(core, { graceMs: 0 });
-      if (state !== 'swept') return `the last collection ends with ${state}`;
+    let { state } = await condemn(core, { compact: COMPACT });
+    for (let round = 0; state !== 'nothing'; round++) {
+      if (round >= MAX_LAST_ROUNDS) return `the last collections do not end: ${state}`;
+      published ||= state === 'published';
+      const swept = await sweep(core, { graceMs: 0 });
+      if (swept.state !== 'swept') return `the last collection ends with ${swept.state}`;
+      ({ state } = await condemn(core, { compact: COMPACT }));
     }
-    const { live, pruned, void: never } = await markLive(core, { expected: nobody() });
+    const { use, pruned, void: never } = await markLive(core, { purpose: 'compact', expected: nobody() });
     if (pruned.length + never.length > 0) return 'points that were pruned, or never were any, are still there';
     const names = [...this.#world.objects.keys()];
     for (const name of names) {
       const pack = name.startsWith(PACKS) ? packOfObject(name) : undefined;
-      if (pack && !live.has(pack)) return `${name} is needed by nobody and still there`;
+      if (pack && !use.needs(pack)) return `${name} is needed by nobody and still there`;
+      if (pack && this.#deadShare(pack, use) > MAX_DEAD_SHARE)
+        return `${name} is dead for the most part and still there`;
+      const isFollowed = !name.startsWith(RELOCATIONS) || use.is(relocatedPackOf(name), 'hinted');
+      if (!isFollowed) return `${name} is asked for by nobody and still there`;
       // A list that was open before went without looking for sessions that know it.
       if (published && name.startsWith(SESSIONS)) return `${name} is still there`;
     }
-    const stray = published && live.size === 0 ? names.find((name) => name.startsWith(INDEX)) : undefined;
+    const listed = names.filter((name) => name.startsWith(PACKS));
+    const stray = published && listed.length === 0 ? names.find((name) => name.startsWith(INDEX)) : undefined;
     return stray === undefined ? undefined : `${stray} is still there`;
+  }
+
+  /** By the pack itself: of the sealed bytes of its blobs, those no map leads to. */
+  #deadShare(pack: PackName, use: PackUse): number {
+    const { blobs } = parsePack(this.#world.objects.get(packObject(pack)) ?? new Uint8Array(0), pack);
+    const bytesOf = (some: typeof blobs): number => some.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    return bytesOf(blobs.filter(({ slot }) => !use.isUsed({ pack, slot }))) / bytesOf(blobs);
   }
 
   #process(name: string, onKill?: () => void): Process {

@@ -1,4 +1,5 @@
 /** `lifeboat repo prune`: the policies, then the collection; and with `--dry-run` the simulator. */
+import type { Progress } from '@lifeboat/foundation/progress';
 import { formatBytes } from '@lifeboat/foundation/units';
 import { pruneConfigured } from '@lifeboat/runtime/retention-admin';
 import type { CommandContext } from '../context.ts';
@@ -12,6 +13,7 @@ import { badLine } from './findings.ts';
 import { planLines } from './retention-text.ts';
 
 type Result = Awaited<ReturnType<typeof pruneConfigured>>;
+type CompactionReport = NonNullable<NonNullable<Result['condemned']>['compaction']>;
 
 /** Points that are named when they went; `--json` names all. */
 const MAX_NAMED = 50;
@@ -22,12 +24,20 @@ export async function pruneCommand(
   context: CommandContext,
   action: Extract<RetentionAction, { kind: 'prune' }>,
 ): Promise<ExitCode> {
-  const { configuration, output, signal } = context;
+  const { configuration, output, stages, display, signal } = context;
   let evidence: 'asked' | 'nobody to ask' = 'nobody to ask';
+  let isCompacting = false;
+  const progress = (done: Progress): void => {
+    if (!isCompacting) stages.begin('compact', 'Write packs anew');
+    isCompacting = true;
+    stages.update('compact', done);
+  };
   const result = await pruneConfigured(
     configuration,
     {
       dryRun: action.dryRun,
+      ...(action.compact ? { compact: action.compact } : {}),
+      progress,
       evidenceOf: async (machineIds) => {
         const found = await machineEvidence(configuration, machineIds);
         if (found) evidence = 'asked';
@@ -37,6 +47,8 @@ export async function pruneCommand(
     { signal },
   );
   const { plan, condemned, swept, refused } = result;
+  if (isCompacting) stages.end('compact', refused ? 'failed' : 'done');
+  display.close();
   const machines = plan.machines.map(({ points, ...machine }) => ({
     ...machine,
     name: result.machineNames[machine.machineId] ?? machine.machineId,
@@ -129,6 +141,7 @@ function collected({ dryRun, condemned, swept }: Result): string[] {
       ? `list ${condemned.listNumber}, published earlier, is gone on with: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}`
       : `${dryRun ? 'would be dead' : 'dead'}: ${condemned.deadPacks} packs, ${formatBytes(condemned.deadBytes)}; ` +
         `needed: ${condemned.livePacks} packs of ${condemned.points} points`,
+    ...(condemned.compaction ? compactionLines(condemned.compaction, dryRun) : []),
     ...foreignLines(condemned.foreign),
     ...(condemned.lockedPacks > 0 ? [`dead, but locked by the store for now: ${condemned.lockedPacks} packs`] : []),
     ...(swept
@@ -140,6 +153,32 @@ function collected({ dryRun, condemned, swept }: Result): string[] {
           ...(swept.state === 'overtaken' ? ['another collection finished this list; nothing is left to do'] : []),
           ...(swept.lockedPacks > 0 ? [`locked by the store for now: ${swept.lockedPacks} packs`] : []),
           ...(stillLocked > 0 ? [`locked by the store for now: ${stillLocked} pruned points`] : []),
+        ]
+      : []),
+  ];
+}
+
+/** What is free and when: a pack that was written anew goes with the list it is on. */
+function compactionLines(compaction: CompactionReport, dryRun: boolean): string[] {
+  const { packs, copiedBytes, freedBytes, leftPacks, leftBytes, lockedPacks, lockedBytes, unreadablePacks } =
+    compaction;
+  return [
+    ...(packs > 0
+      ? [
+          `${dryRun ? 'would be written anew' : 'written anew'}: ${packs} packs that are dead in part, ` +
+            `${formatBytes(copiedBytes)} copied; ${formatBytes(freedBytes)} less when the old ones are deleted`,
+        ]
+      : []),
+    ...(leftPacks > 0
+      ? [`left for the next runs (--max-rewrite): ${leftPacks} packs in which ${formatBytes(leftBytes)} are dead`]
+      : []),
+    ...(lockedPacks > 0
+      ? [`dead in part, and locked by the store (--compact-locked): ${lockedPacks} packs, ${formatBytes(lockedBytes)}`]
+      : []),
+    ...(unreadablePacks > 0
+      ? [
+          `left as they are, because not all of them can be read: ${unreadablePacks} packs; ` +
+            '"lifeboat repo check --level content" says what is damaged',
         ]
       : []),
   ];

@@ -10,7 +10,7 @@ import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { MachineId, PointId } from '@lifeboat/foundation/ids';
 import { silentLog, type Log } from '@lifeboat/foundation/log';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
-import type { VerbContext } from '@lifeboat/foundation/progress';
+import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
 
 import { judgeChains, readChains, type ChainFinding, type CheckedChains } from './chain/chain-check.ts';
 import { linkPoints, type LinkReport } from './chain/link-points.ts';
@@ -19,6 +19,7 @@ import { reportDamage, type Damage } from './check/damage-reports.ts';
 import { checkPoint, type CheckReport } from './check/point-check.ts';
 import { VerificationLog } from './check/verification-log.ts';
 import { verificationPass, type PassReport } from './check/verification-pass.ts';
+import { DEFAULT_COMPACTION, type CompactionLimits } from './collect/compaction-plan.ts';
 import { condemn, type CondemnReport } from './collect/condemn.ts';
 import { SAFETY_RULES } from './collect/rules.ts';
 import { sweep, type SweepReport } from './collect/sweep.ts';
@@ -219,6 +220,13 @@ export async function readSuperblock(
     superblock: decodeSuperblock(object, `${SUPERBLOCK} in ${store.description}`),
     superblockHash: sha256(object),
   };
+}
+
+export interface CollectionRequest {
+  readonly dryRun?: boolean;
+  /** What is left out is as in `DEFAULT_COMPACTION`; undefined: packs are left as they are. */
+  readonly compact?: Partial<CompactionLimits>;
+  readonly progress?: ProgressSink;
 }
 
 /** How a tenant was opened that is not an agent's to open. */
@@ -460,13 +468,13 @@ export class Repository {
     return judgeChains(this.core, input, options);
   }
 
-  /** First half of a collection: finds packs no point needs, and publishes the list of them. Deletes nothing. */
-  async condemn(
-    input: { readonly dryRun?: boolean } = {},
-    options: { signal?: AbortSignal } = {},
-  ): Promise<CondemnReport> {
+  /**
+   * First half of a collection: finds packs no point needs, and publishes the list of them. With `compact` it moves, within limits, what
+   * is needed out of packs that are mostly dead, and puts those on the list, too. Deletes nothing.
+   */
+  async condemn(input: CollectionRequest = {}, options: { signal?: AbortSignal } = {}): Promise<CondemnReport> {
     this.#administer('collect garbage');
-    return condemn(this.core, input, options);
+    return condemn(this.core, this.#collection(input), options);
   }
 
   /** Second half: deletes what is on the list and still dead, once the sessions that may not know it are over. Repeat it until then. */
@@ -481,8 +489,13 @@ export class Repository {
     const { openedBy: by, keys } = this.#administer('simulate what pruning would do');
     return {
       retention: new Retention({ core, by, keys }),
-      condemn: (_, options) => condemn(core, { dryRun: true }, options),
+      condemn: (input, options) => condemn(core, { ...this.#collection(input), dryRun: true }, options),
     };
+  }
+
+  #collection({ dryRun = false, compact, progress }: CollectionRequest = {}): Parameters<typeof condemn>[1] {
+    const packs = this.#deps.writerLimits ?? defaultWriterLimits(this.chunkSizeBytes);
+    return { dryRun, compact: compact && { ...DEFAULT_COMPACTION, ...compact, packs, ...(progress && { progress }) } };
   }
 
   /**

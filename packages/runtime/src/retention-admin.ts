@@ -1,8 +1,10 @@
 /** What `lifeboat repo policy`, `hold`, `requests` and `prune` do on the configured repository. */
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId, type MachineId } from '@lifeboat/foundation/ids';
+import type { ProgressSink } from '@lifeboat/foundation/progress';
 import { captureRecordOf } from '@lifeboat/engine/points';
 import type { Act } from '@lifeboat/repository/format/ledger-entry';
+import type { CompactionLimits } from '@lifeboat/repository/collect/compaction-plan';
 import type { CondemnReport } from '@lifeboat/repository/collect/condemn';
 import type { SweepReport } from '@lifeboat/repository/collect/sweep';
 import type { ActOutcome } from '@lifeboat/repository/retention/acts';
@@ -167,11 +169,14 @@ export function pruneConfigured(
   configuration: Configuration,
   how: {
     readonly dryRun: boolean;
+    /** Whether packs that are dead in part are written anew, and how much of that. */
+    readonly compact?: Partial<CompactionLimits>;
+    readonly progress?: ProgressSink;
     readonly evidenceOf: (machineIds: readonly MachineId[]) => Promise<ReadonlyMap<string, MachineEvidence>>;
   },
   at: At,
 ): Promise<PruneResult> {
-  const { dryRun, evidenceOf } = how;
+  const { dryRun, compact, progress, evidenceOf } = how;
   return withRepository(configuration, async (repository) => {
     const machineNames = await namesOfMachines(repository, at);
     const machineIds = Object.keys(machineNames).map(parseMachineId);
@@ -186,7 +191,8 @@ export function pruneConfigured(
       const plan = await retention.prune(knowledge, at);
       const done = { dryRun, plan, machineNames, carriedOut };
       try {
-        const condemned = await target.condemn({}, at);
+        const collection = { ...(compact ? { compact } : {}), ...(progress ? { progress } : {}) };
+        const condemned = await target.condemn(collection, at);
         return { ...done, condemned, ...(dryRun ? {} : { swept: await repository.sweep({}, at) }) };
       } catch (error) {
         if (!hasCode(error, ...COLLECTION_REFUSALS)) throw error;

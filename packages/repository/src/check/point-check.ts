@@ -19,6 +19,7 @@ import type { BlobRef } from '../format/blob-ref.ts';
 import { packObject, type PackName } from '../format/names.ts';
 import type { CheckLevel } from '../format/verification.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
+import { LruCache } from '../read/lru.ts';
 import { MapReader } from '../read/map-reader.ts';
 import { discard } from '../seal/discard.ts';
 import { readPackSets, type NamedPackSet } from '../read/pack-set-reader.ts';
@@ -55,6 +56,7 @@ export interface CheckReport {
 
 /** Chunks opened side by side in a content check. */
 const CONTENT_WINDOW = 16;
+const MAX_SIZES = 65_536;
 
 /**
  * `whole` hears of every pack that is, as far as it was looked at: in its size ('present', 'content'), or to the last byte ('ciphertext').
@@ -97,7 +99,14 @@ export async function checkPoint(
     context.progress({ phase: 'check', doneBytes: checkedBytes, totalBytes });
   }
 
-  const found = await locateDamage(core, { point, damaged, pages, openContent: level === 'content', context });
+  const found = await locateDamage(core, {
+    point,
+    damaged,
+    pages,
+    openContent: level === 'content',
+    presentOnly: level === 'present',
+    context,
+  });
   if (level === 'content') checkedBytes += found.openedBytes;
   const allObjects = [...objects, ...found.objects];
   return {
@@ -128,10 +137,12 @@ export async function locateDamage(
     readonly damaged: ReadonlyMap<PackName, PackDamage>;
     readonly pages: readonly BlobRef[];
     readonly openContent: boolean;
+    /** Of what a relocation leads to it is asked whether it is there, and nothing more. */
+    readonly presentOnly?: boolean;
     readonly context: VerbContext;
   },
 ): Promise<LocatedDamage> {
-  const { point, damaged, openContent, context } = input;
+  const { point, damaged, openContent, presentOnly = false, context } = input;
   const objects: ObjectDamage[] = [];
   const disks: DiskDamage[] = [];
   const chunks: BlobRef[] = [];
@@ -150,7 +161,7 @@ export async function locateDamage(
       geometry: core.superblock,
       what: `disk ${name} of point ${point.pointId}`,
     });
-    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent });
+    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent, presentOnly });
     const offset = before;
     openedBytes += await checker.run(context.signal, (doneBytes) => {
       if (openContent)
@@ -191,6 +202,9 @@ class DiskCheck {
   /** Packs that relocations lead away from. */
   readonly #relocated: ReadonlySet<PackName>;
   readonly #openContent: boolean;
+  readonly #presentOnly: boolean;
+  /** Of packs that relocations lead to. */
+  readonly #sizes = new LruCache<PackName, number>(MAX_SIZES);
   #openedBytes = 0;
 
   constructor(input: {
@@ -200,6 +214,7 @@ class DiskCheck {
     damaged: ReadonlyMap<PackName, PackDamage>;
     relocated: ReadonlySet<PackName>;
     openContent: boolean;
+    presentOnly: boolean;
   }) {
     this.#core = input.core;
     this.#map = input.map;
@@ -207,6 +222,7 @@ class DiskCheck {
     this.#damaged = input.damaged;
     this.#relocated = input.relocated;
     this.#openContent = input.openContent;
+    this.#presentOnly = input.presentOnly;
   }
 
   /** Returns the plain bytes that were opened. */
@@ -224,7 +240,8 @@ class DiskCheck {
           const chunk = firstChunk + i;
           const known = this.#knownDamage(place);
           if (known !== undefined) {
-            if (!(await this.#isElsewhere(chunk, place, signal))) this.#reportChunk(chunk, place, known);
+            const inVain = await this.#lookElsewhere(chunk, place, signal);
+            if (inVain) this.#reportChunk(chunk, inVain, known);
           } else if (this.#openContent) {
             const opening = this.#open(chunk, place, signal).finally(() => window.delete(opening));
             // Awaited below; a failure must not count as unhandled until then.
@@ -261,26 +278,42 @@ class DiskCheck {
       this.#openedBytes += exactBytes;
     } catch (error) {
       if (!(error instanceof BlobDamage)) throw error;
-      this.#reportChunk(chunk, place, messageOf(error));
+      this.#reportChunk(chunk, error.places, messageOf(error));
     }
   }
 
-  /** Whether a relocation leads to a place that opens. */
-  async #isElsewhere(chunk: number, place: BlobRef, signal: AbortSignal): Promise<boolean> {
-    if (!this.#relocated.has(place.pack)) return false;
+  /**
+   * Undefined when a relocation leads to a place that opens; where only presence is asked for, to a pack that is there. Else the places
+   * that were looked at.
+   */
+  async #lookElsewhere(chunk: number, place: BlobRef, signal: AbortSignal): Promise<readonly BlobRef[] | undefined> {
+    if (!this.#relocated.has(place.pack)) return [place];
+    if (this.#presentOnly) {
+      for await (const moved of this.#core.relocations.places(place, { signal }))
+        if (moved.offsetBytes + moved.lengthBytes <= (await this.#sizeOf(moved.pack, signal))) return undefined;
+    }
     const exactBytes = this.#map.chunkBytes(chunk);
     try {
       discard(await this.#core.blobs.read(place, { kind: 'data', plain: { exactBytes } }, { signal }));
-      return true;
+      return undefined;
     } catch (error) {
       if (!(error instanceof BlobDamage)) throw error;
-      return false;
+      return error.places;
     }
   }
 
-  #reportChunk(chunk: number, place: BlobRef, reason: string): void {
-    this.chunks.push(place);
-    this.#report(chunk, 1, { pack: place.pack, reason });
+  async #sizeOf(pack: PackName, signal: AbortSignal): Promise<number> {
+    const known = this.#sizes.get(pack);
+    if (known !== undefined) return known;
+    const size = (await this.#core.store.head(packObject(pack), { signal }))?.sizeBytes ?? 0;
+    this.#sizes.set(pack, size);
+    return size;
+  }
+
+  /** `places`: where the map says, and where relocations led: writers must know that none of them is whole. */
+  #reportChunk(chunk: number, places: readonly BlobRef[], reason: string): void {
+    this.chunks.push(...places);
+    this.#report(chunk, 1, { pack: places[0]?.pack ?? '', reason });
   }
 
   #reportPage(firstChunk: number, count: number, error: Error): void {

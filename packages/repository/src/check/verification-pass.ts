@@ -247,7 +247,14 @@ async function locateInPoints(
     const point = await readPoint(core, keyOf(listing), { signal });
     const { own, pages, objects } = await needsOf(core, point, { damaged, signal });
     if (own.size === 0 && objects.length === 0) continue;
-    const located = await locateDamage(core, { point, damaged: own, pages, openContent: false, context });
+    const located = await locateDamage(core, {
+      point,
+      damaged: own,
+      pages,
+      openContent: false,
+      presentOnly: level === 'present',
+      context,
+    });
     const all = [...objects, ...located.objects];
     if (all.length === 0 && located.disks.length === 0) continue;
     const { disks, damage } = located;

@@ -1,12 +1,14 @@
 /**
- * First half of a collection: mark, and publish what is dead as a condemn list.
+ * First half of a collection: mark, move what is needed out of packs that are mostly dead, and publish what is dead as a condemn list.
  *
  * ```
- *   points ─► pack sets ─► live          list of packs ─► not live? ─► part … part ─► head: published
+ *   points ─► pack sets, maps ─► needed          list of packs ─► not needed? ──────────────► part … part ─► head: published
+ *                                                             └─► mostly dead? ─► moved ─► part
  * ```
  * Nothing is deleted here. A list that is open already is gone on with; a second one is not begun.
  */
 import { LifeboatError } from '@lifeboat/foundation/errors';
+import type { ProgressSink } from '@lifeboat/foundation/progress';
 
 import type { Core } from '../core.ts';
 import { encodeCondemnHead, encodeCondemnPart, type CondemnHead, type PointName } from '../format/condemn-list.ts';
@@ -21,6 +23,7 @@ import {
   hex,
   LEDGER,
   OUTCOMES,
+  packObject,
   packOfObject,
   PACKS,
   SESSIONS,
@@ -30,6 +33,9 @@ import {
 } from '../format/names.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
+import type { WriterLimits } from '../write/limits.ts';
+import { Compaction } from './compact.ts';
+import { CompactionPlan, isLocked, type Candidate, type CompactionLimits } from './compaction-plan.ts';
 import { listedPoints, orRefuse, readCondemnLists, refuseUnreadable } from './condemn-lists.ts';
 import { linkedPoints } from './linked-points.ts';
 import { listRecords } from './listing.ts';
@@ -52,6 +58,31 @@ export interface CondemnReport {
   readonly foreign: readonly string[];
   /** Dead, but held by a lock of the store: a later collection takes them. */
   readonly lockedPacks: number;
+  /** Where packs were to be compacted. */
+  readonly compaction?: CompactionReport;
+}
+
+/** Packs that were dead in part. In a dry run: what would be done, by what sizes say. */
+export interface CompactionReport {
+  /** Packs that were written anew, and are on the list now. */
+  readonly packs: number;
+  /** Sealed bytes that were copied. */
+  readonly copiedBytes: number;
+  /** By how much the old packs are larger than what they became: free when the list was swept. */
+  readonly freedBytes: number;
+  /** Dead beyond the threshold, and left for the next runs, because the budget was used up. */
+  readonly leftPacks: number;
+  readonly leftBytes: number;
+  /** The same, held by locks of the store. */
+  readonly lockedPacks: number;
+  readonly lockedBytes: number;
+  /** Left as they are, because not all that is needed of them could be read. */
+  readonly unreadablePacks: number;
+}
+
+export interface CompactRequest extends CompactionLimits {
+  readonly packs: Pick<WriterLimits, 'packBytes' | 'pagePackBytes'>;
+  readonly progress?: ProgressSink;
 }
 
 /**
@@ -60,7 +91,7 @@ export interface CondemnReport {
  */
 export async function condemn(
   core: Core,
-  input: { readonly dryRun?: boolean } = {},
+  input: { readonly dryRun?: boolean; readonly compact?: CompactRequest | undefined } = {},
   options: StoreOptions = {},
 ): Promise<CondemnReport> {
   const lists = await readCondemnLists(core, options);
@@ -75,41 +106,77 @@ export async function condemn(
     ? orRefuse(core, lists.newest, listedPoints(core, lists.newest, 'points', options))
     : nothing();
   const linked = await linkedPoints(core, options);
-  const mark = await markLive(core, { expected, linked }, options);
+  const { newest } = lists;
+  const { compact } = input;
+  const mark = await markLive(core, { purpose: compact ? 'compact' : 'keep', newest, expected, linked }, options);
   const writer = new ListWriter(core, input.dryRun === true, options);
+  const plan = compact && new CompactionPlan(core, { use: mark.use, limits: compact });
+  let livePacks = 0;
   let deadBytes = 0;
   let lockedPacks = 0;
   // Packs that are gone, but that relocations still lead from: with the pack's last point these go, too.
-  const gone = new Set(mark.relocations.keys());
+  const gone = new Set(mark.forgotten);
   for await (const { name, sizeBytes } of core.store.list(PACKS, options)) {
     const pack = packOfObject(name);
-    if (pack) gone.delete(pack);
-    if (!pack || mark.live.has(pack)) continue;
-    if (await isLocked(core, name, options)) lockedPacks++;
+    if (!pack) continue;
+    gone.delete(pack);
+    if (mark.use.needs(pack)) {
+      livePacks++;
+      await plan?.consider(pack, sizeBytes, options);
+    } else if (await isLocked(core, name, options)) lockedPacks++;
     else {
       await writer.pack(pack);
       deadBytes += sizeBytes;
     }
   }
-  for (const pack of gone) if (!mark.live.has(pack)) await writer.pack(pack);
+  for (const pack of gone) await writer.pack(pack);
+  const number = lists.highestNumber + 1;
+  let compaction: CompactionReport | undefined;
+  if (compact && plan) {
+    const chosen = plan.choose();
+    const run = new Compaction({ core, use: mark.use, listNumber: number, limits: compact.packs, options, ...compact });
+    const done = input.dryRun ? undefined : await run.run(chosen, mark.sources);
+    const movedSizes = new Map(chosen.map(({ pack, sizeBytes }) => [pack, sizeBytes]));
+    let movedBytes = 0;
+    for (const pack of done?.packs ?? []) {
+      livePacks--;
+      const sizeBytes = movedSizes.get(pack) ?? 0;
+      movedBytes += sizeBytes;
+      if (await isLocked(core, packObject(pack), options)) lockedPacks++;
+      else {
+        await writer.pack(pack);
+        deadBytes += sizeBytes;
+      }
+    }
+    compaction = {
+      packs: done ? done.packs.length : chosen.length,
+      copiedBytes: done ? done.copiedBytes : sum(chosen, ({ liveBytes }) => liveBytes),
+      freedBytes: done ? movedBytes - done.storedBytes : sum(chosen, (candidate) => candidate.deadBytes),
+      leftPacks: plan.left.packs,
+      leftBytes: plan.left.deadBytes,
+      lockedPacks: plan.locked.packs,
+      lockedBytes: plan.locked.deadBytes,
+      unreadablePacks: done?.unreadablePacks ?? 0,
+    };
+  }
   for (const point of mark.points) await writer.point('points', point);
   for (const point of mark.pruned) await writer.point('pruned', point);
   await writer.flush();
   const report = {
     points: mark.points.length,
     prunedPoints: mark.pruned.length,
-    livePacks: mark.live.size,
+    livePacks,
     deadPacks: writer.packCount,
     deadBytes,
     lockedPacks,
     foreign: [...lists.foreign, ...mark.foreign, ...(await foreignRecords(core, options))],
+    ...(compaction && { compaction }),
   };
   if (input.dryRun) return { state: 'dry-run', ...report };
   if (isNothing(mark, writer.packCount)) {
     await writer.withdraw();
     return { state: 'nothing', ...report };
   }
-  const number = lists.highestNumber + 1;
   const head = writer.head({ number, packBytes: deadBytes });
   const name = controlName(core, condemnListObject(number));
   const object = sealRecord(core, { type: 'CLST', name, body: encodeCondemnHead(head) });
@@ -136,9 +203,8 @@ function isNothing(mark: Mark, deadPacks: number): boolean {
   return mark.asExpected && deadPacks === 0 && mark.pruned.length === 0 && mark.void.length === 0;
 }
 
-async function isLocked(core: Core, object: string, options: StoreOptions): Promise<boolean> {
-  const untilMs = await core.store.locks?.lockedUntilMs(object, options);
-  return untilMs !== undefined && untilMs > core.clock.nowMs();
+function sum(candidates: readonly Candidate[], of: (candidate: Candidate) => number): number {
+  return candidates.reduce((total, candidate) => total + of(candidate), 0);
 }
 
 /** Writes parts as they fill, so that a list of any length takes little memory. */

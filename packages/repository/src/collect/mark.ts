@@ -1,57 +1,78 @@
 /**
- * Finds every pack that a valid point needs, by streaming its pack sets. Pages that points share are read once.
+ * Finds every pack that a valid point needs, by streaming its pack sets; and, where blobs were moved or somebody wants to move them, every
+ * blob, by streaming its maps. Pages that points share are read once.
  *
- * Memory: 16 bytes a pack, twice that for a moment when the table grows (`PackNames`: at most 16.7 million packs, 512 TiB at 32 MiB a
- * pack, in 400 MB; more is refused); at most 80 MB for pages that were read; a name for each point. Points are read one at a time.
+ * ```
+ *   points ─► pack sets ─► packs that are named ──(relocations lead from one, or every map was asked for)──► maps ─► blobs
+ *                                                   └─► moved? what relocations lead to is needed, too: moved-packs.ts
+ * ```
+ * Memory: 32 bytes a pack at a load of 0.6 to 0.75 (`PackUse`), and 300 bytes a disk of a point. Points are read one at a time.
  *
  * It refuses rather than guesses: a listing that fails, a point that cannot be read and was not pruned, a page of a pack set that
- * cannot be read, a point that was there and is not. Taking a live pack for dead is the one mistake that cannot be undone.
+ * cannot be read, a point that was there and is not. Taking a live pack for dead is the one mistake that cannot be undone. A page of a
+ * map that cannot be read stops nothing: then all packs that disk names are needed, with everything in them.
  */
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
-import type { PointName } from '../format/condemn-list.ts';
-import { pointOfObject, POINTS } from '../format/names.ts';
+import type { BlobRef } from '../format/blob-ref.ts';
+import type { CondemnHead, PointName } from '../format/condemn-list.ts';
+import { pointOfObject, POINTS, type PackName } from '../format/names.ts';
+import type { DiskRoot } from '../format/point.ts';
 import { earliestValid, type Point } from '../read/point-reader.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
 import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
+import { condemnedPacks, orRefuse } from './condemn-lists.ts';
 import { listAll } from './listing.ts';
+import { walkMap } from './map-walk.ts';
+import { isOfCompaction, listRelocations, MovedPacks, type MovedSource } from './moved-packs.ts';
 import { PackNames } from './pack-names.ts';
+import { PackUse } from './pack-use.ts';
 import { PointValidity } from './point-validity.ts';
-import { listRelocations, markRelocated, type RelocationNames } from './relocated.ts';
 import type { PointKey } from './tombstones.ts';
 
 export interface Mark {
-  /** Packs a valid point needs. */
-  readonly live: PackNames;
+  /** Packs a valid point needs: `use.needs`. Which blobs of them only where the maps were gone through. */
+  readonly use: PackUse;
   readonly points: readonly PointName[];
   /** Points with a tombstone whose object is still there. */
   readonly pruned: readonly PointKey[];
   /** Objects that never became points: their session was ended without them. */
   readonly void: readonly PointKey[];
-  /** Relocations there are, needed or not. */
-  readonly relocations: RelocationNames;
+  /** Packs that relocations lead from. */
+  readonly relocated: PackNames;
+  /** Those of them that nothing needs any more. */
+  readonly forgotten: readonly PackName[];
+  /** Packs that were moved and are named by points, and where their blobs are. Read anew each time. */
+  readonly sources: () => AsyncIterable<MovedSource>;
   /** What lies among the points and is not named like one. */
   readonly foreign: readonly string[];
   /** Whether the valid points are exactly the ones that were expected. */
   readonly asExpected: boolean;
 }
 
-/** About 80 bytes each: 80 MB. A hundred tebibytes in packs of 32 MiB have 26,000 pages, and each point adds those that changed. */
-const MAX_PAGES_REMEMBERED = 1_000_000;
-
 /** How far a point's time may lie ahead of ours before the clocks count as disagreeing. */
 export const MAX_CLOCK_SKEW_MS = 60 * 60_000;
 
 /**
+ * What a mark is for. 'compact': to know of every pack how much of it is needed. 'keep': to know which are needed; maps are gone through
+ * only where something was moved. A list: the second mark of a collection. Maps are then gone through only of points that are not on
+ * the list, and only where packs on it were moved: those that are on it were looked at before it was published.
+ */
+export type MarkPurpose = 'compact' | 'keep' | { readonly list: CondemnHead };
+
+/**
  * `prunedBefore`: only these may count as pruned, even if others have tombstones by now; undefined: all that have one.
  * `expected`: points that must be there, or have a tombstone. `linked`: the same, of all there ever were, as `<machine>/<point>`.
+ * `newest`: the newest condemn list, swept or not.
  * Errors: `repository.collection-refused`, `repository.clocks-disagree`, `repository.limit-exceeded`, those of the store.
  */
 export async function markLive(
   core: Core,
   input: {
+    readonly purpose: MarkPurpose;
+    readonly newest?: CondemnHead | undefined;
     readonly prunedBefore?: ReadonlySet<string>;
     readonly expected: AsyncIterable<PointName>;
     readonly linked?: ReadonlySet<string>;
@@ -63,8 +84,8 @@ export async function markLive(
   const present = new Set(names);
   const known = await refuseVanished(core, { present, validity, expected: input.expected }, options);
   if (input.linked) refuseUnlisted(core, { present, validity, linked: input.linked });
-  const mark = { live: new PackNames(), points: [] as PointName[], pruned: [] as PointKey[], void: [] as PointKey[] };
-  const pages = new PageNames();
+  const mark = { use: new PackUse(), points: [] as PointName[], pruned: [] as PointKey[], void: [] as PointKey[] };
+  const disks: MarkedDisk[] = [];
   const foreign: string[] = [];
   for (const name of names) {
     const key = pointOfObject(name);
@@ -85,14 +106,8 @@ export async function markLive(
       continue;
     }
     mark.points.push(key);
-    await markPoint(core, point, { live: mark.live, pages, mayBeGone: buried }, options);
-  }
-  const relocations = await listRelocations(core, options);
-  try {
-    await markRelocated(core, relocations, mark.live, options);
-  } catch (error) {
-    if (!isUselessObject(error)) throw error;
-    throw refused(`a relocation of a pack that is needed cannot be read: ${error.message}`, error);
+    await markPoint(core, point, { use: mark.use, mayBeGone: buried }, options);
+    for (const { root } of point.disks) disks.push({ root, isExpected: known.has(name) });
   }
   const isKnown = ({ machineId, pointId }: PointName): boolean => known.has(`${POINTS}${machineId}/${pointId}`);
   if (foreign.length > 0)
@@ -103,7 +118,157 @@ export async function markLive(
         first: foreign[0],
       },
     );
-  return { ...mark, relocations, foreign, asExpected: mark.points.length === known.size && mark.points.every(isKnown) };
+  const marking = new RelocatedMark({ ...input, core, use: mark.use, disks, options });
+  const relocated = await marking.run();
+  return {
+    ...mark,
+    ...relocated,
+    foreign,
+    asExpected: mark.points.length === known.size && mark.points.every(isKnown),
+  };
+}
+
+interface MarkedDisk {
+  readonly root: DiskRoot;
+  /** Whether its point was expected to be there. */
+  readonly isExpected: boolean;
+}
+
+/** Second part of a mark: what blobs are needed, and where they are now. */
+class RelocatedMark {
+  readonly #core: Core;
+  readonly #use: PackUse;
+  readonly #disks: readonly MarkedDisk[];
+  readonly #purpose: MarkPurpose;
+  readonly #newest: CondemnHead | undefined;
+  readonly #options: StoreOptions;
+  readonly #relocated = new PackNames();
+
+  constructor(input: {
+    core: Core;
+    use: PackUse;
+    disks: readonly MarkedDisk[];
+    purpose: MarkPurpose;
+    newest?: CondemnHead | undefined;
+    options: StoreOptions;
+  }) {
+    this.#core = input.core;
+    this.#use = input.use;
+    this.#disks = input.disks;
+    this.#purpose = input.purpose;
+    this.#newest = input.newest;
+    this.#options = input.options;
+  }
+
+  async run(): Promise<Pick<Mark, 'relocated' | 'forgotten' | 'sources'>> {
+    let anyMoved = false;
+    for await (const { pack, names } of listRelocations(this.#core, this.#options)) {
+      this.#relocated.add(pack);
+      anyMoved ||= this.#use.is(pack, 'hinted') && names.some(isOfCompaction);
+    }
+    try {
+      if (typeof this.#purpose === 'object') await this.#lookAgain(this.#purpose.list);
+      else {
+        if (anyMoved || this.#purpose === 'compact') await this.#walkAll();
+        await this.#followAll();
+      }
+    } catch (error) {
+      if (!isUselessObject(error)) throw error;
+      throw refused(`a relocation of a pack that is needed cannot be read: ${error.message}`, error);
+    }
+    const forgotten: PackName[] = [];
+    for await (const { pack } of listRelocations(this.#core, this.#options))
+      if (!this.#use.is(pack, 'hinted', 'target')) forgotten.push(pack);
+    return { relocated: this.#relocated, forgotten, sources: () => this.#sources() };
+  }
+
+  async #walkAll(): Promise<void> {
+    const unreadable = new Set<string>();
+    const keyOf = ({ pack, slot }: BlobRef): string => `${pack} ${slot}`;
+    for (const { root } of this.#disks) {
+      let isOpaque = false;
+      const note = (ref: BlobRef): boolean => {
+        // Met before, by another disk that shares it: it is as unreadable for this one.
+        isOpaque ||= unreadable.size > 0 && unreadable.has(keyOf(ref));
+        return this.#use.add(ref, 'hinted');
+      };
+      const damage = await walkMap(this.#core, root, note, this.#options);
+      for (const ref of damage) unreadable.add(keyOf(ref));
+      if (damage.length === 0 && !isOpaque) continue;
+      this.#core.log.warn('pages of a map cannot be read; nothing is given up of the packs its disk names', {
+        pages: damage.length,
+      });
+      await this.#keepWhole(root, () => true);
+    }
+  }
+
+  async #keepWhole(root: DiskRoot, isMeant: (pack: PackName) => boolean): Promise<void> {
+    for await (const need of readPackSet(this.#core.pages, root.packs, this.#options)) {
+      if (need instanceof Error) throw refused(`a pack set cannot be read: ${need.message}`, need);
+      if (isMeant(need.pack)) this.#use.flag(need.pack, 'whole');
+    }
+  }
+
+  async *#sources(): AsyncGenerator<MovedSource> {
+    const moved = this.#movedPacks(await this.#packsOf(this.#newest));
+    for await (const group of listRelocations(this.#core, this.#options)) {
+      const { pack } = group;
+      const places = this.#use.is(pack, 'hinted') ? await moved.chosen(group, this.#use) : undefined;
+      if (places) yield { pack, places };
+    }
+  }
+
+  /** Where everything that is needed is now. */
+  async #followAll(): Promise<void> {
+    const avoided = await this.#packsOf(this.#newest);
+    const moved = this.#movedPacks(avoided);
+    for await (const group of listRelocations(this.#core, this.#options))
+      if (this.#use.is(group.pack, 'hinted')) await moved.apply(group, this.#use);
+  }
+
+  /**
+   * Of the packs on the list that are needed, those that were moved stay dead, unless a point that came since needs a blob of them that
+   * was left behind. What healing led to is needed, whether it was on the list or not.
+   */
+  async #lookAgain(list: CondemnHead): Promise<void> {
+    const contested = new PackNames();
+    const packs: PackName[] = [];
+    for await (const pack of this.#condemned(list)) {
+      if (!this.#use.is(pack, 'hinted') || !this.#relocated.has(pack)) continue;
+      contested.add(pack);
+      packs.push(pack);
+    }
+    const since = new PackUse();
+    for (const { root, isExpected } of packs.length > 0 && this.#core.rules.lookAgain ? this.#disks : []) {
+      if (isExpected) continue;
+      const note = (ref: BlobRef): boolean => !contested.has(ref.pack) || since.add(ref, 'hinted');
+      const damage = await walkMap(this.#core, root, note, this.#options);
+      if (damage.length > 0) await this.#keepWhole(root, (pack) => contested.has(pack));
+    }
+    const moved = this.#movedPacks(packs.length > 0 ? await this.#packsOf(list) : new PackNames());
+    for await (const group of listRelocations(this.#core, this.#options)) {
+      const { pack } = group;
+      if (!this.#use.is(pack, 'hinted')) continue;
+      if (contested.has(pack) && !this.#use.is(pack, 'whole') && (await moved.chosen(group, since)))
+        this.#use.flag(pack, 'moved');
+      if (!group.names.every(isOfCompaction)) await moved.keepHealed(group, this.#use);
+    }
+  }
+
+  #movedPacks(avoided: PackNames): MovedPacks {
+    return new MovedPacks({ core: this.#core, sources: this.#relocated, avoided, options: this.#options });
+  }
+
+  async #packsOf(list: CondemnHead | undefined): Promise<PackNames> {
+    const packs = new PackNames();
+    if (!list || !this.#core.rules.avoidCondemnedTargets || this.#relocated.size === 0) return packs;
+    for await (const pack of this.#condemned(list)) packs.add(pack);
+    return packs;
+  }
+
+  #condemned(list: CondemnHead): AsyncIterable<PackName> {
+    return orRefuse(this.#core, list, condemnedPacks(this.#core, list, this.#options));
+  }
 }
 
 /** Undefined: it is gone since it was listed, which only a collector that may do so does. */
@@ -130,18 +295,19 @@ async function open(core: Core, name: string, key: PointKey, options: StoreOptio
 async function markPoint(
   core: Core,
   point: Point,
-  into: { live: PackNames; pages: PageNames; mayBeGone: boolean },
+  into: { use: PackUse; mayBeGone: boolean },
   options: StoreOptions,
 ): Promise<void> {
   for (const { name, root } of point.disks) {
-    if (typeof root.map !== 'string') into.live.add(root.map.pack);
-    for await (const need of readPackSet(core.pages, root.packs, { ...options, seen: (ref) => into.pages.seen(ref) })) {
+    if (typeof root.map !== 'string') into.use.flag(root.map.pack, 'hinted');
+    const seen = (ref: BlobRef): boolean => !into.use.add(ref, 'hinted');
+    for await (const need of readPackSet(core.pages, root.packs, { ...options, seen })) {
       // Pruned, collected, and brought back by a late repetition of its commit: nobody can build on it any more.
       if (need instanceof Error && into.mayBeGone && hasCode(need.cause, 'repository.object-missing')) continue;
       if (need instanceof Error) {
         throw refused(`the pack set of disk ${name} of point ${point.pointId} cannot be read: ${need.message}`, need);
       }
-      into.live.add(need.pack);
+      into.use.flag(need.pack, 'hinted');
     }
   }
 }
@@ -186,6 +352,9 @@ function refuseUnlisted(
     );
   }
 }
+
+/** About 80 bytes each: 80 MB. A hundred tebibytes in packs of 32 MiB have 26,000 pages, and each point adds those that changed. */
+const MAX_PAGES_REMEMBERED = 1_000_000;
 
 /** Pages that were read. Beyond the limit they are forgotten, and read again. */
 export class PageNames {

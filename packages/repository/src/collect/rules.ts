@@ -31,6 +31,16 @@ export interface SafetyRules {
   readonly refuseFailedListing: boolean;
   /** A point that the last list or a chain names, and that has no tombstone, must be there. */
   readonly refuseVanishedPoints: boolean;
+  /** A pack is given up for its copies only when one relocation holds every blob of it that is needed. */
+  readonly moveEveryBlob: boolean;
+  /** The second mark looks for blobs of moved packs that points need which came since the first. */
+  readonly lookAgain: boolean;
+  /** A relocation counts only where what it leads to is on no list that may still be swept. */
+  readonly avoidCondemnedTargets: boolean;
+  /** Relocations of a pack that was deleted stay as long as a point names it. */
+  readonly keepRelocations: boolean;
+  /** When copies are moved on, the relocations that led to them are written anew. */
+  readonly leadSourcesOn: boolean;
 }
 
 export const SAFETY_RULES: SafetyRules = {
@@ -48,4 +58,9 @@ export const SAFETY_RULES: SafetyRules = {
   prunedInBothMarks: true,
   refuseFailedListing: true,
   refuseVanishedPoints: true,
+  moveEveryBlob: true,
+  lookAgain: true,
+  avoidCondemnedTargets: true,
+  keepRelocations: true,
+  leadSourcesOn: true,
 };

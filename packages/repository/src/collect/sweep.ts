@@ -4,6 +4,7 @@
  * ```
  *   1. sessions that may not know the list: over? if not, wait; after the grace: fence, list the points, outcome
  *   2. mark again; a point that was pruned since the first mark is alive in this one
+ *      and a pack that was moved stays, when a point that came since needs of it what was left behind
  *   3. delete packs of the list that are dead in this mark as well, as long as nobody else has swept it; objects of points that were pruned before the first
  *   4. delete records, older lists and index segments nobody needs; `swept`
  * ```
@@ -15,7 +16,7 @@ import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
 import { encodeCondemnSwept, type CondemnHead } from '../format/condemn-list.ts';
-import { condemnSweptObject, packObject, pointObject } from '../format/names.ts';
+import { condemnSweptObject, packObject, pointObject, relocationsPrefix, type PackName } from '../format/names.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import {
@@ -98,10 +99,10 @@ export async function sweep(
     // Frozen, and overtaken by another collector: what is there under these names now is nothing this mark knew of.
     if (looked++ % DELETES_PER_LOOK === 0 && (await isSwept(core, list, options)))
       return { state: 'overtaken', ...NOTHING, ...counts, listNumber: list.number, fencedSessions };
-    if (mark?.live.has(pack)) counts.sparedPacks++;
+    if (mark?.use.needs(pack)) counts.sparedPacks++;
     else if (await remove(core, packObject(pack), options)) {
       counts.deletedPacks++;
-      for (const name of mark?.relocations.get(pack) ?? []) await remove(core, name, options);
+      if (mark?.relocated.has(pack) && !isFollowed(core, mark, pack)) await removeRelocations(core, pack, options);
     } else counts.lockedPacks++;
   }
   for (const { machineId, pointId } of mark?.pruned ?? []) {
@@ -120,7 +121,7 @@ export async function sweep(
     deletedPacks: counts.deletedPacks,
   });
   // While the list is open nobody prepares another, so what lies about under control/ is nobody's.
-  await tidyUp(core, { list, over, live: mark?.live }, options);
+  await tidyUp(core, { list, over, use: mark?.use }, options);
   await core.store.putIfAbsent(name, [sealRecord(core, { type: 'CSWP', name, body })], options);
   return { state: 'swept', ...report };
 }
@@ -159,7 +160,18 @@ async function markAgain(core: Core, list: CondemnHead, options: StoreOptions): 
   }
   const expected = orRefuse(core, list, listedPoints(core, list, 'points', options));
   const linked = await linkedPoints(core, options);
-  return markLive(core, { ...(prunedBefore ? { prunedBefore } : {}), expected, linked }, options);
+  return markLive(core, { purpose: { list }, ...(prunedBefore ? { prunedBefore } : {}), expected, linked }, options);
+}
+
+/** Whether points name the pack, so that readers ask where its blobs went. */
+function isFollowed(core: Core, { use }: Mark, pack: PackName): boolean {
+  return core.rules.keepRelocations && use.is(pack, 'hinted', 'target');
+}
+
+async function removeRelocations(core: Core, pack: PackName, options: StoreOptions): Promise<void> {
+  const names: string[] = [];
+  for await (const { name } of core.store.list(relocationsPrefix(pack), options)) names.push(name);
+  for (const name of names) await remove(core, name, options);
 }
 
 /** False: a lock of the store still holds it. */

@@ -3,6 +3,7 @@
  *
  * - records of sessions that are closed or have an outcome (fences and outcomes stay: a late PUT has no deadline)
  * - index segments whose packs are all gone
+ * - relocations that lead only to packs that are gone
  * - damage reports of packs that are gone and that nobody needs
  * - parts of lists before the one that is being swept, and of lists that were never published; what is not ours stays
  *
@@ -23,17 +24,23 @@ import {
   hex,
   INDEX,
   type PackName,
+  packObject,
   packOfObject,
   PACKS,
+  relocatedPackOf,
+  RELOCATIONS,
   SESSIONS,
 } from '../format/names.ts';
+import { targetPacks } from '../format/relocation.ts';
 import { controlName } from '../seal/control-records.ts';
 import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { openSegment } from '../write/known-packs.ts';
 import { isSwept } from './condemn-lists.ts';
 import { listAll, listRecords } from './listing.ts';
+import { readRelocation } from './moved-packs.ts';
 import { PackNames } from './pack-names.ts';
+import type { PackUse } from './pack-use.ts';
 
 /** May be repeated. While `list` is open nobody can publish another, so parts that are not its own will never belong to one. */
 export async function tidyUp(
@@ -41,21 +48,32 @@ export async function tidyUp(
   what: {
     readonly list: CondemnHead;
     readonly over: ReadonlySet<string>;
-    /** Packs a point needs, there or not. */
-    readonly live: PackNames | undefined;
+    /** What points need, there or not. */
+    readonly use: PackUse | undefined;
   },
   options: StoreOptions = {},
 ): Promise<void> {
   const reports = await listReports(core, options);
   const segments = await listAll(core, INDEX, options);
+  const relocations = await listAll(core, RELOCATIONS, options);
   const packs = await listPackNames(core, options);
   const stale = [
-    ...(await settledReports(core, { reports, packs, live: what.live }, options)),
+    ...(await settledReports(core, { reports, packs, use: what.use }, options)),
     ...(await closedSessions(core, what.over, options)),
     ...(await deadSegments(core, { segments, packs }, options)),
+    ...(await deadRelocations(core, { relocations, packs }, options)),
     ...(await olderLists(core, what.list, options)),
   ];
-  for (const name of stale) await core.store.delete(name, options);
+  for (const name of stale) await removeUnlocked(core, name, options);
+}
+
+/** What lies under data/ may be locked: a later collection takes it. */
+async function removeUnlocked(core: Core, name: string, options: StoreOptions): Promise<void> {
+  try {
+    await core.store.delete(name, options);
+  } catch (error) {
+    if (!hasCode(error, 'repository.object-locked')) throw error;
+  }
 }
 
 async function listPackNames(core: Core, options: StoreOptions): Promise<PackNames> {
@@ -95,13 +113,47 @@ async function deadSegments(
   return dead;
 }
 
+/** Where one leads to a pack that is gone, but that another one leads from, readers go on. */
+async function deadRelocations(
+  core: Core,
+  { relocations, packs }: { relocations: readonly string[]; packs: PackNames },
+  options: StoreOptions,
+): Promise<string[]> {
+  const sources = new PackNames();
+  for (const name of relocations) sources.add(relocatedPackOf(name));
+  const dead: string[] = [];
+  for (const name of relocations) {
+    const targets = await packsLedTo(core, name, options);
+    const goesOn = targets.length === 0 || targets.some((pack) => packs.has(pack) || sources.has(pack));
+    // What the listing left out is asked for: without its relocation a blob is not found.
+    if (!goesOn && !(await anyIsThere(core, targets, options))) dead.push(name);
+  }
+  return dead;
+}
+
+async function anyIsThere(core: Core, packs: readonly PackName[], options: StoreOptions): Promise<boolean> {
+  for (const pack of packs) if (await core.store.head(packObject(pack), options)) return true;
+  return false;
+}
+
+/** None for a relocation that cannot be read: of a pack that is needed it stops the next collection, and else goes with its pack. */
+async function packsLedTo(core: Core, name: string, options: StoreOptions): Promise<PackName[]> {
+  try {
+    const record = await readRelocation(core, name, options);
+    return record ? targetPacks(record.statement).map(({ pack }) => pack) : [];
+  } catch (error) {
+    if (!isUselessObject(error)) throw error;
+    return [];
+  }
+}
+
 /**
  * Those of which every pack is gone, and needed by nobody. Dead is not enough: while a pack is there (locked, or made since the mark) a
  * writer may refer to it. Gone is not enough either: what points need of it can still be read again at its source.
  */
 async function settledReports(
   core: Core,
-  { reports, packs, live }: { reports: readonly ReportName[]; packs: PackNames; live: PackNames | undefined },
+  { reports, packs, use }: { reports: readonly ReportName[]; packs: PackNames; use: PackUse | undefined },
   options: StoreOptions,
 ): Promise<string[]> {
   const settled: string[] = [];
@@ -109,7 +161,7 @@ async function settledReports(
     const report = await readReport(core, reportId, options);
     // It is not known which packs it is about.
     if (!report) continue;
-    const matters = (pack: PackName): boolean => packs.has(pack) || !live || live.has(pack);
+    const matters = (pack: PackName): boolean => packs.has(pack) || !use || use.is(pack, 'hinted', 'target');
     if (report.packs.some(matters) || [...report.chunks, ...report.pages].some(({ pack }) => matters(pack))) continue;
     // The report goes before its closing: alone it would count as open.
     settled.push(damageOpenObject(reportId), damageClosedObject(reportId));

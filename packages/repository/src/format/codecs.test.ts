@@ -507,8 +507,24 @@ const codecs: readonly Codec[] = [
     fc
       .uniqueArray(ref, { selector: ({ id }) => id, minLength: 1, maxLength: 9 })
       .map((refs) => refs.toSorted((a, b) => (a.id < b.id ? -1 : 1))),
-    encodeMoved,
-    (encoded) => decodeMoved(encoded, 'it'),
+    (refs) => encodeMoved(refs),
+    (encoded) => decodeMoved(encoded, 'it').places as never,
+  ),
+  codec(
+    'moved blobs with their slots',
+    false,
+    fc
+      .uniqueArray(fc.tuple(ref, fc.nat(16_383)), { selector: ([{ id }]) => id, minLength: 1, maxLength: 9 })
+      .map((moved) => moved.toSorted(([a], [b]) => (a.id < b.id ? -1 : 1))),
+    (moved) =>
+      encodeMoved(
+        moved.map(([place]) => place),
+        new Map(moved.map(([{ id }, slot]) => [id, slot])),
+      ),
+    (encoded) => {
+      const { places, slots } = decodeMoved(encoded, 'it');
+      return places.map((place, i) => [place, slots[i]]) as never;
+    },
   ),
   codec(
     'damage report',

@@ -83,6 +83,9 @@ export const pointObject = (machineId: MachineId, pointId: PointId): string => `
 export const relocationsPrefix = (pack: PackName): string => `${RELOCATIONS}${pack.slice(0, 2)}/${pack}/`;
 export const relocationObject = (pack: PackName, relocationId: string): string =>
   `${relocationsPrefix(pack)}${relocationId}`;
+/** The pack a relocation leads from, by its name. */
+export const relocatedPackOf = (object: string): PackName =>
+  object.slice(0, object.lastIndexOf('/')).slice(-64) as PackName;
 export const relocationIdOf = (object: string): string => object.slice(object.lastIndexOf('/') + 1);
 export const sessionOpenObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/open`;
 export const sessionClosedObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/closed`;

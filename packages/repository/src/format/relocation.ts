@@ -10,8 +10,8 @@ import { placesSchema, type BlobRef, fromColumns, toColumns } from './blob-ref.t
 import { certificateField, type Certified } from './certificate.ts';
 import { damaged, decodeVersions, encodeFrame } from './frame.ts';
 import { MAX_PACK_BYTES, MAX_PACK_ENTRIES, MAX_PAGE_ENTRIES, MAX_RELOCATION_BYTES } from './limits.ts';
-import { hashBytes, packNameOf, type PackName } from './names.ts';
-import { bytes, list, message, text, uint, type MessageOf } from './wire.ts';
+import { hashBytes, packNameOf, type ChunkId, type PackName } from './names.ts';
+import { bytes, list, message, text, uint, uints, type MessageOf } from './wire.ts';
 
 const targetSchema = message({
   pack: bytes(1, { length: 32 }),
@@ -46,7 +46,17 @@ const certifiedSchema = message({ ...envelopeFields, certificate: certificateFie
 
 const movedSchema = message({
   blocks: list(1, placesSchema, Math.ceil(MAX_PACK_ENTRIES / MAX_PAGE_ENTRIES)),
+  /** Of each blob, in the same order, its slot in the pack it was in; none where whoever wrote it did not know. */
+  slots: uints(2, MAX_PACK_ENTRIES),
 });
+
+/** Where blobs of one pack are now. */
+export interface Moved {
+  /** Ascending by id. */
+  readonly places: readonly BlobRef[];
+  /** Of each place, the slot the blob had; empty where that is not known. */
+  readonly slots: readonly number[];
+}
 
 export const encodeRelocationStatement = (statement: RelocationStatement): Uint8Array =>
   statementSchema.encode(statement);
@@ -66,24 +76,28 @@ export function decodeRelocation(
   return { statement: statementSchema.decode(statementBytes, what), statementBytes, ...rest };
 }
 
-/** `moved`: any order, ids distinct. */
-export function encodeMoved(moved: readonly BlobRef[]): Uint8Array {
+/** `moved`: any order, ids distinct. `slots`: the slot each blob had, of all of them or of none. */
+export function encodeMoved(moved: readonly BlobRef[], slots?: ReadonlyMap<ChunkId, number>): Uint8Array {
   const sorted = moved.toSorted((a, b) => (a.id < b.id ? -1 : 1));
   const blocks = [];
   for (let i = 0; i < sorted.length; i += MAX_PAGE_ENTRIES)
     blocks.push(toColumns(sorted.slice(i, i + MAX_PAGE_ENTRIES)));
-  return movedSchema.encode({ blocks });
+  return movedSchema.encode({ blocks, slots: slots ? sorted.map(({ id }) => slots.get(id) ?? 0) : [] });
 }
 
 /** Throws `repository.object-damaged`. */
-export function decodeMoved(plain: Uint8Array, what: string): BlobRef[] {
-  const places = movedSchema.decode(plain, what).blocks.flatMap((block) => fromColumns(block, undefined, what));
-  return places.map((place, i) => {
-    const before = places[i - 1];
+export function decodeMoved(plain: Uint8Array, what: string): Moved {
+  const { blocks, slots } = movedSchema.decode(plain, what);
+  const found = blocks.flatMap((block) => fromColumns(block, undefined, what));
+  const places = found.map((place, i) => {
+    const before = found[i - 1];
     if (typeof place === 'string' || (typeof before === 'object' && before.id >= place.id))
       throw damaged(what, `entry ${i} is out of order`);
     return place;
   });
+  if (slots.length > 0 && (slots.length !== places.length || slots.some((slot) => slot >= MAX_PACK_ENTRIES)))
+    throw damaged(what, `${slots.length} slots for ${places.length} blobs`);
+  return { places, slots };
 }
 
 export function targetsOf(sizes: ReadonlyMap<PackName, number>): RelocationStatement['targets'] {

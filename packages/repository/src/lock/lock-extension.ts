@@ -12,9 +12,19 @@
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
+import { readCondemnLists } from '../collect/condemn-lists.ts';
 import { markLive, type Mark } from '../collect/mark.ts';
 import type { Core } from '../core.ts';
-import { DATA, KEYS, OTHER_TENANTS, packOfObject, pointObject, SUPERBLOCK } from '../format/names.ts';
+import {
+  DATA,
+  KEYS,
+  OTHER_TENANTS,
+  packOfObject,
+  pointObject,
+  relocatedPackOf,
+  RELOCATIONS,
+  SUPERBLOCK,
+} from '../format/names.ts';
 import type { ObjectLocks } from '../store/object-store.ts';
 import { inLanes } from './lanes.ts';
 import { lockEndMs, type LockPolicy } from './lock-policy.ts';
@@ -67,7 +77,8 @@ async function* ownObjects({ store }: Core, signal: AbortSignal): AsyncIterable<
 async function findGivenUp(core: Core, signal: AbortSignal): Promise<(name: string) => boolean> {
   let mark: Mark;
   try {
-    mark = await markLive(core, { expected: noPoints() }, { signal });
+    const { newest } = await readCondemnLists(core, { signal });
+    mark = await markLive(core, { purpose: 'keep', newest, expected: noPoints() }, { signal });
   } catch (error) {
     if (!hasCode(error, 'repository.collection-refused', 'repository.clocks-disagree')) throw error;
     core.log.error('what the points need cannot be told; the locks of all objects are extended', {
@@ -78,7 +89,10 @@ async function findGivenUp(core: Core, signal: AbortSignal): Promise<(name: stri
   const gone = new Set([...mark.pruned, ...mark.void].map((key) => pointObject(key.machineId, key.pointId)));
   return (name) => {
     const pack = packOfObject(name);
-    return pack ? !mark.live.has(pack) : gone.has(name);
+    if (pack) return !mark.use.needs(pack);
+    // Nobody asks for relocations of a pack that no point names.
+    if (name.startsWith(RELOCATIONS)) return !mark.use.is(relocatedPackOf(name), 'hinted', 'target');
+    return gone.has(name);
   };
 }
 

@@ -19,7 +19,7 @@ import { decodePackHeader, kindOf } from '../format/pack.ts';
 import { inlineOpener } from '../read/blob-opener.ts';
 import { addTenant, type Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
-import { noisyDisk } from '../testing/disks.ts';
+import { noise, noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { movePack } from '../testing/move-pack.ts';
 import { CHEAP_SCRYPT, initTiny, MACHINE, pointId, Scratch, TINY_CHUNK, TINY_LIMITS } from '../testing/tiny.ts';
@@ -55,8 +55,7 @@ async function backedUp(): Promise<{ clock: SetClock; memory: MemoryStore; repos
   return { clock, memory, repository };
 }
 
-async function backUp(repository: Repository, n: number): Promise<void> {
-  const content = noisyDisk(40, n);
+async function backUp(repository: Repository, n: number, content = noisyDisk(40, n)): Promise<void> {
   const directory = mkdtempSync(join(scratch.path, 'session-'));
   const session = await repository.beginSession({ machineId: MACHINE, directory });
   const source = fileSource(scratch.file(content));
@@ -137,6 +136,7 @@ describe('locks of a repository', () => {
     const pack = packOfObject(old) ?? ('' as PackName);
     const moved = await movePack(repository, pack);
     const again = await movePack(repository, moved, { relocationId: 'r2' });
+    for (const gone of [pack, moved]) memory.objects.delete(packObject(gone));
     expect(await checkLocks(core, { policy, inPolicy: all }, context)).toMatchObject({ sound: true });
     clock.ms += 3 * policy.generationMs;
     for (const name of memory.objects.keys())
@@ -152,6 +152,40 @@ describe('locks of a repository', () => {
     object[60] = (object[60] ?? 0) ^ 1;
     const lost = await checkLocks(core, { policy, inPolicy: all }, context);
     expect(lost.problems).toMatchObject([{ object: relocationObject(pack, 'r1'), problem: 'unreadable' }]);
+    await repository.close();
+  });
+
+  test('of packs that were moved end, while those of their copies are extended, and prove the point', async () => {
+    const { clock, memory, repository } = await backedUp();
+    const content = noisyDisk(40, 1);
+    for (let chunk = 0; chunk < 40; chunk += 2) content.set(noise(chunk), chunk * TINY_CHUNK);
+    await backUp(repository, 2, content);
+    await repository.retention.perform({
+      act: { kind: 'prune', machineId: MACHINE, pointId: pointId(1) },
+      reason: 'by hand',
+    });
+    const careful = await repository.condemn({ compact: { minDeadShare: 0.2 }, dryRun: true });
+    expect(careful.compaction).toMatchObject({ packs: 0 });
+    expect(careful.compaction?.lockedPacks).toBeGreaterThan(0);
+    const { compaction, lockedPacks } = await repository.condemn({
+      compact: { minDeadShare: 0.2, includeLocked: true },
+    });
+    expect(compaction?.packs).toBeGreaterThan(0);
+    expect(lockedPacks).toBeGreaterThanOrEqual(compaction?.packs ?? 0);
+    await repository.sweep({ graceMs: 0 });
+    clock.ms += 2 * policy.generationMs;
+    expect((await extendLocks(repository.core, policy, context)).givenUp).toBeGreaterThanOrEqual(lockedPacks);
+    expect(await checkLocks(repository.core, { policy, inPolicy: all }, context)).toMatchObject({ sound: true });
+    clock.ms += policy.retentionMs;
+    await extendLocks(repository.core, policy, context);
+    const before = memory.objects.size;
+    await repository.condemn();
+    expect(await repository.sweep({ graceMs: 0 })).toMatchObject({ state: 'swept', lockedPacks: 0 });
+    expect(memory.objects.size).toBeLessThan(before);
+    expect(await checkLocks(repository.core, { policy, inPolicy: all }, context)).toMatchObject({ sound: true });
+    expect(
+      (await repository.checkPoint(await repository.readPoint(MACHINE, pointId(2)), 'content', context)).sound,
+    ).toBe(true);
     await repository.close();
   });
 

@@ -47,10 +47,13 @@ const MAX_PLACES = 32;
 /** A blob that cannot be read as it was written, also not at the second attempt. The caller knows what it meant. */
 export class BlobDamage extends Error {
   readonly ref: BlobRef;
+  /** Everywhere it was looked for in vain: where the map says, and where relocations led. */
+  readonly places: readonly BlobRef[];
 
-  constructor(ref: BlobRef, why: string, cause?: unknown) {
+  constructor(ref: BlobRef, why: string, cause?: unknown, elsewhere: readonly BlobRef[] = []) {
     super(`${describeRef(ref)}: ${why}`, { cause });
     this.ref = ref;
+    this.places = [ref, ...elsewhere];
   }
 }
 
@@ -95,13 +98,14 @@ export class BlobReader {
   ): Promise<Uint8Array> {
     return this.#slots.run(async () => {
       if (this.#left.get(ref.pack)) {
-        const moved = await this.#readMoved(ref, expected, options, new Set([ref.pack]));
+        const moved = await this.#readMoved(ref, expected, options, new Map([[ref.pack, ref]]));
         if (moved) return moved;
       }
       const found = await this.#readAt(ref, expected, options);
       if ('plain' in found) return found.plain;
-      const moved = await this.#readMoved(ref, expected, options, new Set([ref.pack]));
-      if (!moved) throw new BlobDamage(ref, found.failure, found.cause);
+      const tried = new Map([[ref.pack, ref]]);
+      const moved = await this.#readMoved(ref, expected, options, tried);
+      if (!moved) throw new BlobDamage(ref, found.failure, found.cause, [...tried.values()].slice(1));
       if (hasCode(found.cause, 'repository.object-missing')) this.#left.set(ref.pack, true);
       return moved;
     });
@@ -124,12 +128,12 @@ export class BlobReader {
     ref: BlobRef,
     expected: { kind: PackKind; plain: BlobOpening['plain'] },
     options: StoreOptions,
-    tried: Set<PackName>,
+    tried: Map<PackName, BlobRef>,
   ): Promise<Uint8Array | undefined> {
     for await (const place of this.#relocations.places(ref, options)) {
       if (tried.has(place.pack)) continue;
       if (tried.size >= MAX_PLACES) return undefined;
-      tried.add(place.pack);
+      tried.set(place.pack, place);
       const found = await this.#readAt(place, expected, options);
       const plain = 'plain' in found ? found.plain : await this.#readMoved(place, expected, options, tried);
       if (plain) return plain;

@@ -32,6 +32,8 @@ type Moved = ReadonlyMap<ChunkId, BlobRef>;
 export interface RelocationRecord {
   readonly statement: RelocationStatement;
   readonly moved: readonly BlobRef[];
+  /** The slot each of `moved` had in the pack it was in; empty where that is not known. */
+  readonly slots: readonly number[];
 }
 
 /** Checks and opens the bytes of a relocation. Throws `repository.object-damaged` or `repository.newer-version`. */
@@ -51,7 +53,8 @@ export function openRelocation(
     throw damaged(what, 'its signature is not ours');
   const plain = open(relocationSeal(keyring.indexKey, statement), statement.sealed);
   if (!plain) throw damaged(what, 'its seal does not open');
-  return { statement, moved: decodeMoved(plain, what) };
+  const { places, slots } = decodeMoved(plain, what);
+  return { statement, moved: places, slots };
 }
 
 export class Relocations {

@@ -50,7 +50,8 @@ export async function movePack(
   await store.putIfAbsent(packObject(name), [buffer.subarray(0, sizeBytes)]);
   const relocationId = options.relocationId ?? 'r1';
   const sizes = new Map([[name, sizeBytes]]);
-  const written = await writeRelocation(core, { relocationId, pack, reason: 'compacted', moved: blobs, sizes });
+  const slots = new Map(layout.blobs.map(({ slot }) => [chunkIdOf(toc.ids.subarray(slot * 32, slot * 32 + 32)), slot]));
+  const written = await writeRelocation(core, { relocationId, pack, reason: 'compacted', moved: blobs, slots, sizes });
   if (!written) throw new Error(`${relocationId} says something else already`);
   return name;
 }

@@ -40,6 +40,7 @@ import { orAbort } from './or-abort.ts';
 import type { FinishedPack, PackOwner } from './pack-builder.ts';
 import { PackDeltas } from './pack-deltas.ts';
 import { PackSetWriter } from './pack-set-writer.ts';
+import { PackSizes } from './pack-sizes.ts';
 import { PageWriter } from './page-writer.ts';
 import type { Sealer } from './sealer.ts';
 import type { SealingLane, StripeIds } from './sealing-lane.ts';
@@ -105,7 +106,8 @@ export interface DiskSession {
   lookup(id: ChunkId): BlobRef | undefined;
   /** Where a chunk is that is stored already, also before this session. */
   find(id: ChunkId): Promise<BlobRef | undefined>;
-  sizeOf(pack: PackName): number;
+  /** Of a pack that the store lists, or that this session stored. */
+  sizeOf(pack: PackName): number | undefined;
   /** Durable in the store and in the journal, and known to `lookup`, when it resolves. */
   storeDataPack(pack: FinishedPack, bytes: Uint8Array, signal: AbortSignal): Promise<void>;
   /** 'taken': something else lies under its name. `spoilt`: names under which its pages lie, damaged; they are led here. */
@@ -554,15 +556,27 @@ export class DiskWriter {
     await this.#mapPages.flush();
     for (const { pack, pages } of this.#mapPages.packs) this.#deltas.addPack(pack, pages);
     const setPages = this.#pageWriter('set');
+    const takenOver = new PackSizes();
     const writer = new PackSetWriter({
       pages: this.#core.pages,
       writer: setPages,
       maxPacks: this.#core.superblock.packSetEntries,
-      sizeOf: (pack) => this.#session.sizeOf(pack),
+      sizeOf: (pack) => {
+        const size = this.#session.sizeOf(pack) ?? takenOver.get(pack);
+        if (size === undefined) throw new LifeboatError('internal.bug', `the size of pack ${pack} is not known`);
+        return size;
+      },
     });
     const before = this.#sameSize ? (this.#request.parent?.packs ?? null) : null;
-    // A pack taken over from a parent of another size is new to this set, and its size is in the store only.
-    if (!this.#deltas.isEmpty && this.#parent && !this.#sameSize) await this.#session.loadKnown(this.#signal);
+    // A pack taken over from a parent of another size is new to this set: the store has its size, or, where it was moved, the set before.
+    if (!this.#deltas.isEmpty && this.#parent && !this.#sameSize) {
+      await this.#session.loadKnown(this.#signal);
+      for await (const need of readPackSet(this.#core.pages, this.#parent.root.packs, options)) {
+        if (need instanceof Error) throw this.#setDamage(need);
+        if (need.sizeBytes !== undefined && this.#session.sizeOf(need.pack) === undefined)
+          takenOver.set(need.pack, need.sizeBytes);
+      }
+    }
     const { sizeBytes } = this.#request;
     let packs: BlobRef | null;
     try {

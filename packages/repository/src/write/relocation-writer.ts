@@ -4,7 +4,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { MAX_RELOCATION_BYTES } from '../format/limits.ts';
-import { hashBytes, relocationObject, type PackName } from '../format/names.ts';
+import { hashBytes, relocationObject, type ChunkId, type PackName } from '../format/names.ts';
 import {
   encodeMoved,
   encodeRelocation,
@@ -26,6 +26,8 @@ export interface Relocation {
   readonly reason: 'healed' | 'compacted';
   /** Where they are now: durable in the store before this is called. */
   readonly moved: readonly BlobRef[];
+  /** The slot each of them had in `pack`; without it a collector keeps all of `moved` as long as anything needs the pack. */
+  readonly slots?: ReadonlyMap<ChunkId, number>;
   /** Size of every pack `moved` names. */
   readonly sizes: ReadonlyMap<PackName, number>;
 }
@@ -39,7 +41,7 @@ export async function writeRelocation(
   input: Relocation,
   options: StoreOptions = {},
 ): Promise<string | undefined> {
-  const { relocationId, moved, sizes } = input;
+  const { relocationId, moved, slots, sizes } = input;
   const { tenantId, indexKey, agent } = core.keyring;
   const pack = hashBytes(input.pack);
   const salt = core.random.bytes(32);
@@ -59,7 +61,7 @@ export async function writeRelocation(
     reason: input.reason,
     targets: targetsOf(needed),
     salt,
-    sealed: seal(relocationSeal(indexKey, { tenantId, pack, relocationId, salt }), encodeMoved(moved)),
+    sealed: seal(relocationSeal(indexKey, { tenantId, pack, relocationId, salt }), encodeMoved(moved, slots)),
     signer: agent?.publicKey ?? core.keyring.signer,
   };
   const statementBytes = encodeRelocationStatement(statement);

@@ -422,11 +422,7 @@ export class WriterSession {
       loadKnown: () => this.#loadKnown(),
       lookup: (id: ChunkId) => this.#index.get(id),
       find: (id: ChunkId) => this.#find(id),
-      sizeOf: (pack) => {
-        const size = this.#sizes.get(pack);
-        if (size === undefined) throw new LifeboatError('internal.bug', `the size of pack ${pack} is not known`);
-        return size;
-      },
+      sizeOf: (pack) => this.#sizes.get(pack),
       storeDataPack: async (pack, bytes, signal) => {
         if ((await this.#put(pack, bytes, signal)) === 'taken') throw notOurs(pack.name);
         await this.#files.append({ pack: pack.name, sizeBytes: pack.sizeBytes, blobs: pack.blobs });
