@@ -21,7 +21,7 @@ import type { Secret, SecretBytes } from '@lifeboat/repository/seal/secret';
 import { MemoryStore } from '@lifeboat/repository/store/memory-store';
 import type { Frames } from './fixed.ts';
 import { asJson, READERS, type Opened } from './readers.ts';
-import { AGENT_FILE, KMS_KEY, PASSPHRASE, SECOND_PASSPHRASE, type Outcome } from './scenario.ts';
+import { AGENT_FILE, KMS_KEY, POINT_KEYS_FILE, PASSPHRASE, SECOND_PASSPHRASE, type Outcome } from './scenario.ts';
 
 export const FIXTURE = join(import.meta.dirname, `v${FORMAT_VERSION}`);
 
@@ -108,7 +108,7 @@ export async function read(name: string, bytes: Uint8Array, { tenants, first }: 
 /** Every way into the first tenant. Key files are copied to the empty directory `scratch`: git does not keep mode 0600. */
 export function waysIn(scratch: string): Record<'passphrase' | 'key file' | 'key service' | 'paper', Secret> {
   cpSync(join(FIXTURE, 'local'), scratch, { recursive: true });
-  for (const name of ['repository.key', 'paper.txt', `kms/${KMS_KEY}`, AGENT_FILE])
+  for (const name of ['repository.key', 'paper.txt', `kms/${KMS_KEY}`, AGENT_FILE, POINT_KEYS_FILE])
     chmodSync(join(scratch, name), 0o600);
   return {
     passphrase: { passphrase: PASSPHRASE },

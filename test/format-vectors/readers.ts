@@ -16,6 +16,7 @@ import { decodeMapPage } from '@lifeboat/repository/format/map-page';
 import { chunkIdOf, relocationIdOf, type PackName } from '@lifeboat/repository/format/names';
 import { decodePackSetPage } from '@lifeboat/repository/format/pack-set-page';
 import { decodePackHeader, hashSealed, kindOf, parsePack } from '@lifeboat/repository/format/pack';
+import { decodePointKeys } from '@lifeboat/repository/format/point-keys';
 import { decodeRevocation } from '@lifeboat/repository/format/revocation';
 import { decodeFence, decodeOutcome } from '@lifeboat/repository/format/session-outcome';
 import { decodeSessionRecord } from '@lifeboat/repository/format/session-record';
@@ -68,6 +69,7 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
   CERT: (bytes, name, { core }) => openCertificate(core.keyring, bytes, name),
   REVO: (bytes, name) => decodeRevocation(bytes, name),
   AGNT: (bytes, name) => decodeAgentCredential(bytes, name),
+  PKEY: (bytes, name) => decodePointKeys(bytes, name),
   INDX: (bytes, name, { core }) => {
     const { tenantId, salt, sealed } = decodeIndexEnvelope(bytes, name);
     const key = deriveKey(core.keyring.indexKey, 'index segment', salt);

@@ -6,7 +6,7 @@
  *   init ─► a way in of each kind ─► web: two points, the keys rotated in between ─► db: two points, the first pruned (each linked)
  *     ─► policy, hold, guard, requests ─► a session that hangs ─► condemn, sweep: fence and outcome ─► a pack moved
  *     ─► web: third point, what was proven of it, and a check within a budget ─► db: damage reported, and healed by the third point ─► second tenant
- *     ─► an agent backs mail up, and heals ─► it is revoked ─► a session that is still open
+ *     ─► an agent backs mail up, and heals ─► keys of its newest point are handed out ─► it is revoked ─► a session that is still open
  * ```
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -47,6 +47,7 @@ export const WEB = parseMachineId('web');
 const DB = parseMachineId('db');
 const MAIL = parseMachineId('mail');
 export const AGENT_FILE = 'mail.agent';
+export const POINT_KEYS_FILE = 'mail.keys';
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 const signal = new AbortController().signal;
@@ -174,6 +175,8 @@ class Scenario {
     const parent = await this.#backUp(agent, { machineId: MAIL, n: 8, content });
     await this.#reportDamage(tenant, parent);
     await this.#backUp(agent, { machineId: MAIL, n: 9, content, parent });
+    const keys = await tenant.grant([{ machineId: MAIL, pointId: pointIdOf(9) }]);
+    writeFileSync(join(this.#scratch, POINT_KEYS_FILE), keys, { mode: 0o600 });
     await tenant.agents.revoke({ agent: 'mail host', reason: 'the host was sold' });
   }
 
@@ -321,7 +324,7 @@ class Scenario {
 
   #files(): Map<string, Uint8Array> {
     const files = new Map<string, Uint8Array>();
-    for (const name of ['repository.key', 'paper.txt', `kms/${KMS_KEY}`, AGENT_FILE]) {
+    for (const name of ['repository.key', 'paper.txt', `kms/${KMS_KEY}`, AGENT_FILE, POINT_KEYS_FILE]) {
       files.set(name, readFileSync(join(this.#scratch, name)));
     }
     for (const name of readdirSync(join(this.#scratch, 'operation')).toSorted()) {

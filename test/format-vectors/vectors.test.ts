@@ -26,7 +26,7 @@ import {
   type Expected,
   type OpenedFixture,
 } from './fixture.ts';
-import { AGENT_FILE, runScenario, SECOND_PASSPHRASE, SECOND_TENANT, WEB } from './scenario.ts';
+import { AGENT_FILE, POINT_KEYS_FILE, runScenario, SECOND_PASSPHRASE, SECOND_TENANT, WEB } from './scenario.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch.remove());
@@ -197,6 +197,23 @@ describe(`a repository of version ${FORMAT_VERSION}`, () => {
       code: 'repository.not-permitted',
     });
     await repository.close();
+  });
+
+  test('gives who has the keys of a point that point, and no other', async () => {
+    const local = scratch.directory();
+    waysIn(local);
+    const secret = { pointKeysFile: join(local, POINT_KEYS_FILE) };
+    const store = new DirectoryStore(directory);
+    const repository = await openRepository({ store, secret, deps: { opener: inlineOpener() } });
+    const [mail, eight, nine] = [parseMachineId('mail'), 'p20260101T000008Z-00000008', 'p20260101T000009Z-00000009'];
+    const device = repository.openDisk(await repository.readPoint(mail, parsePointId(nine)), 'vda');
+    const content = Buffer.alloc(device.sizeBytes);
+    await device.read(0, content);
+    const wanted = expected.disks.find(({ pointId, disk }) => pointId === nine && disk === 'vda');
+    expect(sha256(content).toString('hex')).toBe(wanted?.sha256);
+    await expect(repository.readPoint(mail, parsePointId(eight))).rejects.toMatchObject({
+      code: 'repository.not-permitted',
+    });
   });
 
   test('has a second tenant, which opens by itself', async () => {

@@ -31,7 +31,14 @@ import { DEFAULT_CHUNK_BYTES, DEFAULT_GEOMETRY, MAX_SUPERBLOCK_BYTES } from './f
 import { hex, PROBES, SUPERBLOCK } from './format/names.ts';
 import type { CheckLevel } from './format/verification.ts';
 import { decodeSuperblock, encodeSuperblock, type Geometry, type Superblock } from './format/superblock.ts';
-import { openAgent, type AgentAccess, type AgentSecret } from './agents/agent-file.ts';
+import {
+  openAgent,
+  openWithPointKeys,
+  type AgentAccess,
+  type AgentSecret,
+  type PointKeysSecret,
+} from './agents/agent-file.ts';
+import { grantPoints, type GrantedPoint } from './agents/grant.ts';
 import { Agents } from './agents/agents.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
@@ -101,8 +108,8 @@ export interface InitOptions {
 
 export interface OpenOptions {
   readonly store: ObjectStore;
-  /** The file of an agent opens what an agent may do: everything else throws `repository.not-permitted`. */
-  readonly secret: Secret | AgentSecret;
+  /** The file of an agent, or with keys of points, opens what these may do: everything else throws `repository.not-permitted`. */
+  readonly secret: Secret | AgentSecret | PointKeysSecret;
   /** Name or id. Default: the tenant the secret opens. */
   readonly tenant?: string;
   readonly deps?: RepositoryDeps;
@@ -162,6 +169,10 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
   const { superblock, superblockHash } = await readSuperblock(store);
   if ('agentFile' in options.secret) {
     const access = await openAgent(store, { path: options.secret.agentFile, superblockHash, tenant });
+    return new Repository({ store, superblock, superblockHash, access, deps });
+  }
+  if ('pointKeysFile' in options.secret) {
+    const access = await openWithPointKeys(store, { path: options.secret.pointKeysFile, superblockHash });
     return new Repository({ store, superblock, superblockHash, access, deps });
   }
   const secret = await secretBytes(options.secret);
@@ -241,6 +252,7 @@ interface Administration {
   readonly retention: Retention;
   readonly agents: Agents;
   readonly openedBy: OpenedSlot;
+  readonly superblockHash: Uint8Array;
 }
 
 /** An open repository. Safe for concurrent use; sessions are independent of each other. */
@@ -308,6 +320,7 @@ export class Repository {
       retention: new Retention({ core: this.core, by: openedBy, keys }),
       agents: new Agents({ core: this.core, keyring, superblockHash, by: openedBy }),
       openedBy,
+      superblockHash,
     };
   }
 
@@ -336,9 +349,19 @@ export class Repository {
     return this.#administer('enrol or revoke agents').agents;
   }
 
+  /**
+   * The keys of these points, for a file of mode 0600 with which a host restores or starts them (`pointKeysFile`); they open the packs the
+   * points need now. Errors: those of `readPoint`, `repository.map-damaged`, `repository.limit-exceeded`, those of the store.
+   */
+  async grant(points: readonly GrantedPoint[], options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    const { superblockHash } = this.#administer('hand out keys');
+    return grantPoints(this.core, { superblockHash, points }, options);
+  }
+
   #administer(act: string): Administration {
     if (this.#administration) return this.#administration;
-    throw new LifeboatError('repository.not-permitted', `an agent may not ${act}`);
+    const who = this.core.keyring.role === 'agent' ? 'an agent may' : 'who has keys of points may';
+    throw new LifeboatError('repository.not-permitted', `${who} not ${act}`);
   }
 
   /** 32 hexadecimal digits. */

@@ -86,13 +86,14 @@ export const repositoryErrors = {
   'repository.not-permitted': {
     retry: 'permanent',
     cause:
-      'The repository was opened with keys that do not allow this: an agent may back up its machines, and nothing else.',
+      'The repository was opened with keys that do not allow this: those of an agent are for backups, those of points for reading these.',
     impact: 'Nothing was read, changed or deleted.',
     next: 'Do it where the repository is administrated, with a way in of the tenant ("lifeboat repo keys list").',
   },
   'repository.agent-file-unusable': {
     retry: 'permanent',
-    cause: 'The file of the agent is missing, damaged, open to other users, or of another repository or tenant.',
+    cause:
+      'The file of an agent, or with keys of points, is missing, damaged, open to others, or of another repository.',
     impact: 'The repository was not opened.',
     next: 'Correct what the message names. A lost or damaged file is not made again: revoke the agent and enrol another.',
   },

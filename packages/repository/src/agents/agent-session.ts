@@ -17,11 +17,16 @@ const OUTCOME_PAUSE_MS = 1000;
  * Throws `repository.not-permitted`, `repository.agent-expired`, `repository.agent-revoked`, and what a listing that fails throws.
  */
 export async function assertMayBackUp(core: Core, machineId: MachineId, options: StoreOptions = {}): Promise<void> {
-  const { agent } = core.keyring;
+  const { agent, role } = core.keyring;
+  if (role === 'reader')
+    throw new LifeboatError(
+      'repository.not-permitted',
+      'keys of points are for reading them; no backup is made with them',
+    );
   if (!agent) return;
   const { agentId, name, notBeforeMs, notAfterMs, mayBackUp } = agent;
   const context = { agentId, machineId };
-  if (!mayBackUp || !core.keyring.holds(machineId))
+  if (!mayBackUp || !agent.machines.includes(machineId))
     throw new LifeboatError('repository.not-permitted', `agent ${name} may not back up machine ${machineId}`, {
       context,
     });

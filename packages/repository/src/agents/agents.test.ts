@@ -42,7 +42,7 @@ import { certifiedStatement, signedCertificate } from '../seal/certificate.ts';
 import { controlName, openRecord, sealRecord } from '../seal/control-records.ts';
 import { openWithPrivateKey, publicPart, signEd25519 } from '../seal/curve-keys.ts';
 import { deriveKey } from '../seal/derive.ts';
-import { pointSeal } from '../seal/point-seal.ts';
+import { pointKey, pointSeal } from '../seal/point-seal.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { enrolled, openAgentTiny, SetClock, VALID_MS, type EnrolledAgent } from '../testing/agents.ts';
@@ -231,6 +231,16 @@ describe('an agent', () => {
     expect(new Set(epochs())).toEqual(new Set([2]));
   });
 
+  test('takes over no older epoch than that it was enrolled in', async () => {
+    const older = store.objects.get(keySetObject(tenant.tenantId, 1, 'a')) ?? new Uint8Array();
+    await tenant.keys.rotate();
+    const { path } = await enrolled(await openTiny(store, { clock }), scratch, { name: 'later' });
+    for (const key of store.objects.keys()) if (key.startsWith(KEYS)) store.objects.delete(key);
+    for (const copy of ['a', 'b'] as const) store.objects.set(keySetObject(tenant.tenantId, 1, copy), older);
+    const later = await openAgentTiny(store, path, { clock });
+    expect(later.core.keyring.epoch).toBe(2);
+  });
+
   test('goes on in a new session where the keys were rotated meanwhile; the one before commits nothing', async () => {
     const directory = scratch.directory();
     const content = noisyDisk(20, 1);
@@ -358,7 +368,9 @@ function openedBy(keys: readonly Uint8Array[]): string[] {
       if (name.startsWith(POINTS)) {
         const { header, sealedBody } = decodePointObject(bytes, name);
         const machine = deriveKey(key, `machine key ${header.machineId}`, tenantId);
-        return [key, machine].some((candidate) => open(pointSeal(candidate, header), sealedBody) !== undefined);
+        return [key, machine].some(
+          (candidate) => open(pointSeal(pointKey(candidate, header), header), sealedBody) !== undefined,
+        );
       }
       if (name.startsWith(KEYS)) {
         const set = decodeKeySet(bytes, name);
@@ -426,6 +438,11 @@ describe('who has stolen the file of an agent', () => {
     const body = encodeCondemnSwept({ listId: new Uint8Array(16), sweptMs: 0, deletedPacks: 0 });
     const mark = sealRecord(thief, { type: 'CSWP', name, body });
     expect(() => openRecord(tenant.core, { type: 'CSWP', name, object: mark })).toThrow(LifeboatError);
+    // What he may sign is no record of another kind either.
+    const own = await begin(agent);
+    const [session = '', record = new Uint8Array()] =
+      [...store.objects].find(([key]) => key.includes(`${own.sessionId}/open`)) ?? [];
+    expect(() => openRecord(tenant.core, { type: 'SESS', name: session, object: record })).toThrow('who may not');
     expect(await listed(tenant)).toEqual(before);
     expect(await tenant.readPoint(MACHINE, pointId(1))).toMatchObject({ hash: point.hash });
     expect(await readOutcome(tenant.core, other.sessionId)).toBeUndefined();
@@ -453,15 +470,21 @@ describe('who has stolen the file of an agent', () => {
     const strangersFile = await enrolled(stranger, scratch);
     const second = await enrolled(tenant, scratch, { name: 'second' });
     const forgeries = [
-      { certificate: signed(credential.signingSeed) },
-      { certificate: strangersFile.credential.certificate, signingSeed: strangersFile.credential.signingSeed },
-      { certificate: second.credential.certificate },
-      { machineId: OTHER },
+      { why: 'signature is not ours', certificate: signed(credential.signingSeed) },
+      {
+        why: 'another tenant',
+        certificate: strangersFile.credential.certificate,
+        signingSeed: strangersFile.credential.signingSeed,
+      },
+      { why: 'signature is not ours', certificate: second.credential.certificate },
+      { why: 'may not back up machine machine-2', machineId: OTHER },
     ];
-    for (const [i, { machineId = MACHINE, ...forged }] of forgeries.entries()) {
+    for (const [i, { machineId = MACHINE, why, ...forged }] of forgeries.entries()) {
       await putForged({ ...credential, ...forged }, { machineId, n: 2 + i, root });
-      const code = await tenant.readPoint(machineId, pointId(2 + i)).catch(codeOf);
-      expect([i, code]).toEqual([i, 'repository.point-damaged']);
+      await expect(tenant.readPoint(machineId, pointId(2 + i))).rejects.toMatchObject({
+        code: 'repository.point-damaged',
+        message: expect.stringContaining(why) as string,
+      });
     }
     expect(await listed(tenant)).toContainEqual([pointId(1), 'readable']);
   });

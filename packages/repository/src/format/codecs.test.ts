@@ -43,6 +43,7 @@ import {
   encodeRelocationStatement,
 } from './relocation.ts';
 import { decodeRevocation, encodeAcceptedPoints, encodeRevocation, encodeRevocationBody } from './revocation.ts';
+import { decodePointKeys, encodePointKeys } from './point-keys.ts';
 import {
   decodeReport,
   decodeReportedBlobs,
@@ -482,6 +483,21 @@ const codecs: readonly Codec[] = [
     }),
     encodeAgentCredential,
     (encoded) => decodeAgentCredential(encoded, 'it'),
+  ),
+  codec(
+    'keys of points',
+    true,
+    fc.record({
+      superblockHash: hash,
+      tenantId: sized(16),
+      signer: hash,
+      chunkIdKey: hash,
+      points: fc.array(fc.record({ machineId: shortText, pointId: shortText, key: hash }), { maxLength: 3 }),
+      packs: fc.constant(Uint8Array.from({ length: 64 }, (_, i) => i)),
+      packKeys: sized(64),
+    }),
+    encodePointKeys,
+    (encoded) => decodePointKeys(encoded, 'it') as never,
   ),
   codec(
     'relocation',

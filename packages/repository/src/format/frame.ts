@@ -36,6 +36,7 @@ export const OBJECT_TYPES = [
   'CERT',
   'REVO',
   'AGNT',
+  'PKEY',
 ] as const;
 export type ObjectType = (typeof OBJECT_TYPES)[number];
 

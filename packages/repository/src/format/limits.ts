@@ -6,6 +6,11 @@ import { KiB, MiB } from '@lifeboat/foundation/units';
  */
 export const FORMAT_VERSION = 1;
 
+/** Keys of points that are handed out at once: at 32 MiB a pack 32 TiB, in 64 MiB. */
+export const MAX_GRANTED_POINTS = 256;
+export const MAX_GRANTED_PACKS = 1_048_576;
+export const MAX_POINT_KEYS_BYTES = 65 * MiB;
+
 /** Certificates, revocations and the credentials of agents. A certificate lies in every object its agent signs. */
 export const MAX_AGENT_MACHINES = 64;
 export const MAX_CERTIFICATE_BYTES = 8 * KiB;

@@ -1,10 +1,10 @@
 /** Works through what an iterable gives, so many at a time; the first failure ends all of it. */
 export async function inLanes<T>(
   count: number,
-  items: AsyncIterable<T>,
+  items: AsyncIterable<T> | Iterable<T>,
   action: (item: T) => Promise<void>,
 ): Promise<void> {
-  const iterator = items[Symbol.asyncIterator]();
+  const iterator = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   const stop = new AbortController();
   const lane = async (): Promise<void> => {
     while (!stop.signal.aborted) {

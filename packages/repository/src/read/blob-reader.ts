@@ -232,12 +232,17 @@ export class BlobReader {
     const start = await this.#store.getRange(object, range, { fresh });
     const { header } = decodePackHeader(start, object);
     const kind = kindOf(header);
-    if (!this.#keyring.knowsEpochOf(header)) await this.#learnEpoch(name, header);
-    const baseKey = this.#baseKey(header);
-    if (!kind || !baseKey) return { failure: 'the key in its pack was not made for this repository' };
-    const pack = { key: packKey(baseKey, header.salt), kind };
+    const key = this.#keyring.packKeyOf?.(name) ?? (await this.#deriveKey(name, header));
+    if (!kind || !key) return { failure: 'the key in its pack was not made for this repository' };
+    const pack = { key, kind };
     this.#packs.set(name, pack);
     return pack;
+  }
+
+  async #deriveKey(name: PackName, header: PackHeader): Promise<Uint8Array | undefined> {
+    if (!this.#keyring.knowsEpochOf(header)) await this.#learnEpoch(name, header);
+    const baseKey = this.#baseKey(header);
+    return baseKey && packKey(baseKey, header.salt);
   }
 
   /**

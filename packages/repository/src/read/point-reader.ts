@@ -90,16 +90,27 @@ export async function earliestValid(
   id: { machineId: MachineId; pointId: PointId },
   options: StoreOptions,
 ): Promise<Point> {
+  return (await earliestObject(core, id, options)).point;
+}
+
+/** The same, and its bytes. */
+export async function earliestObject(
+  core: Core,
+  id: { machineId: MachineId; pointId: PointId },
+  options: StoreOptions,
+): Promise<{ readonly point: Point; readonly object: Uint8Array }> {
   const name = pointObject(id.machineId, id.pointId);
   const limited = { ...options, maxBytes: MAX_POINT_BYTES };
   try {
-    return openPoint(core, await core.store.get(name, limited), id);
+    const object = await core.store.get(name, limited);
+    return { point: openPoint(core, object, id), object };
   } catch (error) {
     if (!isBadObject(error) && !hasCode(error, 'repository.point-damaged')) throw error;
     for (const version of (await core.store.versions?.(name, options)) ?? []) {
       if (version.sizeBytes > MAX_POINT_BYTES) continue;
       try {
-        return openPoint(core, await version.get(limited), id);
+        const object = await version.get(limited);
+        return { point: openPoint(core, object, id), object };
       } catch (other) {
         if (!isBadObject(other) && !hasCode(other, 'repository.point-damaged')) throw other;
       }
@@ -162,9 +173,9 @@ export async function listPoints(
 ): Promise<PointSummary[]> {
   const names: string[] = [];
   for await (const { name } of core.store.list(machineId ? pointsPrefix(machineId) : POINTS, options)) {
-    const key = core.keyring.agent && pointOfObject(name);
-    // Other machines are none of an agent's business, and nothing it could open.
-    if (!key || core.keyring.holds(key.machineId)) names.push(name);
+    const key = core.keyring.role === 'tenant' ? undefined : pointOfObject(name);
+    // What the keys at hand do not open is none of the business of who has them.
+    if (!key || core.keyring.mayOpen(key)) names.push(name);
   }
   // After the points: a tombstone that is written in between hides its point.
   const validity = await PointValidity.load(core, machineId, options);
@@ -247,7 +258,7 @@ function byTime(a: PointSummary, b: PointSummary): number {
 }
 
 function openBody(core: Core, header: PointHeader, sealedBody: Uint8Array, what: string): PointBody | undefined {
-  const packed = open(pointSeal(core.keyring.machineKey(header.machineId as MachineId), header), sealedBody);
+  const packed = open(pointSeal(core.keyring.pointKeyOf(header), header), sealedBody);
   const plain = packed && core.zstd(1).decompress(packed, MAX_POINT_BODY_BYTES);
   return plain && decodePointBody(plain, what);
 }

@@ -6,6 +6,7 @@ import type { Random } from '@lifeboat/foundation/random';
 import type { AgentCredential } from '../format/agent-credential.ts';
 import { damaged } from '../format/frame.ts';
 import { PACK_KINDS, type PackHeader } from '../format/pack.ts';
+import type { PointHeader } from '../format/point.ts';
 import { certifiedStatement, openCertificate, type AgentCertificate } from './certificate.ts';
 import { publicPart, signEd25519, verifyEd25519 } from './curve-keys.ts';
 import {
@@ -17,6 +18,7 @@ import {
   type SessionKey,
   type Signed,
 } from './keyring.ts';
+import { pointKey } from './point-seal.ts';
 
 export class AgentKeyring implements Keyring {
   readonly agent: AgentCertificate;
@@ -61,8 +63,14 @@ export class AgentKeyring implements Keyring {
     return tagOf(this.#controlKey, plain);
   }
 
-  holds(machineId: MachineId): boolean {
+  readonly role = 'agent';
+
+  mayOpen({ machineId }: { readonly machineId: MachineId }): boolean {
     return this.#machineKeys.has(machineId);
+  }
+
+  pointKeyOf(header: Pick<PointHeader, 'machineId' | 'salt'>): Uint8Array {
+    return pointKey(this.machineKey(header.machineId as MachineId), header);
   }
 
   machineKey(machineId: MachineId): Buffer {

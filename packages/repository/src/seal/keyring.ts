@@ -1,14 +1,17 @@
 import { createHmac } from 'node:crypto';
 
-import type { MachineId } from '@lifeboat/foundation/ids';
+import type { MachineId, PointId } from '@lifeboat/foundation/ids';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { Random } from '@lifeboat/foundation/random';
 
 import type { KeyBundle } from '../format/key-set.ts';
+import type { PackName } from '../format/names.ts';
 import { PACK_KINDS, type PackHeader } from '../format/pack.ts';
+import type { PointHeader } from '../format/point.ts';
 import type { AgentCertificate } from './certificate.ts';
 import { openWithPrivateKey, publicPart, sealToPublicKey, signEd25519, verifyEd25519 } from './curve-keys.ts';
 import { deriveKey } from './derive.ts';
+import { pointKey } from './point-seal.ts';
 
 /** A writer session's key, and the same key sealed to the tenant, which goes into the header of every pack. */
 export interface SessionKey {
@@ -27,7 +30,7 @@ export interface Signed {
 }
 
 /**
- * The keys a process has, as operations rather than bytes: all of a tenant, or those of an agent. Never logged, never in an error.
+ * The keys a process has, as operations rather than bytes: all of a tenant, those of an agent, or those of some points. Never logged, never in an error.
  * What the keys at hand do not allow throws `repository.not-permitted`.
  */
 export interface Keyring {
@@ -40,8 +43,14 @@ export interface Keyring {
   readonly indexKey: Buffer;
   /** Ends the name of a record under control/: 32 hexadecimal digits. Whoever may write such a record can compute it. */
   nameTag(plain: string): string;
-  /** Whether the machine's maps and points can be opened with these keys. */
-  holds(machineId: MachineId): boolean;
+  /** 'reader': keys of some points and nothing else. */
+  readonly role: 'tenant' | 'agent' | 'reader';
+  /** Whether the point can be opened with these keys. */
+  mayOpen(point: { readonly machineId: MachineId; readonly pointId: PointId }): boolean;
+  /** Seals the body of one point. */
+  pointKeyOf(header: Pick<PointHeader, 'machineId' | 'pointId' | 'salt'>): Uint8Array;
+  /** The key of one pack, where these keys are those of packs and not of machines and epochs. */
+  readonly packKeyOf?: (pack: PackName) => Uint8Array;
   /** Seals the maps, pack sets and points of one machine. */
   machineKey(machineId: MachineId): Buffer;
   /** The newest one, in which sessions that begin now are sealed. */
@@ -90,8 +99,14 @@ export class TenantKeyring implements Keyring {
     };
   }
 
-  holds(): boolean {
+  readonly role = 'tenant';
+
+  mayOpen(): boolean {
     return true;
+  }
+
+  pointKeyOf(header: Pick<PointHeader, 'machineId' | 'salt'>): Uint8Array {
+    return pointKey(this.machineKey(header.machineId as MachineId), header);
   }
 
   /** Takes over the epochs of a newer set of the same keys. Throws `internal.bug` for other keys. */

@@ -7,13 +7,15 @@ export function signedBytes(headerBytes: Uint8Array): Buffer {
   return lengthPrefixed('lifeboat point', headerBytes);
 }
 
-/** Seal of a point's body: a key of its own by the salt, bound to machine and point. */
-export function pointSeal(
-  machineKey: Uint8Array,
-  header: Pick<PointHeader, 'tenantId' | 'machineId' | 'pointId' | 'salt'>,
-): Seal {
+/** The key of one point's body. */
+export function pointKey(machineKey: Uint8Array, header: Pick<PointHeader, 'salt'>): Buffer {
+  return deriveKey(machineKey, 'point key', header.salt);
+}
+
+/** Seal of a point's body under its key, bound to machine and point. */
+export function pointSeal(key: Uint8Array, header: Pick<PointHeader, 'tenantId' | 'machineId' | 'pointId'>): Seal {
   return {
-    key: deriveKey(machineKey, 'point key', header.salt),
+    key,
     counter: 0,
     additionalData: lengthPrefixed(
       'lifeboat point body',

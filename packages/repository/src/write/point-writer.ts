@@ -14,7 +14,7 @@ import {
   type PointLink,
 } from '../format/point.ts';
 import { seal } from '../seal/aead.ts';
-import { pointSeal, signedBytes } from '../seal/point-seal.ts';
+import { pointKey, pointSeal, signedBytes } from '../seal/point-seal.ts';
 import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 
@@ -30,7 +30,8 @@ export async function encodePoint(core: Core, input: PointInput, options: StoreO
   const previous = await newestPoint(core, machineId, options);
   const opening = { tenantId: core.keyring.tenantId, machineId, pointId, salt: core.random.bytes(32) };
   const packed = core.zstd(3).compress(encodePointBody(input));
-  const sealedBody = seal(pointSeal(core.keyring.machineKey(machineId), opening), packed);
+  const key = pointKey(core.keyring.machineKey(machineId), opening);
+  const sealedBody = seal(pointSeal(key, opening), packed);
   const header = encodePointHeader({
     ...opening,
     sessionId,
