@@ -1,6 +1,7 @@
 /** `lifeboat repo agents …` as it is typed. */
 import { InvalidArgumentError, type Command } from 'commander';
-import { machineArgument, pathOption, reasonOption } from './options.ts';
+import type { PointId } from '@lifeboat/foundation/ids';
+import { machineArgument, pathOption, pointOption, reasonOption } from './options.ts';
 import type { GlobalOptions } from './program.ts';
 
 export type AgentsAction =
@@ -12,6 +13,7 @@ export type AgentsAction =
       readonly output: string;
     }
   | { readonly kind: 'agents-list' }
+  | { readonly kind: 'keys-grant'; readonly machine: string; readonly point: PointId; readonly output: string }
   | { readonly kind: 'agents-revoke'; readonly agent: string; readonly reason: string };
 
 type Define = (parent: Command, name: string, description: string, example: string) => Command;
@@ -54,6 +56,22 @@ export function addAgentCommands(repo: Command, define: Define, act: Act): void 
     .option('--reason <text>', 'why; it is kept with the revocation', reasonOption, '')
     .action((agent: string, { reason, ...options }: GlobalOptions & { reason: string }) =>
       act({ kind: 'agents-revoke', agent, reason }, options),
+    );
+}
+
+/** Under `repo keys`: what a host needs that restores or starts a machine, and no more. */
+export function addGrantCommand(keys: Command, define: Define, act: Act): void {
+  define(
+    keys,
+    'grant',
+    'Writes the keys of one recovery point: with LIFEBOAT_POINT_KEYS_FILE a host reads this point, and nothing else.',
+    'repo keys grant web-1 p20261124T001122Z-9f86d081 --out web-1.keys',
+  )
+    .argument('<machine>', 'id, or name of a machine that has recovery points', machineArgument)
+    .argument('<point>', 'id of the recovery point', pointOption)
+    .requiredOption('--out <path>', 'a new file, mode 0600', pathOption)
+    .action((machine: string, point: PointId, { out, ...options }: GlobalOptions & { out: string }) =>
+      act({ kind: 'keys-grant', machine, point, output: out }, options),
     );
 }
 

@@ -252,6 +252,15 @@ describe('command line', () => {
       agent: 'host-7',
       reason: 'stolen',
     });
+    const point = 'p20261124T001122Z-9f86d081';
+    expect((await parse('repo', 'keys', 'grant', 'web', point, '--out', '/k')).calls[0]?.[1]).toEqual({
+      kind: 'keys-grant',
+      machine: 'web',
+      point,
+      output: '/k',
+    });
+    await expect(parse('repo', 'keys', 'grant', 'web', point)).rejects.toThrow('--out');
+    await expect(parse('repo', 'keys', 'grant', 'web', 'x', '--out', '/k')).rejects.toThrow('lifeboat points');
     await expect(parse('repo', 'agents', 'enrol', 'h', '--machine', 'web')).rejects.toThrow('--out');
     await expect(parse('repo', 'agents', 'enrol', 'h', '--out', 'a')).rejects.toThrow('--machine');
     await expect(parse('repo', 'agents', 'enrol', 'h', '--machine', 'w', '--out', 'a', '--days', '0')).rejects.toThrow(

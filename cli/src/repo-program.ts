@@ -1,6 +1,6 @@
 /** `lifeboat repo …` as it is typed. */
 import { InvalidArgumentError, type Command } from 'commander';
-import { addAgentCommands, type AgentsAction } from './agents-program.ts';
+import { addAgentCommands, addGrantCommand, type AgentsAction } from './agents-program.ts';
 import { budgetOption, levelOption, machineArgument, pathOption, usage, type CheckLevel } from './options.ts';
 import type { GlobalOptions } from './program.ts';
 import { addRetentionCommands, type RetentionAction } from './retention-program.ts';
@@ -182,6 +182,7 @@ export function addRepoCommands(
       const { label, output } = options;
       return act({ kind: 'keys-print', label, ...(output === undefined ? {} : { output }) }, options);
     });
+  addGrantCommand(keys, define, act);
   define(
     keys,
     'remove',

@@ -1,5 +1,5 @@
-/** `lifeboat repo agents`: who backs up without being able to read. */
-import { enrolAgent, listAgents, revokeAgent } from '@lifeboat/runtime/agents-admin';
+/** `lifeboat repo agents` and `repo keys grant`: who gets a part of what a tenant's keys open. */
+import { enrolAgent, grantPoint, listAgents, revokeAgent } from '@lifeboat/runtime/agents-admin';
 import type { AgentsAction } from '../agents-program.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
@@ -21,6 +21,16 @@ export async function agentsCommand(
         goodLine(output.style, `agent ${agent.name} (${agent.agentId}) backs up ${agent.machines.join(', ')}`),
         printable(
           `its file is ${action.output}: move it to its host, mode 0600, and set LIFEBOAT_AGENT_FILE there; it is the only copy`,
+        ),
+      ]);
+      return EXIT.done;
+    }
+    case 'keys-grant': {
+      const granted = await grantPoint(configuration, action, { signal });
+      output.result(granted, [
+        goodLine(output.style, `the keys of point ${granted.pointId} of machine ${granted.machineId} are in a file`),
+        printable(
+          `${granted.file}: give it to the host that reads the point (LIFEBOAT_POINT_KEYS_FILE), and delete it afterwards`,
         ),
       ]);
       return EXIT.done;

@@ -104,6 +104,7 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
       ]);
       return EXIT.done;
     }
+    case 'keys-grant':
     case 'agents-enrol':
     case 'agents-list':
     case 'agents-revoke':

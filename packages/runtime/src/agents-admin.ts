@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
-import { parseMachineId, type MachineId } from '@lifeboat/foundation/ids';
+import { parseMachineId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
 import type { AgentInfo } from '@lifeboat/repository/agents/agents';
 import type { Repository } from '@lifeboat/repository/repository';
 import type { Configuration } from './configuration.ts';
@@ -64,6 +64,33 @@ export function revokeAgent(
   return withRepository(configuration, (repository) => repository.agents.revoke(input, at));
 }
 
+/**
+ * Writes the keys of a point into a file that must not exist yet, mode 0600: with LIFEBOAT_POINT_KEYS_FILE a host reads this point and nothing
+ * else. Errors: `input.invalid`, those of `Repository.grant`.
+ */
+export async function grantPoint(
+  configuration: Configuration,
+  input: { readonly machine: string; readonly point: PointId; readonly output: string },
+  at: At,
+): Promise<{ readonly machineId: MachineId; readonly pointId: PointId; readonly file: string }> {
+  const { machine, point: pointId, output } = input;
+  const file = await createFile(output);
+  try {
+    return await withRepository(configuration, async (repository) => {
+      const [machineId] = await machinesOf(repository, [machine], at);
+      if (!machineId) throw new LifeboatError('internal.bug', 'a machine was asked for and none came');
+      await file.writeFile(await repository.grant([{ machineId, pointId }], at));
+      await file.sync();
+      return { machineId, pointId, file: output };
+    });
+  } catch (error) {
+    await rm(output, { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
 async function machinesOf(repository: Repository, wanted: readonly string[], at: At): Promise<MachineId[]> {
   const names = Object.entries(await namesOfMachines(repository, at));
   return wanted.map((text) => {
@@ -80,6 +107,6 @@ async function createFile(path: string): ReturnType<typeof open> {
   try {
     return await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
   } catch (cause) {
-    throw new LifeboatError('input.invalid', `the file of the agent cannot be made: ${messageOf(cause)}`, { cause });
+    throw new LifeboatError('input.invalid', `the file for the keys cannot be made: ${messageOf(cause)}`, { cause });
   }
 }

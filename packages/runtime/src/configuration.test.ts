@@ -36,6 +36,9 @@ describe('configuration', () => {
     const loaded = loadConfiguration({ environment, uid: 0 });
     expect(loaded.repository.secret).toEqual({ kind: 'agent-file', path: '/a' });
     expect(loadConfiguration({ environment: configurationEnvironment(loaded), uid: 0 })).toEqual(loaded);
+    const reader = loadConfiguration({ environment: { ...environment, LIFEBOAT_POINT_KEYS_FILE: '/r' }, uid: 0 });
+    expect(reader.repository.secret).toEqual({ kind: 'point-keys-file', path: '/r' });
+    expect(loadConfiguration({ environment: configurationEnvironment(reader), uid: 0 })).toEqual(reader);
   });
 
   it('has defaults for one machine', () => {

@@ -14,6 +14,7 @@
  *   LIFEBOAT_KEY_FILE          key file, mode 0600        (default: <state>/keys/repository.key)
  *   LIFEBOAT_PAPER_FILE        file with what was typed from a printed page, mode 0600 (default: none; goes before the others)
  *   LIFEBOAT_AGENT_FILE        file of an agent, mode 0600: backs up, reads nothing (default: none; goes before the others)
+ *   LIFEBOAT_POINT_KEYS_FILE   file with the keys of points, mode 0600: reads these (default: none; goes before the others)
  *   LIFEBOAT_KMS_COMMAND       program that asks a key service (default: none), see kms-command.ts
  *   LIFEBOAT_KMS_KEY           the service's key for a new repository
  *   LIFEBOAT_TENANT            name or id                 (default: the tenant that the secret opens)
@@ -34,6 +35,7 @@ export type RepositorySecret =
   | { readonly kind: 'passphrase-file'; readonly path: string }
   | { readonly kind: 'paper-file'; readonly path: string }
   | { readonly kind: 'agent-file'; readonly path: string }
+  | { readonly kind: 'point-keys-file'; readonly path: string }
   | { readonly kind: 'kms' };
 
 export interface KmsSettings {
@@ -72,6 +74,7 @@ const KEYS = {
   keyFile: 'LIFEBOAT_KEY_FILE',
   paperFile: 'LIFEBOAT_PAPER_FILE',
   agentFile: 'LIFEBOAT_AGENT_FILE',
+  pointKeysFile: 'LIFEBOAT_POINT_KEYS_FILE',
   compression: 'LIFEBOAT_COMPRESSION',
   kmsCommand: 'LIFEBOAT_KMS_COMMAND',
   kmsKey: 'LIFEBOAT_KMS_KEY',
@@ -124,8 +127,9 @@ export function loadConfiguration(
   };
 }
 
-/** A host with an agent's file is that agent. Paper is for the day when nothing else is left. What is said outright goes before the key service; last comes the key file. */
+/** A process with the keys of points reads these, a host with an agent's file is that agent. Paper is for the day when nothing else is left. What is said outright goes before the key service; last comes the key file. */
 function secretOf(settings: Settings, stateRoot: string): RepositorySecret {
+  if (settings.pointKeysFile) return { kind: 'point-keys-file', path: resolve(settings.pointKeysFile) };
   if (settings.agentFile) return { kind: 'agent-file', path: resolve(settings.agentFile) };
   if (settings.paperFile) return { kind: 'paper-file', path: resolve(settings.paperFile) };
   if (settings.passphraseFile) return { kind: 'passphrase-file', path: resolve(settings.passphraseFile) };
@@ -141,6 +145,7 @@ export function configurationEnvironment(configuration: Configuration): Record<s
     LIFEBOAT_CACHE: configuration.cacheRoot,
     ...placeEnvironment(configuration.repository.place),
     ...(secret.kind === 'passphrase-file' ? { LIFEBOAT_PASSPHRASE_FILE: secret.path } : {}),
+    ...(secret.kind === 'point-keys-file' ? { LIFEBOAT_POINT_KEYS_FILE: secret.path } : {}),
     ...(secret.kind === 'agent-file' ? { LIFEBOAT_AGENT_FILE: secret.path } : {}),
     ...(secret.kind === 'paper-file' ? { LIFEBOAT_PAPER_FILE: secret.path } : {}),
     ...(secret.kind === 'key-file' ? { LIFEBOAT_KEY_FILE: secret.path } : {}),

@@ -1,10 +1,13 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
+import type { Repository } from '@lifeboat/repository/repository';
+import { fileSource } from '@lifeboat/repository/testing/file-source';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfiguration } from './configuration.ts';
-import { enrolAgent, listAgents, revokeAgent } from './agents-admin.ts';
+import { enrolAgent, grantPoint, listAgents, revokeAgent } from './agents-admin.ts';
 import { infoOf, initConfigured, printKey } from './repository-admin.ts';
 import { openConfiguredRepository, openOrMakeRepository } from './repository.ts';
 
@@ -95,7 +98,35 @@ describe('an agent', () => {
     const onHost = loadConfiguration({ environment: { ...environment, LIFEBOAT_AGENT_FILE: output } });
     const repository = await openOrMakeRepository(onHost, { log: silentLog });
     expect(await repository.points()).toEqual([]);
+    const pointId = parsePointId('p20260101T000000Z-00000001');
+    const content = Buffer.alloc(3000, 'what the machine holds ');
+    writeFileSync(join(directory, 'disk'), content);
+    const machineId = parseMachineId('web');
+    const session = await repository.beginSession({ machineId, directory: join(directory, 'operation') });
+    const source = fileSource(join(directory, 'disk'));
+    const request = { name: 'vda', sizeBytes: content.length, source, changed: 'all' } as const;
+    const { root } = await session.writeDisk(request, at);
+    await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    const read = async (from: Repository): Promise<Buffer> => {
+      const found = Buffer.alloc(content.length);
+      await from.openDisk(await from.readPoint(machineId, pointId), 'vda').read(0, found);
+      return found;
+    };
+    await expect(read(repository)).rejects.toMatchObject({ code: 'repository.not-permitted' });
     await repository.close();
+
+    const keys = join(directory, 'web.keys');
+    const granted = { machine: 'web', point: pointId, output: keys };
+    expect(await grantPoint(configuration, granted, at)).toEqual({ machineId, pointId, file: keys });
+    expect(statSync(keys).mode & 0o777).toBe(0o600);
+    await expect(grantPoint(configuration, granted, at)).rejects.toMatchObject({ code: 'input.invalid' });
+    const missing = { ...granted, machine: 'db', output: `${keys}-2` };
+    await expect(grantPoint(configuration, missing, at)).rejects.toMatchObject({ code: 'repository.point-missing' });
+    expect(existsSync(`${keys}-2`)).toBe(false);
+    const withKeys = loadConfiguration({ environment: { ...environment, LIFEBOAT_POINT_KEYS_FILE: keys } });
+    const reader = await openConfiguredRepository(withKeys, { log: silentLog });
+    expect(await read(reader)).toEqual(content);
+    await reader.close();
     await expect(listAgents(onHost, at)).rejects.toMatchObject({ code: 'repository.not-permitted' });
     const elsewhere = loadConfiguration({
       environment: { LIFEBOAT_STATE: join(directory, 'new'), LIFEBOAT_AGENT_FILE: output },

@@ -1,7 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import type { Log } from '@lifeboat/foundation/log';
-import { initRepository, openRepository, type Repository, type RepositoryDeps } from '@lifeboat/repository/repository';
+import {
+  initRepository,
+  openRepository,
+  type OpenOptions,
+  type Repository,
+  type RepositoryDeps,
+} from '@lifeboat/repository/repository';
 import type { Secret } from '@lifeboat/repository/seal/secret';
 import { PRESETS } from '@lifeboat/repository/write/presets';
 import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
@@ -19,10 +25,10 @@ export async function openConfiguredRepository(
   deps: { readonly log: Log; readonly sealer?: Sealer },
 ): Promise<Repository> {
   const store = await openConfiguredStore(configuration.repository.place, deps);
-  const { tenant, secret } = configuration.repository;
+  const { tenant } = configuration.repository;
   return openRepository({
     store,
-    secret: secret.kind === 'agent-file' ? { agentFile: secret.path } : await secretOf(configuration),
+    secret: await openingOf(configuration),
     ...(tenant === undefined ? {} : { tenant }),
     deps: { ...repositoryDeps(configuration, deps), ...(deps.sealer ? { sealer: deps.sealer } : {}) },
   });
@@ -68,11 +74,18 @@ export function repositoryDeps({ stateRoot, repository }: Configuration, { log }
   return { log, sealer, indexDirectory: join(stateRoot, 'index'), chainDirectory: join(stateRoot, 'chains') };
 }
 
-/** A way into the tenant. Throws `input.invalid` where an agent's file is configured, which is none. */
+async function openingOf(configuration: Configuration): Promise<OpenOptions['secret']> {
+  const { secret } = configuration.repository;
+  if (secret.kind === 'agent-file') return { agentFile: secret.path };
+  return secret.kind === 'point-keys-file' ? { pointKeysFile: secret.path } : secretOf(configuration);
+}
+
+/** A way into the tenant. Throws `input.invalid` where the file of an agent, or with keys of points, is configured, which is none. */
 export async function secretOf(configuration: Configuration): Promise<Secret> {
   const { secret, kms } = configuration.repository;
-  if (secret.kind === 'agent-file') {
-    const why = `${secret.path} is the file of an agent: it makes no repository and opens no tenant`;
+  if (secret.kind === 'agent-file' || secret.kind === 'point-keys-file') {
+    const what = secret.kind === 'agent-file' ? 'is the file of an agent' : 'holds keys of points';
+    const why = `${secret.path} ${what}: it makes no repository and opens no tenant`;
     throw new LifeboatError('input.invalid', why);
   }
   if (secret.kind === 'kms') return kmsSecret(kms, kms?.keyRef);
