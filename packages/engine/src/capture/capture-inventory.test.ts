@@ -11,9 +11,16 @@ import { dirtyExport } from './testing/dirty-export.ts';
 const machine = { name: 'm', disks: [{ name: 'vda', controller: 'ahci' }] } as unknown as MachineDescription;
 
 function begin(disk: BackupDisk, options: { graceIsOver?: boolean; signal?: AbortSignal } = {}) {
-  const clock = options.graceIsOver ? { ...systemClock, sleep: async () => {} } : systemClock;
+  const waited: number[] = [];
+  const sleep = async (ms: number): Promise<void> => void waited.push(ms);
+  const clock = options.graceIsOver ? { ...systemClock, sleep } : systemClock;
   const { signal = new AbortController().signal } = options;
-  return beginInventory({ clock, log: silentLog }, { job: { disks: [disk] }, machine, parent: undefined }, signal);
+  const pending = beginInventory(
+    { clock, log: silentLog },
+    { job: { disks: [disk] }, machine, parent: undefined },
+    signal,
+  );
+  return { ...pending, waited };
 }
 
 /** A server that takes a client and says nothing, until the test ends; how many it holds. */
@@ -49,9 +56,11 @@ describe('the inventory beside a backup', () => {
 
   it('is not waited for, and lets go of the export', async () => {
     const { disk, held } = await silentExport();
-    expect(await begin(disk, { graceIsOver: true }).finish()).toEqual({
+    const pending = begin(disk, { graceIsOver: true });
+    expect(await pending.finish()).toEqual({
       problem: 'it took 2000 ms longer than the disks',
     });
+    expect(pending.waited).toEqual([2000]);
     await expect.poll(held).toBe(0);
   });
 

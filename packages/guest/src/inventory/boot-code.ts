@@ -50,27 +50,33 @@ async function findCore(
     place: 'unusable',
   } as const;
   if (first < 1 || first >= sectors) return unusable;
-  const disk = await readRun(device, first * SECTOR_BYTES, SECTOR_BYTES, options);
-  const view = littleEndian(disk);
-  let length = 1;
-  let next = first + 1;
-  // The list grows downwards from the end of the sector; a core that was embedded has one entry that goes on behind it.
+  const view = littleEndian(await readRun(device, first * SECTOR_BYTES, SECTOR_BYTES, options));
+  const pieces = [{ start: first, count: 1 }];
+  // The list grows downwards. One entry: embedded, and going on behind its first sector. Several: a file of some filesystem.
   for (let at = BLOCK_LIST_END - BLOCK_LIST_ENTRY_BYTES; at > BLOCK_LIST_END / 2; at -= BLOCK_LIST_ENTRY_BYTES) {
     const [start, count] = [view.u64(at), view.u16(at + 8)];
     if (count === 0) break;
-    if (start !== next || length + count > MAX_CORE_SECTORS || start + count > sectors) return unusable;
-    length += count;
-    next = start + count;
+    if (start < 1 || start + count > sectors) return unusable;
+    pieces.push({ start, count });
   }
-  if (length === 1) return unusable;
-  const offsetBytes = first * SECTOR_BYTES;
-  const lengthBytes = length * SECTOR_BYTES;
-  const end = offsetBytes + lengthBytes;
-  const inside = table.partitions.find(
-    ({ role, startBytes, lengthBytes: bytes }) =>
-      role !== 'extended' && offsetBytes < startBytes + bytes && end > startBytes,
+  const length = pieces.reduce((sum, { count }) => sum + count, 0);
+  if (pieces.length === 1 || length > MAX_CORE_SECTORS) return unusable;
+  const places = pieces.map((piece) => placeOf(piece, table));
+  return {
+    offsetBytes: first * SECTOR_BYTES,
+    lengthBytes: length * SECTOR_BYTES,
+    place: (['partition', 'gap'] as const).find((place) => places.includes(place)) ?? 'bios-boot-partition',
+  };
+}
+
+function placeOf(
+  { start, count }: { start: number; count: number },
+  { partitions }: PartitionTable,
+): 'gap' | 'bios-boot-partition' | 'partition' {
+  const [from, to] = [start * SECTOR_BYTES, (start + count) * SECTOR_BYTES];
+  const inside = partitions.find(
+    ({ role, startBytes, lengthBytes }) => role !== 'extended' && from < startBytes + lengthBytes && to > startBytes,
   );
-  const place =
-    inside === undefined ? 'gap' : inside.type === partitionTypes.biosBoot ? 'bios-boot-partition' : 'partition';
-  return { offsetBytes, lengthBytes, place };
+  if (inside === undefined) return 'gap';
+  return inside.type === partitionTypes.biosBoot ? 'bios-boot-partition' : 'partition';
 }

@@ -115,6 +115,13 @@ describe('boot code', () => {
     expect(await core(withGrub(mbr(), 1, 60))).toEqual({ offsetBytes: 512, lengthBytes: 60 * SECTOR, place: 'gap' });
     expect(await core(withGrub(gpt(), 2048, 60))).toMatchObject({ place: 'bios-boot-partition' });
     expect(await core(withGrub(mbr(), 2048, 60))).toMatchObject({ place: 'partition' });
+    // A core that is a file: its blocks lie where the filesystem put them.
+    const file = withGrub(mbr(), 1, 20);
+    file.writeBigUInt64LE(3000n, SECTOR + 0x1e8);
+    file.writeUInt16LE(40, SECTOR + 0x1f0);
+    expect(await core(file)).toEqual({ offsetBytes: 512, lengthBytes: 60 * SECTOR, place: 'partition' });
+    file.writeBigUInt64LE(16_380n, SECTOR + 0x1e8);
+    expect(await core(file)).toMatchObject({ place: 'unusable' });
     const moved = withGrub(mbr(), 1, 60);
     moved.fill(0, SECTOR, 61 * SECTOR);
     expect(await core(moved)).toEqual({ offsetBytes: 512, lengthBytes: 0, place: 'unusable' });
