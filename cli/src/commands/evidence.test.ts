@@ -64,6 +64,7 @@ test('a check within a budget calls whole what it looked at, and names what it d
     pointCount: 1,
     points: [],
     losses: [],
+    chains: [],
     coverage: {
       packs: 1000,
       bytes: 9000,

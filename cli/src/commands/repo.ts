@@ -147,15 +147,16 @@ async function checkWithin(
   const progress = (now: Progress): void => stages.update('check', now);
   const input = { level, budget, dryRun, machineId };
   const found = await checkConfiguredWithin(configuration, input, { signal, progress });
-  stages.end('check', found.points.length === 0 ? 'done' : 'failed');
+  const isWhole = found.points.length === 0 && !found.chains.some(({ isLoss }) => isLoss);
+  stages.end('check', isWhole ? 'done' : 'failed');
   display.close();
   output.result({ dryRun, budget, ...found }, withinLines(output.style, found));
-  return found.points.length === 0 ? EXIT.done : EXIT.negative;
+  return isWhole ? EXIT.done : EXIT.negative;
 }
 
 /** What was not looked at is named as such: only packs that were looked at are called whole. */
 export function withinLines(style: Style, found: Within): string[] {
-  const { level, looked, points, losses, coverage, next } = found;
+  const { level, looked, points, losses, chains, coverage, next } = found;
   const { never, oldestMs, within } = coverage;
   const amount = ({ packs, bytes }: { packs: number; bytes: number }): string =>
     `${packs} packs, ${formatBytes(bytes)}`;
@@ -166,6 +167,7 @@ export function withinLines(style: Style, found: Within): string[] {
   return [
     ...(looked.packs === 0 ? [] : [whole ? goodLine(style, `${said}: whole`) : said]),
     ...damageLines(style, points, losses),
+    ...chainLines(style, chains),
     ...fields([
       ['points need', amount(coverage)],
       ['never looked at', never.packs === 0 ? 'none' : style.warn(amount(never))],
@@ -199,7 +201,7 @@ function damageLines(style: Style, points: Within['points'], losses: Within['los
 }
 
 /** A few of each kind: who deletes points may have deleted thousands. `--json` names all. */
-function chainLines(style: Style, chains: Awaited<ReturnType<typeof checkConfigured>>['chains']): string[] {
+function chainLines(style: Style, chains: Within['chains']): string[] {
   const named = new Map<string, number>();
   const lines: string[] = [];
   for (const { kind, isLoss, what, next } of chains) {

@@ -110,10 +110,11 @@ export interface BudgetedCheck extends Omit<PassReport, 'damagedPoints' | 'unrea
   /** The damaged ones. */
   readonly points: readonly CheckedPoint[];
   readonly losses: readonly Loss[];
+  readonly chains: readonly ChainFinding[];
 }
 
 /**
- * Looks at as much as the budget allows, least recently looked at first. Only damage goes into the evidence of machines: a part of a
+ * Looks at as much as the budget allows, least recently looked at first; at which points there are, by the chains of machines, in any case. Only damage goes into the evidence of machines: a part of a
  * point that is whole proves nothing of the point. Errors: those of the store, and the signal's reason.
  */
 export async function checkWithin(
@@ -127,6 +128,9 @@ export async function checkWithin(
   const losses = new Losses();
   const claims: { machineId: MachineId; claim: Claim }[] = [];
   const beganMs = clock.nowMs();
+  const linked = await repository.readChains(input.machineId, { signal });
+  const listings = await repository.points(input.machineId, { signal });
+  const chains = await repository.judgeChains({ checked: linked, points: listings }, { signal });
   const damaged = async ({ point, listing, report }: DamagedPoint): Promise<void> => {
     const checked = await takeUp(deps, { listing, point, report, losses }, { signal });
     points.push(checked);
@@ -137,7 +141,7 @@ export async function checkWithin(
     unreadable,
     points: pointCount,
     ...report
-  } = await repository.checkWithin({ ...input, damaged }, context);
+  } = await repository.checkWithin({ ...input, listings, damaged }, context);
   for (const { object, machineId, pointId, error } of unreadable) {
     points.push({ point: object, sound: false, objects: [], disks: [], reason: error.message });
     if (machineId !== undefined && pointId !== undefined)
@@ -147,7 +151,7 @@ export async function checkWithin(
     const said = ofMachine.map(({ claim }) => claim);
     await recordAll(deps, { machineId, beganMs, readBytes: 0, claims: said }, signal);
   }
-  return { ...report, pointCount, points, losses: losses.all() };
+  return { ...report, pointCount, points, losses: losses.all(), chains };
 }
 
 /** Writes damage down, and says where it lies. */

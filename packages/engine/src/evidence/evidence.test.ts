@@ -138,6 +138,16 @@ describe('a check of the repository', () => {
   });
 });
 
+it('a check within a budget misses a point that vanished, whatever it looked at', async () => {
+  await repository.linkPoints(MACHINE);
+  for (const name of store.objects.keys()) if (name.startsWith('data/points/')) store.objects.delete(name);
+  const { chains, points } = await checkWithin(await deps(), { level: 'present', budget: { bytes: 1 } }, context);
+  expect(points).toEqual([]);
+  expect(chains.filter(({ isLoss }) => isLoss)).toMatchObject([
+    { what: expect.stringContaining(pointId(1)) as string },
+  ]);
+});
+
 describe('the list of evidence', () => {
   it('of a machine whose points are pruned is still there, by its id', async () => {
     await checkPoint(await deps(), { machine: MACHINE, level: 'present' }, context);

@@ -125,7 +125,7 @@ export class VerificationLog {
     if (this.#packs.length >= MAX_VERIFIED_PACKS || ageMs >= PUBLISH_EVERY_MS) await this.publish();
   }
 
-  /** A run that may write nothing is a run all the same: `repository.store-denied` is logged, and the next one looks at the same packs. */
+  /** A run that may write nothing, by the store or by its keys, is a run all the same: that is logged, and the next one looks at the same packs. */
   async publish(options: StoreOptions = {}): Promise<void> {
     const packs = this.#packs;
     const sinceMs = this.#sinceMs;
@@ -142,7 +142,7 @@ export class VerificationLog {
       try {
         await core.store.putIfAbsent(name, [sealRecord(core, { type: 'VRFY', name, body })], options);
       } catch (error) {
-        if (!hasCode(error, 'repository.store-denied')) throw error;
+        if (!hasCode(error, 'repository.store-denied', 'repository.not-permitted')) throw error;
         core.log.warn('which packs were looked at cannot be written down', { why: error.message });
         this.#denied = true;
         return;

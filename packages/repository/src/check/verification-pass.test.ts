@@ -9,6 +9,7 @@ import { decodePackHeader, encodePackTail, hashSealed, kindOf, parsePack } from 
 import type { CheckLevel } from '../format/verification.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
+import { enrolled, openAgentTiny } from '../testing/agents.ts';
 import { noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { movePack } from '../testing/move-pack.ts';
@@ -328,6 +329,12 @@ describe('damage in a check within a budget', () => {
     store.objects.set(name, Buffer.from('x'));
     expect(await pass(ALL)).toMatchObject({ points: 1, unreadable: [{ object: name }] });
   });
+});
+
+test('an agent, which signs no such record, checks what it may read and leaves none', async () => {
+  const agent = await openAgentTiny(store, (await enrolled(repository, scratch)).path, { clock });
+  expect((await pass(ALL, { by: agent })).looked.packs).toBe(packs().length);
+  expect(records()).toEqual([]);
 });
 
 test('the content of a pack is opened, although every byte has its hash', async () => {

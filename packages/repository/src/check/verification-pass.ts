@@ -90,6 +90,8 @@ export async function verificationPass(
     readonly machineId?: MachineId | undefined;
     readonly budget: Budget;
     readonly dryRun?: boolean;
+    /** As they were listed, where the caller has done so. */
+    readonly listings?: readonly PointSummary[];
     /** Hears of damaged points one by one, oldest first: all of them at once may be more than memory holds. */
     readonly damaged: (found: DamagedPoint) => Promise<void>;
   },
@@ -97,7 +99,11 @@ export async function verificationPass(
 ): Promise<PassReport> {
   const { level, machineId, budget, dryRun = false } = input;
   const { signal } = context;
-  const { ages, points, unreadable, brokenSets } = await neededPacks(core, machineId, signal);
+  const { ages, points, unreadable, brokenSets } = await neededPacks(
+    core,
+    input.listings ?? (await listPoints(core, machineId, { signal })),
+    signal,
+  );
   const known = new Set<string>();
   const { superseded } = await learnAges(core, ages, { known }, { signal });
   const damaged = new Map<PackName, PackDamage>();
@@ -138,7 +144,7 @@ interface Needed {
   readonly brokenSets: boolean;
 }
 
-async function neededPacks(core: Core, machineId: MachineId | undefined, signal: AbortSignal): Promise<Needed> {
+async function neededPacks(core: Core, listings: readonly PointSummary[], signal: AbortSignal): Promise<Needed> {
   // A page that was read before it was damaged would hide that it is.
   core.pages.forget();
   const ages = new PackAges();
@@ -146,7 +152,7 @@ async function neededPacks(core: Core, machineId: MachineId | undefined, signal:
   const points: Readable[] = [];
   const unreadable: Extract<PointSummary, { state: 'damaged' }>[] = [];
   let brokenSets = false;
-  for (const listing of await listPoints(core, machineId, { signal })) {
+  for (const listing of listings) {
     if (listing.state === 'damaged') {
       unreadable.push(listing);
       continue;
