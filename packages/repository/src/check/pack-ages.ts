@@ -67,6 +67,10 @@ export class PackAges {
     else this.#enter(row);
   }
 
+  has(pack: PackName): boolean {
+    return this.#find(hashBytes(pack), NAME_BYTES) !== undefined;
+  }
+
   /**
    * Takes over what a record says. Returns how many of its packs are here and were not known to be looked at since, at that level or a
    * higher one. `names`: the first 16 bytes of each, one behind the other.

@@ -307,7 +307,24 @@ describe('damage in a check within a budget', () => {
     const pack = dataPack();
     await movePack(repository, pack, { relocationId: 'r1' });
     store.objects.delete(packObject(pack));
-    expect(await pass(ALL)).toMatchObject({ damagedPoints: 0, coverage: { never: { packs: 1 } } });
+    // The pack it was moved to is looked at in its place.
+    const report = await pass(ALL);
+    expect(report).toMatchObject({ damagedPoints: 0, coverage: { never: { packs: 0 } } });
+    expect(report.coverage.packs).toBe(packs().length + 1);
+    expect((await pass(ONE, { dryRun: true })).coverage.never.packs).toBe(0);
+  });
+
+  test('of a pack that others were moved to is said of the points that name those', async () => {
+    const pack = dataPack();
+    const moved = await movePack(repository, pack, { relocationId: 'r1' });
+    store.objects.delete(packObject(pack));
+    await pass(ALL);
+    flipBit(moved);
+    repository = await openTiny(store, { clock });
+    expect(await pass(ALL)).toMatchObject({ damagedPoints: 1, coverage: { never: { packs: 0 } } });
+    expect(found[0]?.report.disks.length).toBeGreaterThan(0);
+    // It was whole once, and is not again: it is taken first from now on.
+    expect((await pass(ONE)).damagedPoints).toBe(1);
   });
 
   test('of a page of a pack set is said of every point that needs it', async () => {

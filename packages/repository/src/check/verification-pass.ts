@@ -7,8 +7,8 @@
  *   3. packs in that order until the budget is used up; what is whole goes into a record
  *   4. what is damaged is looked up in the maps of the points that need it
  * ```
- * Several passes at once are all right: each begins elsewhere, and reads now and then what the others wrote. A pack that is damaged is in no
- * record, so it comes first in every pass until it is healed. Nothing is changed but the records themselves.
+ * Several passes at once are all right: each begins elsewhere, and reads now and then what the others wrote. A pack of which something is
+ * lost is in no record, so it comes first in every pass until it is healed. What was moved is looked at where it is now. Nothing is changed but the records themselves.
  *
  * Not looked at: packs that no point needs; and whether maps lead to the right blobs of whole packs, which a check without a budget does.
  */
@@ -16,21 +16,28 @@ import type { MachineId } from '@lifeboat/foundation/ids';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 
 import { PageNames } from '../collect/mark.ts';
+import { listRelocations } from '../collect/moved-packs.ts';
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
-import type { PackName } from '../format/names.ts';
-import type { CheckLevel } from '../format/verification.ts';
+import { MAX_RELOCATION_BYTES } from '../format/limits.ts';
+import { packObject, relocationIdOf, type PackName } from '../format/names.ts';
+import { targetPacks } from '../format/relocation.ts';
+import { VERIFIED_NAME_BYTES, type CheckLevel } from '../format/verification.ts';
 import { inLanes } from '../lock/lanes.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
 
 import { readPackSet, readPackSets } from '../read/pack-set-reader.ts';
 import { listPoints, readPoint, type Point, type PointSummary } from '../read/point-reader.ts';
+import { openRelocation } from '../read/relocations.ts';
+import { isUselessObject } from '../store/bad-object.ts';
 import { checkPack, type PackDamage } from './pack-check.ts';
 import { PackAges } from './pack-ages.ts';
 import { locateDamage, type CheckReport } from './point-check.ts';
 import { dropSuperseded, learnAges, VerificationLog } from './verification-log.ts';
 
 const DAY_MS = 86_400_000;
+/** As many as a reader follows. */
+const MAX_HOPS = 32;
 /** Of which it is said how much was looked at within them. */
 const WINDOWS_DAYS = [1, 7, 30, 90] as const;
 /** Packs in memory at a time; a question costs none. */
@@ -104,6 +111,7 @@ export async function verificationPass(
     input.listings ?? (await listPoints(core, machineId, { signal })),
     signal,
   );
+  const sources = await followRelocations(core, ages, signal);
   const known = new Set<string>();
   const { superseded } = await learnAges(core, ages, { known }, { signal });
   const damaged = new Map<PackName, PackDamage>();
@@ -112,11 +120,18 @@ export async function verificationPass(
     ? { packs: 0, bytes: 0 }
     : await lookAtPacks(core, { level, budget, ages, damaged, known }, context);
   const durationMs = Math.round(core.clock.monotonicMs() - startedMs);
-  const damagedPoints = await locateInPoints(
-    core,
-    { level, points, damaged, brokenSets, found: input.damaged },
-    context,
-  );
+  // What was moved into a damaged pack is lost to the points that name the pack it came from.
+  const suspects = new Map(damaged);
+  for (const [pack, damage] of damaged)
+    for (const source of sources.get(pack) ?? [])
+      suspects.set(source, { whole: `it was moved to ${packObject(pack)}: ${whyOf(damage)}`, slots: new Map() });
+  const lost = new Set<PackName>();
+  const found = (point: DamagedPoint): Promise<void> => {
+    for (const pack of packsOf(point.report)) lost.add(pack);
+    return input.damaged(point);
+  };
+  const damagedPoints = await locateInPoints(core, { level, points, damaged: suspects, brokenSets, found }, context);
+  await settleMoved(core, { level, ages, damaged, lost, sources }, signal);
   // Who does not know all that is needed cannot say which records are of no use.
   if (!dryRun && machineId === undefined && unreadable.length === 0 && !brokenSets)
     await dropSuperseded(core, superseded, { signal });
@@ -170,6 +185,85 @@ async function neededPacks(core: Core, listings: readonly PointSummary[], signal
   return { ages, points, unreadable, brokenSets };
 }
 
+/**
+ * Adds the packs that relocations of needed packs lead to: what was moved there is needed as well. Returns which packs lead to each. A
+ * relocation that cannot be used leads nowhere.
+ */
+async function followRelocations(
+  core: Core,
+  ages: PackAges,
+  signal: AbortSignal,
+): Promise<Map<PackName, readonly PackName[]>> {
+  const sources = new Map<PackName, readonly PackName[]>();
+  for (let hop = 0; hop < MAX_HOPS; hop++) {
+    const before = ages.count;
+    for await (const { pack, names } of listRelocations(core, { signal })) {
+      if (!ages.has(pack)) continue;
+      for (const name of names) {
+        for (const target of await targetsOf(core, { pack, name }, signal)) {
+          ages.add(target.pack, target.sizeBytes);
+          const known = sources.get(target.pack) ?? [];
+          if (!known.includes(pack)) sources.set(target.pack, [...known, pack]);
+        }
+      }
+    }
+    if (ages.count === before) break;
+  }
+  return sources;
+}
+
+async function targetsOf(
+  core: Core,
+  { pack, name }: { readonly pack: PackName; readonly name: string },
+  signal: AbortSignal,
+): Promise<ReturnType<typeof targetPacks>> {
+  try {
+    const object = await core.store.get(name, { signal, maxBytes: MAX_RELOCATION_BYTES });
+    return targetPacks(openRelocation(core, object, { pack, relocationId: relocationIdOf(name) }, name).statement);
+  } catch (error) {
+    if (!isUselessObject(error)) throw error;
+    core.log.warn('a relocation cannot be used', { object: name, why: error.message });
+    return [];
+  }
+}
+
+/**
+ * Packs that are gone or damaged, and of which all that points need was found elsewhere just now, were looked at: else everything that was
+ * ever moved or healed would come first in every pass.
+ */
+async function settleMoved(
+  core: Core,
+  what: {
+    readonly level: CheckLevel;
+    readonly ages: PackAges;
+    readonly damaged: ReadonlyMap<PackName, PackDamage>;
+    readonly lost: ReadonlySet<PackName>;
+    readonly sources: ReadonlyMap<PackName, readonly PackName[]>;
+  },
+  signal: AbortSignal,
+): Promise<void> {
+  const { level, ages, damaged, lost, sources } = what;
+  const log = new VerificationLog(core, level);
+  for (const pack of damaged.keys()) {
+    const isMoved = sources.has(pack) || (await core.relocations.leadFrom(pack, { signal }));
+    const isLost = lost.has(pack) || (sources.get(pack) ?? []).some((source) => lost.has(source));
+    if (!isMoved || isLost) continue;
+    await log.note(pack);
+    ages.learn(Buffer.from(pack, 'hex').subarray(0, VERIFIED_NAME_BYTES), level, core.clock.nowMs());
+  }
+  await log.publish({ signal });
+}
+
+function* packsOf({ damage, disks }: CheckReport): Generator<PackName> {
+  yield* damage.packs;
+  for (const { pack } of [...damage.chunks, ...damage.pages]) yield pack;
+  for (const { pack } of disks) yield pack as PackName;
+}
+
+function whyOf({ whole, slots }: PackDamage): string {
+  return whole ?? [...slots.values()][0] ?? 'damaged';
+}
+
 /** Returns what was looked at. What is whole is in the records when this ends, however it ends. */
 async function lookAtPacks(
   core: Core,
@@ -220,7 +314,7 @@ async function lookAtPacks(
       if (damage) damaged.set(pack.name, damage);
       else {
         await log.note(pack.name);
-        ages.learn(Buffer.from(pack.name, 'hex').subarray(0, 16), level, core.clock.nowMs());
+        ages.learn(Buffer.from(pack.name, 'hex').subarray(0, VERIFIED_NAME_BYTES), level, core.clock.nowMs());
       }
       doneBytes += pack.sizeBytes ?? 0;
       context.progress({ phase: 'check', doneBytes, totalBytes });
