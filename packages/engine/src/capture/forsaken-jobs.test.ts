@@ -10,14 +10,18 @@ import { watchForsakenJobs } from './forsaken-jobs.ts';
 import { SCRATCH_FLOOR_BYTES } from './scratch-watch.ts';
 
 const MACHINE = '6695eb01-f6a4-8304-79aa-97f2502e193f';
+const OTHER = '7795eb01-f6a4-8304-79aa-97f2502e193f';
 const hastyClock = { ...systemClock, sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 50, signal) };
 
 test('a job that nobody reads from is ended before its scratch is full; one that is worked on is left to its attempt', async () => {
   const stateRoot = await scratchDirectory();
   const directoryOf = (name: string): string => join(stateRoot, 'ops', name);
-  for (const name of ['left', 'worked-on', 'without-a-job', 'damaged']) {
+  for (const name of ['left', 'worked-on', 'without-a-job', 'damaged', 'hanging']) {
     mkdirSync(join(directoryOf(name), 'facts'), { recursive: true });
-    const begun = name === 'damaged' ? 'no json' : JSON.stringify({ machineId: MACHINE, pointId: 'p' });
+    const begun =
+      name === 'damaged'
+        ? 'no json'
+        : JSON.stringify({ machineId: name === 'hanging' ? OTHER : MACHINE, pointId: 'p' });
     writeFileSync(join(directoryOf(name), 'facts/begun.json'), begun);
   }
   mkdirSync(directoryOf('lost+found'));
@@ -27,8 +31,12 @@ test('a job that nobody reads from is ended before its scratch is full; one that
   const ended: string[] = [];
   const looks: string[] = [];
   const lines: string[] = [];
+  const answered = Promise.withResolvers<void>();
   const hypervisor = {
-    currentBackup: async () => ({ ours: true, directory: join(directoryOf(running), 'qemu') }),
+    currentBackup: async (machine: string) => {
+      if (machine === OTHER) await answered.promise;
+      return { ours: true, directory: join(directoryOf(running), 'qemu') };
+    },
     attachBackup: async () => ({ diskFailedBefore: false }),
     machineState: async () => 'running',
     endBackup: async (_: string, directory: string) => {
@@ -58,6 +66,7 @@ test('a job that nobody reads from is ended before its scratch is full; one that
     expect(lines.filter((line) => line.includes('was ended before its own writes would have failed'))).toHaveLength(1);
   } finally {
     stop.abort();
+    answered.resolve();
     await watching;
     await lock?.release();
   }

@@ -20,34 +20,43 @@ const LOOK_MS = 1000;
 
 type ForsakenDeps = WatchDeps & Pick<EngineDeps, 'stateRoot'>;
 
-/** Resolves once `signal` aborts. What cannot be looked at is said in the log, once, and tried again. */
+/** Resolves once `signal` aborts and the looks at hand are over. What cannot be looked at is said in the log, once, and tried again. */
 export async function watchForsakenJobs(deps: ForsakenDeps, signal: AbortSignal): Promise<void> {
-  let said = new Set<string>();
+  const directory = opsDirectory(deps.stateRoot);
+  const problems = new Map<string, string>();
+  /** By operation: one whose machine does not answer for a while must not keep the others waiting. */
+  const looks = new Map<string, Promise<void>>();
+  const tell = (what: string, problem: string): void => {
+    if (problems.get(what) !== problem) deps.log.warn(problem);
+    problems.set(what, problem);
+  };
+  const look = async (name: string): Promise<void> => {
+    try {
+      const opId = opIdOf(name);
+      if (opId) await endIfTroubled(deps, opId);
+      problems.delete(name);
+    } catch (error) {
+      tell(name, `whether ${name} left a backup job that fills its scratch files cannot be told: ${messageOf(error)}`);
+    } finally {
+      looks.delete(name);
+    }
+  };
   while (!signal.aborted) {
-    const problems = new Set(await lookAtAll(deps));
-    for (const problem of problems) if (!said.has(problem)) deps.log.warn(problem);
-    said = problems;
+    const names = new Set(await namesOf(directory, tell));
+    for (const known of problems.keys()) if (known !== directory && !names.has(known)) problems.delete(known);
+    for (const name of names) if (!looks.has(name)) looks.set(name, look(name));
     // Rejects with the reason of `signal`, which the loop asks for itself.
     await deps.clock.sleep(LOOK_MS, signal).catch(() => {});
   }
+  await Promise.all(looks.values());
 }
 
-/** One that cannot be looked at does not keep the others waiting. Returns the problems. */
-async function lookAtAll(deps: ForsakenDeps): Promise<string[]> {
+async function namesOf(directory: string, tell: (what: string, problem: string) => void): Promise<string[]> {
   try {
-    const names = await readdir(opsDirectory(deps.stateRoot));
-    const looks = names.map(async (name) => {
-      try {
-        const opId = opIdOf(name);
-        if (opId) await endIfTroubled(deps, opId);
-        return [];
-      } catch (error) {
-        return [`whether ${name} left a backup job that fills its scratch files cannot be told: ${messageOf(error)}`];
-      }
-    });
-    return (await Promise.all(looks)).flat();
+    return await readdir(directory);
   } catch (error) {
-    return [`backup jobs that were left cannot be looked for: ${messageOf(error)}`];
+    tell(directory, `backup jobs that were left cannot be looked for: ${messageOf(error)}`);
+    return [];
   }
 }
 
