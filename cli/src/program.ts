@@ -68,6 +68,7 @@ export interface Handlers {
   up(global: GlobalOptions): Promise<ExitCode>;
   backup(machine: string, global: GlobalOptions): Promise<ExitCode>;
   points(machine: string | undefined, global: GlobalOptions): Promise<ExitCode>;
+  machines(global: GlobalOptions): Promise<ExitCode>;
   inspect(machine: string, point: PointId | undefined, global: GlobalOptions): Promise<ExitCode>;
   evidence(machine: string, global: GlobalOptions): Promise<ExitCode>;
   locks(options: { readonly extend: boolean }, global: GlobalOptions): Promise<ExitCode>;
@@ -186,6 +187,12 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     .action(async (machine: string, options: GlobalOptions) =>
       finish(await handlers.evidence(machine, globals(options))),
     );
+
+  command(
+    'machines',
+    'Lists the machines that were ever backed up, and where they ran. Needs the repository and its key, nothing else.',
+    'lifeboat machines --json',
+  ).action(async (options: GlobalOptions) => finish(await handlers.machines(globals(options))));
 
   command(
     'locks',

@@ -94,6 +94,10 @@ function handlersOn(streams: Streams): Handlers {
       const { evidenceCommand } = await import('./commands/evidence.ts');
       return await within(global, (context) => evidenceCommand(context, machine));
     },
+    machines: async (global) => {
+      const { machinesCommand } = await import('./commands/machines.ts');
+      return await within(global, machinesCommand);
+    },
     locks: async (options, global) => {
       const { locksCommand } = await import('./commands/locks.ts');
       return await within(global, (context) => locksCommand(context, options));

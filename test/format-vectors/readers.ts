@@ -7,6 +7,7 @@ import { decodeAgentCredential } from '@lifeboat/repository/format/agent-credent
 import { decodeCondemnHead, decodeCondemnPart, decodeCondemnSwept } from '@lifeboat/repository/format/condemn-list';
 import type { Core } from '@lifeboat/repository/core';
 import { decodeChainLink } from '@lifeboat/repository/format/chain-link';
+import { decodeControlVersion, type ControlVersion } from '@lifeboat/repository/format/control-object';
 import { decodeClosing, decodeReport, decodeReportedBlobs } from '@lifeboat/repository/format/damage-report';
 import { damaged, type ObjectType } from '@lifeboat/repository/format/frame';
 import { decodeIndexEntries, decodeIndexEnvelope } from '@lifeboat/repository/format/index-segment';
@@ -36,6 +37,7 @@ import { damageSeal } from '@lifeboat/repository/seal/damage-seal';
 import { deriveKey } from '@lifeboat/repository/seal/derive';
 import { openKeySet } from '@lifeboat/repository/seal/key-set';
 import { openSlot } from '@lifeboat/repository/seal/key-slot';
+import { objectSeal } from '@lifeboat/repository/seal/object-seal';
 import { kindOfSlot, type SecretBytes } from '@lifeboat/repository/seal/secret';
 import { SessionFiles } from '@lifeboat/repository/write/session-files';
 
@@ -87,6 +89,14 @@ export const READERS: Readonly<Record<ObjectType, Reader>> = {
   },
   DMGC: (bytes, name, { core }) => decodeClosing(openRecord(core, { type: 'DMGC', name, object: bytes }), name),
   RETN: (bytes, name) => decodeLedgerEntry(bytes, name),
+  CTRL: (bytes, name, opened) => {
+    const { keyring } = opened.core;
+    const read = signed('CTRL', decodeControlVersion)(bytes, name, opened) as ControlVersion;
+    const sealing = objectSeal(keyring.objectKey(read), { ...read, tenantId: keyring.tenantId });
+    const payload = read.sealed && open(sealing, read.sealed);
+    if (read.sealed && !payload) throw damaged(name, 'its seal does not open');
+    return { ...read, payload };
+  },
   LINK: signed('LINK', decodeChainLink),
   EVID: (object, name, { core }) => {
     const [machine = '', file = ''] = name.split('/').slice(-2);

@@ -4,7 +4,7 @@
  *
  * ```
  *   init ─► a way in of each kind ─► web: two points, the keys rotated in between ─► db: two points, the first pruned (each linked)
- *     ─► policy, hold, guard, requests ─► a session that hangs ─► condemn, sweep: fence and outcome ─► a pack moved
+ *     ─► policy, hold, guard, requests ─► machine records ─► a session that hangs ─► condemn, sweep: fence and outcome ─► a pack moved
  *     ─► web: third point, what was proven of it, and a check within a budget ─► db: damage reported, and healed by the third point ─► second tenant
  *     ─► an agent backs mail up, and heals ─► keys of its newest point are handed out ─► it is revoked ─► a session that is still open
  * ```
@@ -137,6 +137,7 @@ class Scenario {
     this.#disks = this.#disks.filter(({ pointId }) => pointId !== pointIdOf(3));
 
     await this.#keepLedger(rotated);
+    await this.#keepObjects(rotated);
     const hanging = await this.#begin(rotated, DB, this.#directory('hanging'));
     await hanging.detach();
     await condemn(core);
@@ -241,6 +242,19 @@ class Scenario {
     const budget = { bytes: 4 * TINY_LIMITS.packBytes };
     const context = { signal, progress: () => {} };
     await repository.checkWithin({ level: 'content', budget, damaged: () => Promise.resolve() }, context);
+  }
+
+  /** A machine that was given another name, and one that was deleted. */
+  async #keepObjects(repository: Repository): Promise<void> {
+    const profile = (name: string): Buffer =>
+      Buffer.from(JSON.stringify({ name, connection: 'qemu:///system', domainUuid: name, firmware: 'uefi' }));
+    for (const [id, name] of [
+      [WEB, 'web'],
+      [WEB, 'web-2'],
+      [DB, 'db'],
+    ] as const)
+      await repository.writeObject({ kind: 'machine', id }, () => ({ schema: 'machine/1', payload: profile(name) }));
+    await repository.writeObject({ kind: 'machine', id: DB }, () => 'delete');
   }
 
   /** A chunk of the disk that is whole: what is stored of it anew serves as well as it does. */

@@ -124,14 +124,18 @@ async function check(context: CommandContext, action: Extract<RepoAction, { kind
     progress: (point: string, progress: Progress): void => stages.update(point, progress),
     end: (point: string, sound: boolean): void => stages.end(point, sound ? 'done' : 'failed'),
   };
-  const { points, losses, chains } = await checkConfigured(configuration, { level, machineId, listener }, { signal });
+  const { points, losses, chains, objects } = await checkConfigured(
+    configuration,
+    { level, machineId, listener },
+    { signal },
+  );
   display.close();
-  output.result({ level, points, losses, chains }, [
+  output.result({ level, points, losses, chains, objects }, [
     ...points.flatMap(({ point, sound }) => (sound ? [goodLine(output.style, `${point}: whole (${level})`)] : [])),
     ...damageLines(output.style, points, losses),
-    ...chainLines(output.style, chains),
+    ...findingLines(output.style, [...chains, ...objects]),
   ]);
-  const isWhole = points.every(({ sound }) => sound) && !chains.some(({ isLoss }) => isLoss);
+  const isWhole = points.every(({ sound }) => sound) && ![...chains, ...objects].some(({ isLoss }) => isLoss);
   return isWhole ? EXIT.done : EXIT.negative;
 }
 
@@ -167,7 +171,7 @@ export function withinLines(style: Style, found: Within): string[] {
   return [
     ...(looked.packs === 0 ? [] : [whole ? goodLine(style, `${said}: whole`) : said]),
     ...damageLines(style, points, losses),
-    ...chainLines(style, chains),
+    ...findingLines(style, chains),
     ...fields([
       ['points need', amount(coverage)],
       ['never looked at', never.packs === 0 ? 'none' : style.warn(amount(never))],
@@ -201,10 +205,18 @@ function damageLines(style: Style, points: Within['points'], losses: Within['los
 }
 
 /** A few of each kind: who deletes points may have deleted thousands. `--json` names all. */
-function chainLines(style: Style, chains: Within['chains']): string[] {
+function findingLines(
+  style: Style,
+  findings: readonly {
+    readonly kind: string;
+    readonly isLoss: boolean;
+    readonly what: string;
+    readonly next: string;
+  }[],
+): string[] {
   const named = new Map<string, number>();
   const lines: string[] = [];
-  for (const { kind, isLoss, what, next } of chains) {
+  for (const { kind, isLoss, what, next } of findings) {
     const count = (named.get(kind) ?? 0) + 1;
     named.set(kind, count);
     if (count > MAX_NAMED_OF_A_KIND) continue;

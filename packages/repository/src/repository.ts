@@ -40,6 +40,14 @@ import {
 } from './agents/agent-file.ts';
 import { grantPoints, type GrantedPoint } from './agents/grant.ts';
 import { Agents } from './agents/agents.ts';
+import {
+  listObjects,
+  writeObject,
+  type ControlObject,
+  type ObjectKey,
+  type ObjectState,
+} from './objects/control-objects.ts';
+import { checkObjects, type ObjectFinding } from './objects/object-check.ts';
 import type { BlobOpener } from './read/blob-opener.ts';
 import { BlobReader } from './read/blob-reader.ts';
 import { checkLocks, type LockReport } from './lock/lock-check.ts';
@@ -489,6 +497,29 @@ export class Repository {
     options: { signal?: AbortSignal } = {},
   ): Promise<ChainFinding[]> {
     return judgeChains(this.core, input, options);
+  }
+
+  /**
+   * What is known of machines and the like, by kind: the newest version of each that can be read. Errors: `repository.not-permitted` for
+   * an agent, those of the store.
+   */
+  async objects(kind: string, options: { signal?: AbortSignal } = {}): Promise<ObjectState[]> {
+    this.#administer('read what is known of other machines');
+    return listObjects(this.core, kind, options);
+  }
+
+  /** Writes the next version of a control object, or none where `make` wants none; an agent writes none. Errors: see `writeObject`. */
+  async writeObject(
+    key: ObjectKey,
+    make: Parameters<typeof writeObject>[2],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ControlObject | undefined> {
+    return this.#administration && writeObject(this.core, key, make, options);
+  }
+
+  /** What is wrong with versions of control objects; an agent, which can open none, finds nothing. Errors: those of the store. */
+  async checkObjects(options: { signal?: AbortSignal } = {}): Promise<ObjectFinding[]> {
+    return this.#administration ? checkObjects(this.core, options) : [];
   }
 
   /**

@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { checkRepository, checkWithin } from '@lifeboat/engine/check/check-repository';
+import { listMachines } from '@lifeboat/engine/machine/machine-records';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parseMachineId } from '@lifeboat/foundation/ids';
@@ -118,6 +119,13 @@ export function statsOf(
   options: { signal: AbortSignal },
 ): ReturnType<typeof repositoryStats> {
   return withRepository(configuration, (repository) => repositoryStats(repository.core, options));
+}
+
+export function machinesOf(
+  configuration: Configuration,
+  options: { signal: AbortSignal },
+): ReturnType<typeof listMachines> {
+  return withRepository(configuration, (repository) => listMachines(repository, options));
 }
 
 export function checkConfigured(

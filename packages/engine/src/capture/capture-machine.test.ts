@@ -100,6 +100,7 @@ async function world(options: { nvramPath?: string; running?: boolean } = {}) {
         return newest && readPoint(MACHINE, newest);
       },
       readPoint,
+      writeObject: async () => undefined,
       beginSession: async ({ signal }: { signal: AbortSignal }) => {
         await state.before.beginSession?.(signal);
         return session;

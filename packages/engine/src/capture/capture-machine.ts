@@ -27,6 +27,7 @@ import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { HealingOutcome } from '@lifeboat/repository/write/healing';
 import type { CommitInput, WriterSession } from '@lifeboat/repository/write/session';
 import { type CaptureRecord, captureSummaryOf, type MachineRecord, NVRAM_FILE } from '../points.ts';
+import { recordMachine } from '../machine/machine-records.ts';
 import { beginOperation } from '../operations.ts';
 import type { CaptureInput, CaptureSummary } from '../verbs.ts';
 import { beginInventory, type InventoryOutcome } from './capture-inventory.ts';
@@ -140,11 +141,13 @@ async function capture(
         }
       },
     );
-    return await watch(deps, watched, { signal, reads: false }, async () => {
+    const point = await watch(deps, watched, { signal, reads: false }, async () => {
       const healed = await session.heal({ signal });
       const found = { machine, job, parent, captures, inventory, startedMs, healed };
       return session.commit(await commitInput(deps, found));
     });
+    await recordMachine(deps, machine);
+    return point;
   } finally {
     await held.session?.detach();
   }

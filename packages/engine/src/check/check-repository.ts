@@ -19,6 +19,7 @@ import {
   PROVEN_BY_CHECK,
   recordEvidence,
 } from '../evidence/record-evidence.ts';
+import type { ObjectFinding } from '@lifeboat/repository/objects/object-check';
 import { machineNameOf } from '../points.ts';
 import { type DamagedPlace, placeDamage } from './damaged-partitions.ts';
 
@@ -63,7 +64,7 @@ export async function checkRepository(
   deps: EvidenceDeps,
   input: CheckOptions,
   { signal }: { readonly signal: AbortSignal },
-): Promise<{ points: CheckedPoint[]; losses: Loss[]; chains: ChainFinding[] }> {
+): Promise<{ points: CheckedPoint[]; losses: Loss[]; chains: ChainFinding[]; objects: ObjectFinding[] }> {
   const { repository, clock } = deps;
   const { level, machineId, listener } = input;
   const points: CheckedPoint[] = [];
@@ -101,7 +102,8 @@ export async function checkRepository(
     // With each machine: what was looked at is remembered also where the rest is broken off.
     await log.publish({ signal });
   }
-  return { points, losses: losses.all(), chains };
+  const objects = machineId === undefined ? await repository.checkObjects({ signal }) : [];
+  return { points, losses: losses.all(), chains, objects };
 }
 
 /** What a check within a budget found. Of points that are not in it nothing is said. */

@@ -260,6 +260,12 @@ export const repositoryErrors = {
     impact: 'The recovery point is committed and whole; it is in no link of its machine’s chain yet.',
     next: 'Nothing: the next backup of the machine takes it in.',
   },
+  'repository.object-busy': {
+    retry: 'transient',
+    cause: 'Other programs changed the same record of the control plane again and again while this change was made.',
+    impact: 'Nothing was changed by this command.',
+    next: 'Repeat the command.',
+  },
   'repository.memory-unusable': {
     retry: 'permanent',
     cause: 'A file in which this host remembers the end of a machine’s chain cannot be read, or holds something else.',

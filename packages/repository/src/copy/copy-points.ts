@@ -7,7 +7,7 @@
  * 3. Everything read is compared with its id (the read path), sealed anew under the target's keys, and opened again before it
  *    is stored (the write path).
  * 4. The point is committed under its own name; then the target is read back in full and checked against its ids.
- * 5. What was committed is taken into the chains of the target, machine by machine.
+ * 5. What was committed is taken into the chains of the target, machine by machine; control objects follow (copy-objects.ts).
  *
  * Killed anywhere, it goes on: committed points are passed over, and the session of the one in work is resumed from its directory.
  * Not guaranteed: the same pack names, or the same creation time in the point's header, which is that of the copy.
@@ -27,6 +27,7 @@ import type { Repository } from '../repository.ts';
 import type { ByteRange } from '../store/object-store.ts';
 import type { WriteDiskRequest } from '../write/disk-writer.ts';
 import type { WriterSession } from '../write/session.ts';
+import { copyObjects } from './copy-objects.ts';
 import { lendDevice } from './point-source.ts';
 
 export interface CopyRequest {
@@ -96,6 +97,7 @@ export async function copyPoints(request: CopyRequest, context: VerbContext): Pr
     }
   }
   for (const copied of before.keys()) await target.linkPoints(copied, { signal });
+  await copyObjects(source.core, target.core, { machineId, signal });
   return outcomes;
 }
 

@@ -18,6 +18,7 @@ import type { RetentionPolicy } from '../retention/policy.ts';
 import { openRecord, sealRecord } from '../seal/control-records.ts';
 import { TenantKeyring } from '../seal/keyring.ts';
 import { decodeChainLink, encodeChainLink } from './chain-link.ts';
+import { decodeControlVersion, encodeControlVersion } from './control-object.ts';
 import {
   decodeEvidence,
   decodeEvidenceEnvelope,
@@ -239,6 +240,27 @@ const codecs: readonly Codec[] = [
     }),
     (record) => signed('SESS', encodeSessionRecord(record)),
     (encoded) => decodeSessionRecord(opened('SESS', encoded), 'it') as never,
+  ),
+  codec(
+    'version of a control object',
+    true,
+    fc
+      .record({
+        kind: shortText,
+        id: shortText,
+        version: fc.integer({ min: 1, max: 99_999_999 }),
+        follows: fc.option(hash, { nil: undefined }),
+        writtenMs: fc.maxSafeNat(),
+        schema: shortText,
+        salt: hash,
+        sealed: fc.option(fc.uint8Array({ maxLength: 99 }), { nil: undefined }),
+      })
+      .map(({ follows, ...version }) => ({
+        ...version,
+        previous: follows && version.version > 1 ? { version: version.version - 1, hash: follows } : undefined,
+      })),
+    (version) => signed('CTRL', encodeControlVersion(version)),
+    (encoded) => decodeControlVersion(opened('CTRL', encoded), 'it') as never,
   ),
   codec(
     'link of a chain',

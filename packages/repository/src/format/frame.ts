@@ -31,6 +31,7 @@ export const OBJECT_TYPES = [
   'LINK',
   'EVID',
   'VRFY',
+  'CTRL',
   'JRNL',
   'SKEY',
   'CERT',

@@ -92,5 +92,9 @@ export const MAX_EVIDENCE_BYTES = MAX_EVIDENCE_SEALED_BYTES + 4 * KiB;
 /** Packs in one record of a check; it writes as many as it needs. 1 MiB. */
 export const MAX_VERIFIED_PACKS = 65_536;
 export const MAX_VERIFICATION_BYTES = 1 * MiB + 4 * KiB;
+/** What a control object says, sealed: a runbook, a catalogue of drivers. */
+export const MAX_CONTROL_PAYLOAD_BYTES = 1 * MiB;
+/** The object around it. */
+export const MAX_CONTROL_OBJECT_BYTES = MAX_CONTROL_PAYLOAD_BYTES + 4 * KiB;
 /** How long a destructive act can be made to wait. */
 export const MAX_DELAY_MS = 365 * 86_400_000;

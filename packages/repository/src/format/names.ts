@@ -1,7 +1,7 @@
 /**
  * Names of objects in a store. What a retention lock must hold lies under `data/`; what is rewritten, collected or lost
- * without harm lies under `control/`. Names of records there, all but index segments, of ledger entries and of links of machine chains end
- * in a tag when they are stored: `seal/control-records.ts`.
+ * without harm lies under `control/`. Names of records there, all but index segments, of ledger entries, links of machine chains and
+ * control objects end in a tag when they are stored: `seal/control-records.ts`.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 import {
@@ -34,6 +34,10 @@ export const CHAINS = 'data/chains/';
 export const EVIDENCE = 'data/evidence/';
 /** Under `data/`: who takes a revocation away must not make a stolen agent's points count. Names end in a tag, as under `control/`. */
 export const AGENTS = 'data/agents/';
+/** What with the key rebuilds the control plane. Named with tags, too, and kept as long as the points. */
+export const OBJECTS = 'data/objects/';
+/** Of these every backup writes its machine's. */
+export const MACHINE_OBJECTS = `${OBJECTS}machine/`;
 export const CONTROL = 'control/';
 export const INDEX = 'control/index/';
 export const SESSIONS = 'control/sessions/';
@@ -109,6 +113,10 @@ export const evidencePrefix = (machineId: MachineId): string => `${EVIDENCE}${ma
 export const evidenceObject = (machineId: MachineId, number: number): string =>
   `${evidencePrefix(machineId)}${eightDigits(number)}`;
 export const verifiedObject = (recordId: string): string => `${VERIFIED}${recordId}`;
+/** `kind` and `id`: `a-z 0-9 -`. */
+export const controlObjectPrefix = (kind: string): string => `${OBJECTS}${kind}/`;
+export const controlObject = (of: { kind: string; id: string; version: number }): string =>
+  `${controlObjectPrefix(of.kind)}${of.id}/${eightDigits(of.version)}`;
 /** The number of a ledger entry, or undefined for a stranger. */
 export function ledgerNumberOf(object: string): number | undefined {
   const number = Number(object.slice(LEDGER.length));

@@ -9,7 +9,7 @@ import { bytes, message, type MessageOf } from './wire.ts';
 
 export type SignedType = Extract<
   ObjectType,
-  'SESS' | 'FENC' | 'CLST' | 'CPRT' | 'CSWP' | 'DMGR' | 'DMGC' | 'LINK' | 'EVID' | 'VRFY'
+  'SESS' | 'FENC' | 'CLST' | 'CPRT' | 'CSWP' | 'DMGR' | 'DMGC' | 'LINK' | 'EVID' | 'VRFY' | 'CTRL'
 >;
 
 const fields = {

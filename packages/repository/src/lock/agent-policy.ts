@@ -12,6 +12,7 @@ import {
   EVIDENCE,
   FENCES,
   INDEX,
+  MACHINE_OBJECTS,
   OUTCOMES,
   PACKS,
   POINTS,
@@ -35,7 +36,7 @@ export interface BucketPolicy {
  * A backup that finds itself fenced, or gives up, writes fence and outcome of its own session; one that healed closes damage reports. What a
  * host proves of points is evidence. All of that is signed by the tenant, and none of it by an agent.
  */
-const WRITTEN_WITH_TENANT_KEYS = [CHAINS, EVIDENCE, FENCES, OUTCOMES, DAMAGE] as const;
+const WRITTEN_WITH_TENANT_KEYS = [CHAINS, MACHINE_OBJECTS, EVIDENCE, FENCES, OUTCOMES, DAMAGE] as const;
 const WRITTEN_BY_BACKUPS = [PACKS, POINTS, RELOCATIONS, INDEX, SESSIONS] as const;
 
 export function agentPolicy(input: {

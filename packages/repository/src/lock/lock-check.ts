@@ -16,6 +16,7 @@ import {
   CHAINS,
   KEYS,
   LEDGER,
+  OBJECTS,
   packObject,
   packOfObject,
   PACKS,
@@ -99,7 +100,7 @@ async function* neededObjects(
   yield { object: SUPERBLOCK };
   for await (const { name } of core.store.list(KEYS, { signal })) yield { object: name };
   // What others put among them needs no lock.
-  for (const prefix of [LEDGER, CHAINS])
+  for (const prefix of [LEDGER, CHAINS, OBJECTS])
     for (const object of (await listRecords(core, prefix, { signal })).ours.values()) yield { object };
   const relocated = new PackNames();
   for await (const { pack } of listRelocations(core, { signal })) relocated.add(pack);

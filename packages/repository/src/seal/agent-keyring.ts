@@ -98,6 +98,10 @@ export class AgentKeyring implements Keyring {
     return this.machineKey(header.machineId as MachineId);
   }
 
+  objectKey(): Buffer {
+    throw this.#refusal('open or seal what is known of machines');
+  }
+
   sign(): Buffer {
     throw this.#refusal('sign for the tenant');
   }

@@ -53,6 +53,8 @@ export interface Keyring {
   readonly packKeyOf?: (pack: PackName) => Uint8Array;
   /** Seals the maps, pack sets and points of one machine. */
   machineKey(machineId: MachineId): Buffer;
+  /** Seals one control object, so that who needs no other can be given this key alone. */
+  objectKey(of: { readonly kind: string; readonly id: string }): Buffer;
   /** The newest one, in which sessions that begin now are sealed. */
   readonly epoch: number;
   newSessionKey(random: Random): SessionKey;
@@ -141,6 +143,10 @@ export class TenantKeyring implements Keyring {
 
   get epoch(): number {
     return newestEpoch(this.#bundle).epoch;
+  }
+
+  objectKey({ kind, id }: { readonly kind: string; readonly id: string }): Buffer {
+    return deriveKey(this.#bundle.machineRootKey, `object key ${kind}/${id}`, this.tenantId);
   }
 
   newSessionKey(random: Random): SessionKey {

@@ -58,6 +58,10 @@ export class ReaderKeyring implements Keyring {
     throw refusal(`open or seal maps of machine ${machineId}`);
   }
 
+  objectKey(): never {
+    throw refusal('open or seal what is known of machines');
+  }
+
   newSessionKey(): never {
     throw refusal('begin a session');
   }
