@@ -24,7 +24,7 @@ export type RetentionAction =
       readonly reason: string;
     }
   | { readonly kind: 'policy-guard'; readonly fourEyes?: boolean; readonly delayMs?: number; readonly reason: string }
-  | { readonly kind: 'policy-write-off'; readonly entry: number; readonly reason: string }
+  | { readonly kind: 'policy-write-off'; readonly entry: number; readonly machine?: string; readonly reason: string }
   | { readonly kind: 'hold-add'; readonly machine: string; readonly point?: PointId; readonly reason: string }
   | { readonly kind: 'hold-list' }
   | { readonly kind: 'hold-lift'; readonly hold: number; readonly reason: string }
@@ -192,11 +192,14 @@ function addPolicy(repo: Command, define: Define, act: Act): void {
     define(
       policy,
       'write-off',
-      'Goes on without an entry of the retention ledger that is lost for good. It may have been a hold.',
+      'Goes on without an entry of the retention ledger that is lost for good, which may have been a hold; or, with --machine, without ' +
+        'a link of its chain, which may have named points that vanished.',
       'repo policy write-off 7 --reason "its sector is gone, and no copy has it"',
-    ).argument('<number>', 'as the error names it', entryArgument),
-  ).action((number: number, { reason, ...options }: Reasoned) =>
-    act({ kind: 'policy-write-off', entry: number, reason }, options),
+    )
+      .argument('<number>', 'as the error names it', entryArgument)
+      .option('--machine <id>', 'of whose chain it is', machineArgument),
+  ).action((number: number, { reason, machine, ...options }: Reasoned & { machine?: string }) =>
+    act({ kind: 'policy-write-off', entry: number, ...(machine === undefined ? {} : { machine }), reason }, options),
   );
 }
 

@@ -115,8 +115,10 @@ export function actText(act: RequestInfo['act']): string {
       return printable(`prune ${act.machineId} ${act.pointId}`);
     case 'delete-tenant':
       return 'delete the tenant';
-    default:
+    case 'write-off':
       return `write off entry ${act.entry}`;
+    default:
+      return `write off link ${act.link} of the chain of machine ${act.machineId}`;
   }
 }
 

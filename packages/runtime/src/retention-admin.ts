@@ -92,11 +92,15 @@ export function liftHold(
 
 export function writeOff(
   configuration: Configuration,
-  what: { readonly entry: number; readonly reason: string },
+  what: { readonly entry: number; readonly machine?: string; readonly reason: string },
   at: At,
 ): Promise<ActResult> {
   return changed(configuration, at, async () => ({
-    act: { kind: 'write-off', entry: what.entry },
+    // By its id: a machine of which only the chain is left has no name here.
+    act:
+      what.machine === undefined
+        ? { kind: 'write-off', entry: what.entry }
+        : { kind: 'write-off-link', machineId: parseMachineId(what.machine), link: what.entry },
     reason: what.reason,
   }));
 }

@@ -16,6 +16,8 @@ import type { Core } from '../core.ts';
 import { chainLinkObject, hex, pointObject } from '../format/names.ts';
 import { inLanes } from '../lock/lanes.ts';
 import type { PointSummary } from '../read/point-reader.ts';
+import { readLedger } from '../retention/ledger.ts';
+import { linkKey } from '../retention/ledger-state.ts';
 import { controlName } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import { listLinks, pointIdIn, readLink, whyLost, type StoredLink } from './links.ts';
@@ -41,6 +43,8 @@ export interface ChainFinding {
   readonly isLoss: boolean;
   readonly machineId?: MachineId;
   readonly pointId?: string;
+  /** Of a link that is not as it was. */
+  readonly link?: number;
   /** Its name in the store. */
   readonly object?: string;
   readonly what: string;
@@ -81,6 +85,7 @@ export async function readChains(
     const check = new ChainCheck(core, machineId);
     await check.read(listed, options);
     await check.compareMemory(input.memory);
+    await check.excuse(options);
     chains.push({ machineId, points: check.points });
     findings.push(...check.findings);
   }
@@ -181,14 +186,21 @@ class ChainCheck {
     this.#highest = numbers.at(-1) ?? 0;
     let expected = 1;
     for (const number of numbers) {
-      if (number > expected) {
-        const first = `link ${expected}`;
-        const all = number - expected === 1 ? first : `links ${expected} to ${number - 1}`;
-        this.#report('link-missing', expected, `${all} of ${this.#highest} are not there any more`);
-      }
+      for (; expected < number; expected++) this.#report('link-missing', expected, 'it is not there any more');
       expected = number + 1;
     }
     for (const number of numbers) this.#compare(number);
+  }
+
+  /** Of links that somebody goes on without it is still said that they are lost, and that it is known. */
+  async excuse(options: StoreOptions): Promise<void> {
+    if (!this.findings.some(({ link }) => link !== undefined)) return;
+    const { writtenOffLinks } = (await readLedger(this.#core, options)).state;
+    for (const [i, finding] of this.findings.entries()) {
+      const { link } = finding;
+      if (link === undefined || !writtenOffLinks.has(linkKey(this.#machineId, link))) continue;
+      this.findings[i] = { ...finding, isLoss: false, next: 'Nothing: it was written off.' };
+    }
   }
 
   /** Whether the chain, as it is, holds what was its end when this host last looked. */
@@ -258,9 +270,12 @@ class ChainCheck {
       kind,
       isLoss: true,
       machineId,
+      link: number,
       object: this.#name(number),
       what: `the chain of machine ${machineId} is not whole at link ${number}: ${why}`,
-      next: `${FROM_A_COPY} No point is lost by this; which ones should be there may not be known.`,
+      next:
+        `${FROM_A_COPY} No point is lost by this; which ones should be there may not be known. ` +
+        `If no copy has it: "lifeboat repo policy write-off ${number} --machine ${machineId}".`,
     });
   }
 

@@ -266,6 +266,28 @@ describe('links', () => {
     expect(await collect()).toBe('swept');
   });
 
+  test('one that no copy has can be written off, and nothing that is there', async () => {
+    const writeOff = (link: number) =>
+      repository.retention.perform({ act: { kind: 'write-off-link', machineId: MACHINE, link }, reason: 'burnt' });
+    for (const link of [4, 5]) {
+      await expect(writeOff(link)).rejects.toMatchObject({ code: 'repository.retention-refused' });
+    }
+    store.objects.set(linkName(4), Buffer.from('x'));
+    await backUp(5);
+    await expect(repository.condemn()).rejects.toEqual(REFUSED);
+    const [finding] = await check();
+    expect(finding).toMatchObject({ kind: 'link-damaged', isLoss: true });
+    expect(finding?.next).toContain(`write-off 4 --machine ${MACHINE}`);
+    await writeOff(4);
+    expect(await check()).toMatchObject([{ kind: 'link-damaged', isLoss: false }]);
+    expect(await collect()).toBe('swept');
+    // Of this one alone: what is lost later is lost again.
+    store.objects.delete(pointObject(MACHINE, pointId(5)));
+    await expect(repository.condemn()).rejects.toEqual(REFUSED);
+    store.objects.set(linkName(5), Buffer.from('x'));
+    await expect(repository.condemn()).rejects.toEqual(REFUSED);
+  });
+
   test('two in each other’s place', async () => {
     const [two, three] = [objectOf(linkName(2)), objectOf(linkName(3))];
     store.objects.set(linkName(2), three);

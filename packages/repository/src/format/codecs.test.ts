@@ -132,6 +132,7 @@ const act: fc.Arbitrary<Act> = fc.oneof(
   fc.record({ kind: fc.constant('prune' as const), machineId: shortText, pointId: shortText }),
   fc.constant({ kind: 'delete-tenant' as const }),
   fc.record({ kind: fc.constant('write-off' as const), entry: fc.nat(99_999_999) }),
+  fc.record({ kind: fc.constant('write-off-link' as const), machineId: shortText, link: fc.nat(99_999_999) }),
 );
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ kind: fc.constantFrom('act' as const, 'request' as const), act }),

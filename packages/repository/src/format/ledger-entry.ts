@@ -33,7 +33,9 @@ export type Act =
   | { readonly kind: 'prune'; readonly machineId: string; readonly pointId: string }
   | { readonly kind: 'delete-tenant' }
   /** Goes on without an entry that is lost or cannot be read, whatever it said. */
-  | { readonly kind: 'write-off'; readonly entry: number };
+  | { readonly kind: 'write-off'; readonly entry: number }
+  /** The same without a link of a machine's chain, whatever points it named. */
+  | { readonly kind: 'write-off-link'; readonly machineId: string; readonly link: number };
 
 export type Step =
   /** Done by this entry itself. */
@@ -77,6 +79,7 @@ const actSchema = message({
   prune: optional(nested(5, message({ machineId: text(1, 64), pointId: text(2, 64) }))),
   deleteTenant: optional(nested(6, message({}))),
   writeOff: optional(nested(7, message({ entry: number(1) }))),
+  writeOffLink: optional(nested(8, message({ machineId: text(1, 64), link: number(2) }))),
 });
 
 const ofRequest = (tag: number) => optional(nested(tag, message({ request: number(1) })));
@@ -138,6 +141,7 @@ function toActFields(act: Act): ActFields {
     prune: undefined,
     deleteTenant: undefined,
     writeOff: undefined,
+    writeOffLink: undefined,
   };
   switch (act.kind) {
     case 'policy':
@@ -152,13 +156,15 @@ function toActFields(act: Act): ActFields {
       return { ...none, prune: { machineId: act.machineId, pointId: act.pointId } };
     case 'delete-tenant':
       return { ...none, deleteTenant: {} };
-    default:
+    case 'write-off':
       return { ...none, writeOff: { entry: act.entry } };
+    default:
+      return { ...none, writeOffLink: { machineId: act.machineId, link: act.link } };
   }
 }
 
 function fromActFields(fields: ActFields, what: string): Act {
-  const { policy, hold, guard, lift, prune, deleteTenant, writeOff } = fields;
+  const { policy, hold, guard, lift, prune, deleteTenant, writeOff, writeOffLink } = fields;
   const acts: Act[] = [];
   if (policy) acts.push({ kind: 'policy', ...given('machineId', policy.machineId), ...given('policy', policy.policy) });
   if (hold) acts.push({ kind: 'hold', machineId: hold.machineId, ...given('pointId', hold.pointId) });
@@ -167,6 +173,7 @@ function fromActFields(fields: ActFields, what: string): Act {
   if (prune) acts.push({ kind: 'prune', ...prune });
   if (deleteTenant) acts.push({ kind: 'delete-tenant' });
   if (writeOff) acts.push({ kind: 'write-off', ...writeOff });
+  if (writeOffLink) acts.push({ kind: 'write-off-link', ...writeOffLink });
   return only(acts, what);
 }
 

@@ -13,7 +13,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
 import { buryPoint, isBuried, type PointKey } from '../collect/tombstones.ts';
-import { linkedHash } from '../chain/links.ts';
+import { linkedHash, listLinks, readLink, whyLost } from '../chain/links.ts';
 import type { Core } from '../core.ts';
 import { MAX_REASON_BYTES, type Act } from '../format/ledger-entry.ts';
 import { MAX_DELAY_MS } from '../format/limits.ts';
@@ -223,6 +223,29 @@ async function checkAct(
     }
   }
   if (act.kind === 'prune') await assertThere(core, keyOf(act), options);
+  if (act.kind === 'write-off-link') await assertLinkLost(core, act, options);
+}
+
+/** Written off before it is lost, a link could go unnoticed. */
+async function assertLinkLost(
+  core: Core,
+  { machineId, link }: Extract<Act, { kind: 'write-off-link' }>,
+  options: StoreOptions,
+): Promise<void> {
+  const machine = parseMachineId(machineId);
+  const { numbers } = await listLinks(core, machine, options);
+  const highest = numbers.get(machine)?.at(-1) ?? 0;
+  let why = `the chain of machine ${machineId} ends with link ${highest}`;
+  if (link <= highest) {
+    try {
+      await readLink(core, { machineId: machine, number: link }, options);
+      why = `link ${link} of the chain of machine ${machineId} can be read`;
+    } catch (error) {
+      if (whyLost(error) === undefined) throw error;
+      return;
+    }
+  }
+  throw new LifeboatError('repository.retention-refused', why, { context: { machineId, link } });
 }
 
 async function assertThere(core: Core, key: PointKey, options: StoreOptions): Promise<void> {

@@ -59,6 +59,8 @@ export interface LedgerState {
   readonly requests: ReadonlyMap<number, Request>;
   /** Entries that are not there any more, or cannot be read, and that nobody wrote off. */
   readonly lost: readonly { readonly entry: number; readonly why: string }[];
+  /** Links of chains that are lost, and that somebody goes on without: `linkKey`. */
+  readonly writtenOffLinks: ReadonlySet<string>;
   /** Entries that change nothing, because the rules do not allow them where they stand. */
   readonly void: readonly { readonly entry: number; readonly why: string }[];
 }
@@ -93,6 +95,8 @@ export function holdOn(state: LedgerState, point: { machineId: string; pointId: 
   return undefined;
 }
 
+export const linkKey = (machineId: string, link: number): string => `${machineId}/${link}`;
+
 export function policyFor(state: LedgerState, machineId: string): PolicyVersion | undefined {
   return state.policies.get(machineId) ?? state.defaultPolicy;
 }
@@ -121,6 +125,7 @@ export class LedgerFold {
   readonly #holds = new Map<number, Hold>();
   readonly #requests = new Map<number, Request>();
   readonly #lost = new Map<number, string>();
+  readonly #writtenOffLinks = new Set<string>();
   readonly #void: { entry: number; why: string }[] = [];
 
   state(): LedgerState {
@@ -131,6 +136,7 @@ export class LedgerFold {
       holds: this.#holds,
       requests: this.#requests,
       lost: [...this.#lost].map(([entry, why]) => ({ entry, why })),
+      writtenOffLinks: this.#writtenOffLinks,
       void: this.#void,
     };
   }
@@ -212,6 +218,9 @@ export class LedgerFold {
         return;
       case 'write-off':
         this.#lost.delete(act.entry);
+        return;
+      case 'write-off-link':
+        this.#writtenOffLinks.add(linkKey(act.machineId, act.link));
         return;
       default:
       // Done to points and keys, by who wrote the entry.
