@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -77,6 +78,7 @@ async function backUp(machine: { id: string; name: string }, daysAgo: number): P
     const pointId = newPointId(instantMs, systemRandom);
     const capture = { version: 1, machineName: machine.name, instantMs, consistency: 'crash', disks: [] };
     await session.commit({ pointId, machine: {}, capture, disks: [{ name: 'vda', root: disk }] });
+    await repository.linkPoints(machineId);
     (points[machine.id] ??= [])[daysAgo] = pointId;
   } finally {
     await repository.close();
@@ -164,6 +166,36 @@ interface BudgetedCheck {
   readonly looked: { readonly packs: number };
   readonly coverage: { readonly packs: number; readonly bytes: number; readonly never: object };
 }
+
+describe('what should be there', () => {
+  it('is the machines, from the repository and its key alone', async () => {
+    const ended = await lifeboat(['machines', '--json'], environment);
+    expect(ended).toMatchObject({
+      code: 0,
+      json: {
+        machines: [
+          { machineId: DB, name: 'db', points: 3 },
+          { machineId: WEB, name: 'web', points: 5 },
+        ],
+      },
+    });
+  });
+
+  it('is every point: the newest, deleted behind our back, is missed by name, and nothing is collected', async () => {
+    const [file, aside] = [join(state, 'repository/data/points', WEB, web(1)), join(root, 'aside')];
+    renameSync(file, aside);
+    const checked = await repo('check', '--level', 'present', '--json');
+    expect(checked).toMatchObject({
+      code: 3,
+      json: { chains: [{ kind: 'point-vanished', machineId: WEB, pointId: web(1) }] },
+    });
+    const pruned = await repo('prune');
+    expect(pruned.code).not.toBe(0);
+    expect(pruned.stderr).toContain(`repo prune-point ${WEB} ${web(1)}`);
+    renameSync(aside, file);
+    expect((await repo('check', '--level', 'present')).code).toBe(0);
+  });
+});
 
 describe('pruning', () => {
   it('lets go of nothing without a policy, and says so', async () => {

@@ -318,6 +318,16 @@ describe('links', () => {
     ]);
   });
 
+  test.each([
+    ['another number', { number: 2, first: 2, previous: { number: 1, hash: Buffer.alloc(32) } }],
+    ['another machine', { machineId: OTHER }],
+  ])('one with the keys that says %s than its name', async (_, says) => {
+    const { hash: __, ...link } = await readLink(repository.core, { machineId: MACHINE, number: 3 });
+    const body = encodeChainLink({ ...link, ...says });
+    store.objects.set(linkName(3), sealRecord(repository.core, { type: 'LINK', name: linkName(3), body }));
+    expect(named(await check())).toEqual([`link-damaged ${linkName(3)}`]);
+  });
+
   test('one with the keys that leaves a point out, or names it by another hash', async () => {
     const { hash: _, ...link } = await readLink(repository.core, { machineId: MACHINE, number: 4 });
     linkIn(repository, { ...link, points: link.points.slice(1) });

@@ -149,6 +149,17 @@ describe('versions', () => {
     expect(await named()).toEqual([`version-broken ${nameOf(2)}`, `version-broken ${nameOf(3)}`]);
   });
 
+  test.each([{ version: 2 }, { id: 'web-2' }, { kind: 'host' }])(
+    'one with the keys that says %o is found',
+    async (says) => {
+      const version = { ...KEY, version: 3, previous: undefined, writtenMs: 0, schema: '', salt: Buffer.alloc(32) };
+      const body = encodeControlVersion({ ...version, ...says, sealed: undefined });
+      store.objects.set(nameOf(3), sealRecord(repository.core, { type: 'CTRL', name: nameOf(3), body }));
+      expect(await named()).toEqual([`version-damaged ${nameOf(3)}`]);
+      expect(await said()).toEqual({ 'web-1': 'two' });
+    },
+  );
+
   test('what others put among them means nothing, and keeps no version from being written', async () => {
     const plain = controlObject({ ...KEY, version: 4 });
     const planted = [plain, `${plain}.${'0'.repeat(32)}`, `${OBJECTS}x`];
