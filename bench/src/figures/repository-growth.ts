@@ -20,7 +20,7 @@ const SCATTERED_WRITES = 200;
 const SCATTERED_BYTES = 64 * KiB;
 /** Chunks compared with the disk although nothing is said to have changed there. */
 const AUDIT_CHUNKS = 16;
-const READS = 500;
+const READS = 100;
 
 type Range = NonNullable<Exclude<RepositoryRequest['changed'], 'all'>>[number];
 

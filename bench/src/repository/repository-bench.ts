@@ -1,5 +1,5 @@
 /** What the figures of the repository share: the input, a place to work, and how a command is timed there. */
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatBytes, GiB, KiB, MiB } from '@lifeboat/foundation/units';
@@ -17,6 +17,7 @@ const READ_BYTES = 8 * MiB;
 const WORK_SHARE = 1.3;
 const RESERVE_BYTES = 2 * GiB;
 const MEMORY = '/dev/shm';
+const DIRECTORY = 'lifeboat-bench-repository-';
 
 export interface BenchOptions {
   readonly repeat: number;
@@ -47,9 +48,8 @@ export class RepositoryBench {
     const parent = options.directory ?? (fitsMemory ? MEMORY : stateRoot);
     await mkdir(parent, { recursive: true });
     await ensureFree(parent, neededBytes, 'this benchmark');
-    const directory = join(parent, 'lifeboat-bench-repository');
-    // What a run that was killed left.
-    await rm(directory, { recursive: true, force: true });
+    await removeLeftovers(parent);
+    const directory = join(parent, `${DIRECTORY}${process.pid}`);
     await mkdir(directory);
     return new RepositoryBench({ options, cacheRoot, stateRoot, directory, inMemory: parent === MEMORY });
   }
@@ -144,6 +144,15 @@ export class RepositoryBench {
 
   async close(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** What runs that were killed left; one that is still at work keeps its own. */
+async function removeLeftovers(parent: string): Promise<void> {
+  const alive = new Set(await readdir('/proc'));
+  for (const name of await readdir(parent)) {
+    if (!name.startsWith(DIRECTORY) || alive.has(name.slice(DIRECTORY.length))) continue;
+    await rm(join(parent, name), { recursive: true, force: true });
   }
 }
 
