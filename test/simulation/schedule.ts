@@ -49,8 +49,7 @@ import { DROWSY, HAUNTED, Process, World, type Odds } from './world.ts';
 
 const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
 /** Few different chunks, so that contents come back and meet what was condemned. */
-const ALPHABET = [Buffer.alloc(CHUNK_BYTES), ...Array.from({ length: 6 }, (_, i) => noise(i + 1))];
-const DISK_CHUNKS = 2;
+const ALPHABET = [Buffer.alloc(CHUNK_BYTES), ...Array.from({ length: 12 }, (_, i) => noise(i + 1))];
 const MAX_STEPS = 12_000;
 const MAX_ATTEMPTS = 4;
 const HOUR_MS = 3_600_000;
@@ -88,6 +87,9 @@ interface Habits {
   /** Backups of a machine, at most. */
   readonly backups: number;
   readonly withParent: number;
+  readonly diskChunks: number;
+  /** Chance that a chunk is what it was, where the disk is not. */
+  readonly sameChunk: number;
   /** Different contents of a chunk, beside zeros. */
   readonly contents: number;
   /** Chance that a disk is what it was at the backup before. */
@@ -120,6 +122,8 @@ interface Lull {
 const USUAL: Habits = {
   backups: 3,
   withParent: 0.6,
+  diskChunks: 2,
+  sameChunk: 0,
   contents: 3,
   unchanged: 0,
   longPreparation: { chance: 0.3, pauses: 250 },
@@ -192,14 +196,16 @@ const SLEEPY: Habits = { ...GHOSTLY, odds: DROWSY };
 const CRUMBLING: Habits = {
   ...USUAL,
   backups: 8,
-  withParent: 0.8,
-  contents: 6,
-  prunerPause: 60,
-  prunerRounds: 12,
-  spare: 0.5,
+  withParent: 0.95,
+  diskChunks: 3,
+  sameChunk: 0.6,
+  contents: 12,
+  prunerPause: 40,
+  prunerRounds: 16,
+  spare: 0.4,
   collectors: 1,
-  collectorRounds: 6,
-  compacting: 0.9,
+  collectorRounds: 8,
+  compacting: 0.95,
   graceMs: [0, 0, 24 * HOUR_MS],
 };
 
@@ -280,7 +286,7 @@ class Schedule {
         withParent: this.#world.random() < this.#habits.withParent,
         attempts: 0,
       };
-      if (this.#world.random() >= this.#habits.unchanged) content = this.#newContent();
+      if (this.#world.random() >= this.#habits.unchanged) content = this.#newContent(content);
       this.#contents.set(backup.pointId, content);
       const then = (): void => next(left - 1);
       this.#attempt(backup, then);
@@ -402,7 +408,7 @@ class Schedule {
         for (let i = this.#world.below(60); i > 0; i--) await this.#world.pause(process);
         const point = this.#world.pick((await listPoints(core)).filter(({ state }) => state === 'readable'));
         if (!point?.pointId || !point.machineId) continue;
-        const target = Buffer.alloc(DISK_CHUNKS * CHUNK_BYTES);
+        const target = Buffer.alloc(this.#habits.diskChunks * CHUNK_BYTES);
         try {
           const opened = await readPoint(core, { machineId: point.machineId, pointId: point.pointId });
           await openDisk(core, opened, 'vda').read(0, target);
@@ -468,7 +474,7 @@ class Schedule {
       if (point.state === 'damaged') return `${when}, ${point.object} is damaged: ${point.error.message}`;
       const { machineId, pointId } = point;
       listed.add(pointId);
-      const target = Buffer.alloc(DISK_CHUNKS * CHUNK_BYTES, 0xee);
+      const target = Buffer.alloc(this.#habits.diskChunks * CHUNK_BYTES, 0xee);
       try {
         const opened = await readPoint(core, { machineId, pointId });
         await openDisk(core, opened, 'vda').read(0, target);
@@ -565,9 +571,14 @@ class Schedule {
     return parsePointId(`p20260101T00${String(n).padStart(4, '0')}Z-${n.toString(16).padStart(8, '0')}`);
   }
 
-  #newContent(): Buffer {
-    const letters = ALPHABET.slice(0, 1 + this.#habits.contents);
-    return Buffer.concat(Array.from({ length: DISK_CHUNKS }, () => this.#world.pick(letters) ?? Buffer.alloc(0)));
+  #newContent(before?: Buffer): Buffer {
+    const { contents, diskChunks, sameChunk } = this.#habits;
+    const letters = ALPHABET.slice(0, 1 + contents);
+    const chunk = (i: number): Buffer =>
+      before && sameChunk > 0 && this.#world.random() < sameChunk
+        ? before.subarray(i * CHUNK_BYTES, (i + 1) * CHUNK_BYTES)
+        : (this.#world.pick(letters) ?? Buffer.alloc(0));
+    return Buffer.concat(Array.from({ length: diskChunks }, (_, i) => chunk(i)));
   }
 }
 

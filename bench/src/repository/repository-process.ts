@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import type { BlockDevice, Extent } from '@lifeboat/foundation/block-device';
 import { systemClock } from '@lifeboat/foundation/clock';
 import { LifeboatError } from '@lifeboat/foundation/errors';
-import { newPointId, parseMachineId } from '@lifeboat/foundation/ids';
+import { newPointId, parseMachineId, type PointId } from '@lifeboat/foundation/ids';
 import { systemRandom } from '@lifeboat/foundation/random';
 import { KiB, MiB } from '@lifeboat/foundation/units';
 import { openFileDevice } from '@lifeboat/disk/file-device';
@@ -19,9 +19,12 @@ import { copyDisk } from '@lifeboat/engine/restore/copy-disk';
 import { initRepository, openRepository, type Repository } from '@lifeboat/repository/repository';
 import type { BlobOpener } from '@lifeboat/repository/read/blob-opener';
 import { threadOpener } from '@lifeboat/repository/read/thread-opener';
+import { MapReader } from '@lifeboat/repository/read/map-reader';
 import type { Point } from '@lifeboat/repository/read/point-reader';
-import type { BlobRef } from '@lifeboat/repository/format/blob-ref';
+import { buryPoint } from '@lifeboat/repository/collect/tombstones';
+import type { BlobRef, Place } from '@lifeboat/repository/format/blob-ref';
 import { MAX_INDEX_SEGMENT_ENTRIES } from '@lifeboat/repository/format/limits';
+import { rootLevel } from '@lifeboat/repository/format/map-page';
 import type { CheckLevel } from '@lifeboat/repository/format/verification';
 import {
   chunkIdOf,
@@ -37,6 +40,7 @@ import { IndexCache, localIndex } from '@lifeboat/repository/write/index-cache';
 import { writeRun } from '@lifeboat/repository/write/index-run';
 import { writeIndexSegment } from '@lifeboat/repository/write/index-segments';
 import { defaultWriterLimits } from '@lifeboat/repository/write/limits';
+import { MapBuilder } from '@lifeboat/repository/write/map-builder';
 import { PackDeltas } from '@lifeboat/repository/write/pack-deltas';
 import { PackSetWriter } from '@lifeboat/repository/write/pack-set-writer';
 import { PackSizes } from '@lifeboat/repository/write/pack-sizes';
@@ -65,7 +69,7 @@ export interface RepositoryRequest {
   /** Chunks of the parent compared with the source. */
   readonly auditChunks?: number;
   readonly targetPath?: string;
-  /** Points to be made (`points`), reads (`reads`), chunks of a made-up index (`index`), packs of a made-up point (`packs`), of a journal (`journal`). */
+  /** Points to be made (`points`), reads (`reads`), chunks of a made-up index (`index`) or map (`maps`), packs of a made-up point (`packs`), of a journal (`journal`). */
   readonly count?: number;
   /** Packs that the store is to list beside its own. It says that it has any that is made up, and lets go of it. */
   readonly madeUpPacks?: number;
@@ -163,9 +167,11 @@ function VERBS() {
     reads,
     index,
     packs,
+    maps,
     journal,
     resume,
     condemn,
+    compact,
     sweep,
   } satisfies Record<string, () => Promise<Partial<RepositoryReport>>>;
 }
@@ -367,44 +373,108 @@ async function index(): Promise<Partial<RepositoryReport>> {
 /** A point of a disk that holds nothing, and is said to need so many made-up packs: counted, sorted and written as a backup does. */
 async function packs(): Promise<Partial<RepositoryReport>> {
   const repository = await openRepository({ store, secret: secret() });
-  const { core } = repository;
-  const sizes = new PackSizes();
-  for await (const { name, sizeBytes } of store.list(PACKS)) {
-    const pack = packOfObject(name);
-    if (pack) sizes.set(pack, sizeBytes);
-  }
-  const directory = join(request.directory, 'operation');
-  const session = await repository.beginSession({ machineId: MACHINE, directory });
-  const deltas = new PackDeltas({ directory, maxPacks: PACK_CHANGES, random: systemRandom });
-  for (let i = 0; i < (request.count ?? 1); i++) {
-    deltas.addPack(madeUpPack(i), 31);
-    if (deltas.isFull) await deltas.spill();
-  }
+  await commitMadeUp(repository, async (deltas) => {
+    for (let i = 0; i < (request.count ?? 1); i++) {
+      deltas.addPack(madeUpPack(i), 31);
+      if (deltas.isFull) await deltas.spill();
+    }
+    return { sizeBytes: MiB, map: 'hole' };
+  });
+  await repository.close();
+  return {};
+}
+
+/**
+ * A point whose map names so many made-up chunks, a half of each made-up pack, and a third of what the oldest point holds; it stays
+ * alone. So all packs are dead in part, and what was really stored most of all.
+ */
+async function maps(): Promise<Partial<RepositoryReport>> {
+  const repository = await openRepository({ store, secret: secret() });
+  const { core, chunkSizeBytes } = repository;
+  const points = await repository.points();
+  const stored = await someStored(repository, points[0]?.pointId);
+  const count = request.count ?? 1;
+  const sizeBytes = count * chunkSizeBytes;
+  await commitMadeUp(repository, async (deltas) => {
+    const { superblock } = core;
+    const { leafEntries } = superblock;
+    const pages = madeUpPages(repository, 'map');
+    const builder = new MapBuilder({
+      geometry: superblock,
+      rootLevel: rootLevel(superblock, count),
+      base: undefined,
+      pages,
+      deltas,
+    });
+    for (let leaf = 0; leaf * leafEntries < count; leaf++) {
+      const own = stored.slice(leaf * leafEntries, (leaf + 1) * leafEntries);
+      const madeUp = madeUpRefs(
+        leaf * leafEntries + own.length,
+        Math.min(leafEntries, count - leaf * leafEntries) - own.length,
+      );
+      const places = [...own, ...madeUp];
+      const rest = Array.from({ length: leafEntries - places.length }, () => 'hole' as const);
+      await builder.putLeaf(leaf, [...places, ...rest]);
+      if (deltas.isFull) await deltas.spill();
+    }
+    const map = await builder.finish();
+    await pages.flush();
+    for (const { pack, pages: added } of pages.packs) deltas.addPack(pack, added);
+    return { sizeBytes, map: typeof map === 'string' ? map : { ...map } };
+  });
+  for (const { machineId, pointId } of points)
+    if (machineId && pointId)
+      await buryPoint(core, { machineId, pointId, by: 'bench', reason: 'only the newest stays' });
+  await repository.close();
+  return {};
+}
+
+/** Every third chunk of a point. */
+async function someStored(repository: Repository, pointId: PointId | undefined): Promise<BlobRef[]> {
+  if (!pointId) throw new Error('there is no point yet');
+  const [disk] = (await repository.readPoint(MACHINE, pointId)).disks;
+  const { pages, superblock } = repository.core;
+  if (!disk) throw new Error(`point ${pointId} has no disk`);
+  const map = new MapReader({ root: disk.root, pages, geometry: superblock, what: 'the first disk' });
+  const found: BlobRef[] = [];
+  for await (const { places } of map.runs(0, map.chunkCount))
+    if (Array.isArray(places)) found.push(...(places as Place[]).filter((place) => typeof place === 'object'));
+  return found.filter((_, i) => i % 3 === 0);
+}
+
+function madeUpPages({ core, chunkSizeBytes }: Repository, kind: 'map' | 'set'): PageWriter {
   const { tenantId, chunkIdKey } = core.keyring;
   const baseKey = core.keyring.machineKey(MACHINE);
-  const pages = new PageWriter({
-    owner: {
-      kind: 'set',
-      tenantId,
-      chunkIdKey,
-      baseKey,
-      generation: new Uint8Array(0),
-      access: { machineId: MACHINE },
-    },
+  return new PageWriter({
+    owner: { kind, tenantId, chunkIdKey, baseKey, generation: new Uint8Array(0), access: { machineId: MACHINE } },
     compression: core.zstd(1),
-    packBytes: defaultWriterLimits(repository.chunkSizeBytes).pagePackBytes,
+    packBytes: defaultWriterLimits(chunkSizeBytes).pagePackBytes,
     async upload(pack, bytes) {
       await store.putIfAbsent(packObject(pack.name), [bytes]);
       return 'stored';
     },
   });
+}
+
+/** `count`: adds what the disk needs, and says what it is. */
+async function commitMadeUp(
+  repository: Repository,
+  count: (deltas: PackDeltas) => Promise<{ sizeBytes: number; map: Place }>,
+): Promise<void> {
+  const { core } = repository;
+  const directory = join(request.directory, 'operation');
+  const session = await repository.beginSession({ machineId: MACHINE, directory });
+  const deltas = new PackDeltas({ directory, maxPacks: PACK_CHANGES, random: systemRandom });
+  const { sizeBytes, map } = await count(deltas);
+  const sizes = new PackSizes();
+  for await (const object of store.list(PACKS)) {
+    const pack = packOfObject(object.name);
+    if (pack) sizes.set(pack, object.sizeBytes);
+  }
+  const pages = madeUpPages(repository, 'set');
   const { packSetEntries: maxPacks } = core.superblock;
-  const writer = new PackSetWriter({
-    pages: core.pages,
-    writer: pages,
-    maxPacks,
-    sizeOf: (pack) => sizes.get(pack) ?? 0,
-  });
+  const sizeOf = (pack: PackName): number => sizes.get(pack) ?? 0;
+  const writer = new PackSetWriter({ pages: core.pages, writer: pages, maxPacks, sizeOf });
   const set = await writer.update(null, deltas.sorted());
   await pages.flush();
   await deltas.close();
@@ -414,16 +484,9 @@ async function packs(): Promise<Partial<RepositoryReport>> {
       sequence,
       refs: madeUpRefs(sequence * SEGMENT_CHUNKS, SEGMENT_CHUNKS),
     });
-  const root = {
-    sizeBytes: MiB,
-    chunkSizeBytes: repository.chunkSizeBytes,
-    map: 'hole',
-    packs: set && { ...set },
-  } as const;
+  const root = { sizeBytes, chunkSizeBytes: repository.chunkSizeBytes, map, packs: set && { ...set } };
   const pointId = newPointId(systemClock.nowMs() + 1000, systemRandom);
   await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: DISK, root }] });
-  await repository.close();
-  return {};
 }
 
 /** The journal of a session that was killed after so many packs, none of which the store has; it says it has them all. */
@@ -461,6 +524,16 @@ async function condemn(): Promise<Partial<RepositoryReport>> {
   const repository = await openRepository({ store, secret: secret() });
   const { state, livePacks, deadPacks } = await repository.condemn();
   if (state !== 'published') throw new Error(`the list is '${state}': ${livePacks} packs are alive, ${deadPacks} dead`);
+  await repository.close();
+  return {};
+}
+
+/** What cannot be read stays as it is, and that is every made-up pack. */
+async function compact(): Promise<Partial<RepositoryReport>> {
+  const repository = await openRepository({ store, secret: secret() });
+  const { state, compaction } = await repository.condemn({ compact: {} });
+  if (state !== 'published' || !compaction?.packs)
+    throw new Error(`the list is '${state}', and ${compaction?.packs} packs were written anew`);
   await repository.close();
   return {};
 }

@@ -3,15 +3,19 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 
 import { hasCode } from '@lifeboat/foundation/errors';
 
+import type { BlobRef, Place } from '../format/blob-ref.ts';
 import { PACKS, RELOCATIONS, packObject, type PackName } from '../format/names.ts';
 import { decodePackHeader, PACK_KINDS } from '../format/pack.ts';
 import type { DiskRoot } from '../format/point.ts';
+import { MapReader } from '../read/map-reader.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
+import { enrolled, openAgentTiny } from '../testing/agents.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { noise, noisyDisk, readDisk } from '../testing/disks.ts';
 import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK, TINY_LIMITS } from '../testing/tiny.ts';
 import type { CheckLevel } from '../format/verification.ts';
+import { writeRelocation } from '../write/relocation-writer.ts';
 import type { WriterSession } from '../write/session.ts';
 import { DEFAULT_COMPACTION } from './compaction-plan.ts';
 import { condemn } from './condemn.ts';
@@ -239,6 +243,37 @@ describe('a pack that was moved', () => {
     expect(await readDisk(repository, MACHINE, pointId(2))).toEqual(after);
   });
 
+  test('is verified where it is now, within a budget', async () => {
+    const { store, repository } = await condemned();
+    const there = new Set(store.objects.keys());
+    await collect(repository);
+    const [copy = ''] = [...store.objects.keys()].filter(
+      (name) => !there.has(name) && name.startsWith(PACKS) && kindAt(store, name) === PACK_KINDS.data,
+    );
+    const pass = async () => {
+      const found: { object: string }[] = [];
+      const report = await (
+        await openTiny(store)
+      ).checkWithin(
+        {
+          level: 'ciphertext',
+          budget: { bytes: 2 ** 30 },
+          damaged: ({ report: { damage } }) => {
+            found.push(...damage.chunks.map(({ pack }) => ({ object: packObject(pack) })));
+            return Promise.resolve();
+          },
+        },
+        { signal, progress: () => {} },
+      );
+      return { never: report.coverage.never.packs, damaged: report.damagedPoints, found };
+    };
+    expect(await pass()).toEqual({ never: 0, damaged: 0, found: [] });
+    store.objects.get(copy)?.fill(0xee, 200, 1000);
+    const damaged = await pass();
+    expect(damaged).toMatchObject({ damaged: 1 });
+    expect(damaged.found).toContainEqual({ object: copy });
+  });
+
   test('is healed where its copies are damaged, and what healed it is kept', async () => {
     const { store, repository, after } = await condemned();
     const there = new Set(store.objects.keys());
@@ -280,6 +315,34 @@ describe('a pack that was moved', () => {
     await repository.sweep({ graceMs: 0 });
     expect(store.objects.has(needed ?? '')).toBe(true);
   });
+});
+
+test('an agent cannot say that packs were moved', async () => {
+  const store = new MemoryStore();
+  const repository = await initTiny(store);
+  const agent = await openAgentTiny(store, (await enrolled(repository, scratch)).path);
+  const content = noisyDisk(40, 1);
+  const root = await backUp(repository, 1, content);
+  const { pages, superblock } = repository.core;
+  const map = new MapReader({ root, pages, geometry: superblock, what: 'a disk' });
+  const byPack = new Map<PackName, BlobRef[]>();
+  for await (const { places } of map.runs(0, map.chunkCount))
+    for (const place of Array.isArray(places) ? (places as Place[]) : [])
+      if (typeof place === 'object') byPack.set(place.pack, [...(byPack.get(place.pack) ?? []), place]);
+  const [[pack, refs], [other]] = [...byPack] as [[PackName, BlobRef[]], [PackName]];
+  const said = await writeRelocation(agent.core, {
+    relocationId: 'compacted-99999999-0000000000000000',
+    pack,
+    reason: 'compacted',
+    moved: refs.map((ref) => ({ ...ref, pack: other })),
+    slots: new Map(refs.map(({ id, slot }) => [id, slot])),
+    sizes: new Map([[other, store.objects.get(packObject(other))?.length ?? 0]]),
+  });
+  expect(said).toContain(pack);
+  await collect(repository);
+  await collect(repository);
+  expect(store.objects.has(packObject(pack))).toBe(true);
+  expect(await readDisk(await openTiny(store), MACHINE, pointId(1))).toEqual(content);
 });
 
 /** Rules whose absence random schedules meet too rarely: the story is told here, with the rule and without. */
