@@ -327,13 +327,19 @@ async function reads(): Promise<Partial<RepositoryReport>> {
   };
 }
 
-/** `data`: what is not empty; a read of nothing would measure nothing. */
+/** `data`: what is not empty; a read of nothing would measure nothing. Every block of it is as likely as any other. */
 async function timeRead(device: BlockDevice, data: readonly Extent[]): Promise<number> {
-  const extent = data[Math.floor(Math.random() * data.length)] ?? { offsetBytes: 0, lengthBytes: device.sizeBytes };
-  const place = Math.floor(Math.random() * Math.floor(extent.lengthBytes / READ_BYTES));
+  const extents = data.length > 0 ? data : [{ offsetBytes: 0, lengthBytes: device.sizeBytes }];
+  const blocksOf = ({ lengthBytes }: { lengthBytes: number }): number => Math.floor(lengthBytes / READ_BYTES);
+  let block = Math.floor(Math.random() * extents.reduce((sum, extent) => sum + blocksOf(extent), 0));
+  const extent = extents.find((candidate) => {
+    if (block < blocksOf(candidate)) return true;
+    block -= blocksOf(candidate);
+    return false;
+  });
   const target = Buffer.alloc(READ_BYTES);
   const beganAtMs = systemClock.monotonicMs();
-  await device.read(extent.offsetBytes + place * READ_BYTES, target);
+  await device.read((extent?.offsetBytes ?? 0) + block * READ_BYTES, target);
   return systemClock.monotonicMs() - beganAtMs;
 }
 
