@@ -107,7 +107,7 @@ export async function markLive(
     }
     mark.points.push(key);
     await markPoint(core, point, { use: mark.use, mayBeGone: buried }, options);
-    for (const { root } of point.disks) disks.push({ root, isExpected: known.has(name) });
+    for (const { root } of point.disks) disks.push({ root, isExpected: known.has(name), mayBeGone: buried });
   }
   const isKnown = ({ machineId, pointId }: PointName): boolean => known.has(`${POINTS}${machineId}/${pointId}`);
   if (foreign.length > 0)
@@ -132,6 +132,8 @@ interface MarkedDisk {
   readonly root: DiskRoot;
   /** Whether its point was expected to be there. */
   readonly isExpected: boolean;
+  /** Whether its point was pruned: what came back of it by a late repetition of its commit may refer to what was collected. */
+  readonly mayBeGone: boolean;
 }
 
 /** Second part of a mark: what blobs are needed, and where they are now. */
@@ -185,25 +187,26 @@ class RelocatedMark {
   async #walkAll(): Promise<void> {
     const unreadable = new Set<string>();
     const keyOf = ({ pack, slot }: BlobRef): string => `${pack} ${slot}`;
-    for (const { root } of this.#disks) {
+    for (const disk of this.#disks) {
       let isOpaque = false;
       const note = (ref: BlobRef): boolean => {
         // Met before, by another disk that shares it: it is as unreadable for this one.
         isOpaque ||= unreadable.size > 0 && unreadable.has(keyOf(ref));
         return this.#use.add(ref, 'hinted');
       };
-      const damage = await walkMap(this.#core, root, note, this.#options);
+      const damage = await walkMap(this.#core, disk.root, note, this.#options);
       for (const ref of damage) unreadable.add(keyOf(ref));
       if (damage.length === 0 && !isOpaque) continue;
       this.#core.log.warn('pages of a map cannot be read; nothing is given up of the packs its disk names', {
         pages: damage.length,
       });
-      await this.#keepWhole(root, () => true);
+      await this.#keepWhole(disk, () => true);
     }
   }
 
-  async #keepWhole(root: DiskRoot, isMeant: (pack: PackName) => boolean): Promise<void> {
+  async #keepWhole({ root, mayBeGone }: MarkedDisk, isMeant: (pack: PackName) => boolean): Promise<void> {
     for await (const need of readPackSet(this.#core.pages, root.packs, this.#options)) {
+      if (need instanceof Error && mayBeGone && hasCode(need.cause, 'repository.object-missing')) continue;
       if (need instanceof Error) throw refused(`a pack set cannot be read: ${need.message}`, need);
       if (isMeant(need.pack)) this.#use.flag(need.pack, 'whole');
     }
@@ -239,11 +242,11 @@ class RelocatedMark {
       packs.push(pack);
     }
     const since = new PackUse();
-    for (const { root, isExpected } of packs.length > 0 && this.#core.rules.lookAgain ? this.#disks : []) {
-      if (isExpected) continue;
+    for (const disk of packs.length > 0 && this.#core.rules.lookAgain ? this.#disks : []) {
+      if (disk.isExpected) continue;
       const note = (ref: BlobRef): boolean => !contested.has(ref.pack) || since.add(ref, 'hinted');
-      const damage = await walkMap(this.#core, root, note, this.#options);
-      if (damage.length > 0) await this.#keepWhole(root, (pack) => contested.has(pack));
+      const damage = await walkMap(this.#core, disk.root, note, this.#options);
+      if (damage.length > 0) await this.#keepWhole(disk, (pack) => contested.has(pack));
     }
     const moved = this.#movedPacks(packs.length > 0 ? await this.#packsOf(list) : new PackNames());
     for await (const group of listRelocations(this.#core, this.#options)) {
