@@ -1,4 +1,7 @@
-/** The machine entity: what happens to a machine happens one after the other, whatever gets lost. */
+/**
+ * The machine entity: what happens to a machine happens one after the other, whatever gets lost. And, where that takes minutes, the
+ * host entity: it waits for nobody who is gone.
+ */
 import { WorkflowFailedError } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -13,6 +16,7 @@ import { Gate } from '../support/gate.ts';
 import {
   backupRequest,
   eventually,
+  hostStatus,
   machineStatus,
   quietTemporal,
   startAgent,
@@ -68,10 +72,16 @@ describe('the machine entity', () => {
     await waitsForHost(env.client, backupId('lost', 'killed'), hostId);
     const killed = env.client.workflow.getHandle(backupId('lost', 'killed'));
     await killed.terminate();
+    const waitingFor = async (): Promise<string[]> =>
+      (await hostStatus(env.client, hostId)).waiting.map(({ holder }) => holder);
+    expect(await waitingFor()).toEqual([backupId('lost', 'killed')]);
     expect((await status('lost')).running?.requestId).toBe('killed');
     await env.sleep('6 minutes');
     const noticed = await settled('lost', ({ recent }) => recent.length === 1);
     expect(noticed.recent).toMatchObject([{ requestId: 'killed', outcome: 'lost' }]);
+    // By the host, too, at the pace it has in earnest.
+    await eventually(waitingFor, (holders) => holders[0] === backupId('lost', 'next'));
+    expect(await waitingFor()).toEqual([backupId('lost', 'next')]);
 
     const engine = new FakeEngine({ listPoints: async () => [captureSummary(1), captureSummary(2)] });
     agent = startAgent(env.address, engine, { hostId });
