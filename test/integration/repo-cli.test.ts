@@ -54,7 +54,8 @@ const repoAs = (who: Record<string, string>, ...args: readonly string[]): Promis
 
 /** What succeeded, as JSON. */
 async function json<T>(...args: readonly string[]): Promise<T> {
-  const ended = await repo(...args, '--json');
+  // Progress, which a prune that writes packs anew shows, would stand on stderr.
+  const ended = await repo(...args, '--json', '--quiet');
   expect(ended).toMatchObject({ code: 0, stderr: '' });
   return ended.json as T;
 }
