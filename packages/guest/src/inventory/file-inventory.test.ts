@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { deviceOf, recordedVolume } from '@lifeboat/disk/testing/disks';
+import { systemClock } from '@lifeboat/foundation/clock';
 import { MiB } from '@lifeboat/foundation/units';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -216,6 +217,8 @@ describe('the files of a machine', () => {
     });
     const drivers = ({ systems }: MachineInventory) => systems[0]?.kernels[0]?.initrd?.bootDrivers;
     expect(drivers(await inventory(bytes, known(['remembered'])))).toEqual(['remembered']);
+    // mke2fs stamps files with whole seconds.
+    await systemClock.sleep(1100);
     const other = disk(); // the same, but all of it written anew: other inodes, other times
     const stamps = ({ systems }: MachineInventory) => systems[0]?.kernels.map(({ initrd }) => initrd?.stamp);
     const after = await inventory(other);

@@ -762,8 +762,8 @@ describe('a revocation', () => {
       if (prefix.startsWith(AGENTS)) throw new LifeboatError('repository.store-unreachable', 'gone');
       return list(prefix);
     };
-    for (const asked of [tenant.points(), tenant.readPoint(MACHINE, pointId(1))])
-      await expect(asked).rejects.toMatchObject({ code: 'repository.store-unreachable' });
+    for (const ask of [() => tenant.points(), () => tenant.readPoint(MACHINE, pointId(1))])
+      await expect(ask()).rejects.toMatchObject({ code: 'repository.store-unreachable' });
   });
 });
 

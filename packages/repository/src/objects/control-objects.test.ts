@@ -176,7 +176,7 @@ describe('versions', () => {
       name.startsWith(OBJECTS)
         ? Promise.reject(new LifeboatError('repository.store-unreachable', 'no answer'))
         : get(name, options);
-    for (const asked of [repository.objects('machine'), repository.checkObjects(), put('four')])
-      await expect(asked).rejects.toMatchObject({ code: 'repository.store-unreachable' });
+    for (const ask of [() => repository.objects('machine'), () => repository.checkObjects(), () => put('four')])
+      await expect(ask()).rejects.toMatchObject({ code: 'repository.store-unreachable' });
   });
 });
