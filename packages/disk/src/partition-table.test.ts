@@ -2,10 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, openSync, readFileSync, rmSync, truncateSync, closeSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { assertWithin, type BlockDevice } from '@lifeboat/foundation/block-device';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partitionTypes, readPartitionTable, type PartitionTable } from './partition-table.ts';
+import { deviceOf } from './testing/disks.ts';
 
 const SECTOR = 512;
 const DISK_SECTORS = 65_536;
@@ -18,18 +18,6 @@ beforeAll(() => {
   image = join(directory, 'disk.raw');
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
-
-function deviceOf(bytes: Uint8Array): BlockDevice {
-  return {
-    sizeBytes: bytes.length,
-    read: async (offsetBytes, target) => {
-      assertWithin(bytes.length, { offsetBytes, lengthBytes: target.length }, 'test disk');
-      target.set(bytes.subarray(offsetBytes, offsetBytes + target.length));
-    },
-    extents: async (range) => [{ ...range, kind: 'data' }],
-    close: async () => {},
-  };
-}
 
 function blankImage(sectors = DISK_SECTORS): void {
   closeSync(openSync(image, 'w'));

@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { lstat, open, readdir, readlink, rename, statfs, unlink } from 'node:fs/promises';
+import { lstat, open, readdir, readlink, rename, statfs, unlink, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
@@ -140,43 +140,16 @@ export class GuestTree implements GuestFiles {
     const resolved = await this.resolve(path);
     if (resolved === undefined) throw unusable(path, 'does not exist');
     const target = this.#onHost(resolved);
-    const temporary = `${target}${TEMPORARY_SUFFIX}`;
     const old = await lstat(target);
     if (!old.isFile()) throw unusable(path, 'is not a regular file');
     const oldSha256 = await sha256Of(target);
-    const hash = createHash('sha256');
-    try {
-      const file = await open(
-        temporary,
-        constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-        0o600,
-      );
-      try {
-        for (const part of content) {
-          hash.update(part);
-          await file.writeFile(part);
-        }
-        await file.chown(old.uid, old.gid);
-        await file.chmod(old.mode & 0o7777);
-        // Last: a change of owner or content takes capabilities away.
-        await copyAttributes(target, temporary);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, target);
-    } catch (error) {
-      await unlinkIfThere(temporary);
-      throw systemCode(error) === 'ENOSPC' ? noSpace(path, error) : error;
-    }
-    await syncDirectory(dirname(target));
-    return {
-      path: resolved,
-      oldSha256,
-      newSha256: hash.digest('hex'),
-      oldBytes: old.size,
-      newBytes: content.reduce((sum, part) => sum + part.length, 0),
-    };
+    const written = await placeWhole(path, target, content, async (file, temporary) => {
+      await file.chown(old.uid, old.gid);
+      await file.chmod(old.mode & 0o7777);
+      // Last: a change of owner or content takes capabilities away.
+      await copyAttributes(target, temporary);
+    });
+    return { path: resolved, oldSha256, oldBytes: old.size, ...written };
   }
 
   /**
@@ -190,28 +163,9 @@ export class GuestTree implements GuestFiles {
       throw unusable(dirname(path), 'is not a directory');
     }
     const resolved = join(directory, basename(path));
-    // Beside first: it is there whole, or not at all. A link of that name that leads nowhere is not followed.
-    const target = this.#onHost(resolved);
-    const temporary = `${target}${TEMPORARY_SUFFIX}`;
-    try {
-      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-      const file = await open(temporary, flags, 0o644);
-      try {
-        await file.writeFile(content);
-        await file.chmod(0o644);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, target);
-    } catch (error) {
-      await unlinkIfThere(temporary);
-      throw systemCode(error) === 'ENOSPC' ? noSpace(path, error) : error;
-    }
-    await syncDirectory(dirname(target));
-    const nothing = createHash('sha256').digest('hex');
-    const newSha256 = createHash('sha256').update(content).digest('hex');
-    return { path: resolved, oldSha256: nothing, newSha256, oldBytes: 0, newBytes: content.length };
+    // A link of that name that leads nowhere is replaced, not followed.
+    const written = await placeWhole(path, this.#onHost(resolved), [content], (file) => file.chmod(0o644));
+    return { path: resolved, oldSha256: createHash('sha256').digest('hex'), oldBytes: 0, ...written };
   }
 
   /** Takes a regular file away; the edit has a new size of zero. Error: `guest.path-unusable` when there is no such file. */
@@ -249,6 +203,42 @@ export class GuestTree implements GuestFiles {
     if (mount === undefined) throw new LifeboatError('internal.bug', `no filesystem of the guest holds ${resolved}`);
     return join(mount.hostPath, mount.mountPoint === '/' ? resolved : resolved.slice(mount.mountPoint.length));
   }
+}
+
+/**
+ * Beside first, then renamed: after a power cut the old or the new file is there, whole. `dress` gives the finished file owner, mode and
+ * attributes before it is synced. `path` names it in errors.
+ */
+async function placeWhole(
+  path: string,
+  target: string,
+  content: readonly Uint8Array[],
+  dress: (file: FileHandle, temporary: string) => Promise<void>,
+): Promise<Pick<FileEdit, 'newSha256' | 'newBytes'>> {
+  const temporary = `${target}${TEMPORARY_SUFFIX}`;
+  const hash = createHash('sha256');
+  let newBytes = 0;
+  try {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    const file = await open(temporary, flags, 0o600);
+    try {
+      for (const part of content) {
+        hash.update(part);
+        newBytes += part.length;
+        await file.writeFile(part);
+      }
+      await dress(file, temporary);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, target);
+  } catch (error) {
+    await unlinkIfThere(temporary);
+    throw systemCode(error) === 'ENOSPC' ? noSpace(path, error) : error;
+  }
+  await syncDirectory(dirname(target));
+  return { newSha256: hash.digest('hex'), newBytes };
 }
 
 async function lstatIfThere(path: string): Promise<Stats | undefined> {

@@ -3,6 +3,7 @@ import type { HardwareProfile, PciDevice } from '../profile/hardware-profile.ts'
 import { pciDeviceIds } from '../windows/device-ids.ts';
 import { compareRanks, matchIds, type Ranked } from '../windows/driver-rank.ts';
 import { readHeader, readInstall, readModels } from '../windows/inf-driver.ts';
+import type { InfFile } from '../windows/inf-file.ts';
 import type { WindowsVersion } from '../windows/windows-version.ts';
 import type { DriverStore } from './driver-store.ts';
 import type { DriverPackage, PackagedDriver } from './driver-catalogue.ts';
@@ -31,36 +32,38 @@ export async function matchDrivers(
   store: DriverStore,
   { profile, windows, signal }: { profile: HardwareProfile; windows: WindowsVersion; signal: AbortSignal },
 ): Promise<DeviceMatch[]> {
-  const packages = await store.packages();
-  const devices = profile.pciDevices.filter(({ role }) => role !== 'other');
-  const matches: DeviceMatch[] = [];
-  for (const device of devices) {
-    const ids = pciDeviceIds(device);
-    const lookedFor = [...ids.hardware, ...ids.compatible];
-    const wanted = new Set(lookedFor);
-    const candidates: DriverCandidate[] = [];
-    for (const pack of packages) {
-      for (const driver of pack.drivers) {
-        signal.throwIfAborted();
-        if (driver.ids.some((id) => wanted.has(id)))
-          candidates.push(...(await candidatesOf(store, { pack, driver, windows, ids })));
-      }
+  const wanted = profile.pciDevices
+    .filter(({ role }) => role !== 'other')
+    .map((device) => {
+      const ids = pciDeviceIds(device);
+      return { device, ids, lookedFor: [...ids.hardware, ...ids.compatible], candidates: [] as DriverCandidate[] };
+    });
+  for (const pack of await store.packages()) {
+    for (const driver of pack.drivers) {
+      signal.throwIfAborted();
+      const askers = wanted.filter(({ lookedFor }) => lookedFor.some((id) => driver.ids.includes(id)));
+      if (askers.length === 0) continue;
+      // Read once, however many devices ask.
+      const inf = await readInf(store.directoryOf(pack.id), driver.inf);
+      for (const { ids, candidates } of askers) candidates.push(...candidatesOf(inf, { pack, driver, windows, ids }));
     }
-    matches.push({ device, lookedFor, candidates: candidates.toSorted(compareRanks) });
   }
-  return matches;
+  return wanted.map(({ device, lookedFor, candidates }) => ({
+    device,
+    lookedFor,
+    candidates: candidates.toSorted(compareRanks),
+  }));
 }
 
-async function candidatesOf(
-  store: DriverStore,
+function candidatesOf(
+  inf: InfFile,
   {
     pack,
     driver,
     windows,
     ids,
   }: { pack: DriverPackage; driver: PackagedDriver; windows: WindowsVersion; ids: ReturnType<typeof pciDeviceIds> },
-): Promise<DriverCandidate[]> {
-  const inf = await readInf(store.directoryOf(pack.id), driver.inf);
+): DriverCandidate[] {
   const { driverVersion } = readHeader(inf);
   const there = new Set(pack.files.map(({ path }) => path.toLowerCase()));
   const folder = driver.inf.slice(0, driver.inf.lastIndexOf('/') + 1);

@@ -81,6 +81,7 @@ function describe(device: PciDevice): string {
   return `${device.name} [${hex(device.vendor, 4).toLowerCase()}:${hex(device.device, 4).toLowerCase()}]`;
 }
 
-function hex(value: number, digits: number): string {
+/** In upper case, as the names of PCI devices have it, Linux's and Windows'. */
+export function hex(value: number, digits: number): string {
   return value.toString(16).toUpperCase().padStart(digits, '0');
 }

@@ -3,6 +3,7 @@
  * A hardware profile holds no revision, so names with REV_ are not among them; packages that are for one revision only do not match.
  */
 import type { PciDevice } from '../profile/hardware-profile.ts';
+import { hex } from '../profile/modalias.ts';
 
 export interface DeviceIds {
   /** In upper case. */
@@ -27,8 +28,4 @@ export function pciDeviceIds(device: PciDevice): DeviceIds {
       `PCI\\CC_${classAlone}`,
     ],
   };
-}
-
-function hex(value: number, digits: number): string {
-  return value.toString(16).toUpperCase().padStart(digits, '0');
 }

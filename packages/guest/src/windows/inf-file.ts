@@ -36,6 +36,8 @@ export class InfFile {
   readonly source: string;
   readonly #sections: ReadonlyMap<string, readonly RawLine[]>;
   readonly #strings = new Map<string, string>();
+  /** Split once: a driver with a thousand files asks the same sections a thousand times. */
+  readonly #lines = new Map<string, readonly InfLine[]>();
 
   private constructor(source: string, sections: ReadonlyMap<string, readonly RawLine[]>) {
     this.source = source;
@@ -78,11 +80,15 @@ export class InfFile {
   }
 
   /** Of a section that is not there: none. */
-  lines(section: string): InfLine[] {
-    const expand = (value: string): string => this.#expand(value);
-    return (this.#sections.get(section.toLowerCase()) ?? []).map(({ text, lineNumber }) =>
-      splitLine(text, lineNumber, expand),
-    );
+  lines(section: string): readonly InfLine[] {
+    const name = section.toLowerCase();
+    let lines = this.#lines.get(name);
+    if (lines === undefined) {
+      const expand = (value: string): string => this.#expand(value);
+      lines = (this.#sections.get(name) ?? []).map(({ text, lineNumber }) => splitLine(text, lineNumber, expand));
+      this.#lines.set(name, lines);
+    }
+    return lines;
   }
 
   /** Of the first line with that key. */
