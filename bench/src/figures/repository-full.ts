@@ -112,6 +112,7 @@ async function ourRound(
   const backup = await bench.ours({ ...request, ...extra, verb: 'backup' });
   const storedBytes = await bench.storedBytes(join(directory, 'repository'));
   const verify = await bench.ours({ ...request, verb: 'verify' });
+  await bench.forget(image.path);
   const restore = await bench.ours({ ...request, verb: 'restore' });
   await rm(directory, { recursive: true });
   return { backup, restore, verify, storedBytes, report: backup.report };
@@ -128,6 +129,7 @@ async function peerRound(bench: RepositoryBench, peer: Peer, program: string, im
     const backup = await bench.time(peer.backup, env);
     const storedBytes = await bench.storedBytes(repository);
     const verify = peer.verify === undefined ? undefined : await bench.time(peer.verify, env);
+    await bench.forget(image.path);
     const restore = await bench.time(peer.restore, env);
     return { backup, restore, storedBytes, ...(verify ? { verify } : {}) };
   } finally {
