@@ -215,6 +215,34 @@ describe('a pack that was moved', () => {
     expect(await readDisk(repository, MACHINE, pointId(3))).toEqual(after);
   });
 
+  test.each([
+    ['and nobody else', false],
+    ['and of which others need a part, which is moved on', true],
+  ])(
+    'stays where it is now when a session takes it over from a point that is pruned meanwhile, %s',
+    async (_, shared) => {
+      const { repository, after } = await condemned();
+      await collect(repository);
+      const { root: parent } = await latest(repository, 2);
+      const taken = changed(after, [0], 3);
+      const { session, root } = await write(repository, taken, parent, [0]);
+      const newer = changed(after, [1, 3, 5, 7], 4);
+      const kept = new Map([[3, taken]]);
+      if (shared) {
+        kept.set(4, newer);
+        await backUp(repository, 4, newer, parent, [1, 3, 5, 7]);
+      }
+      await bury(repository, 2);
+      expect(await repository.condemn({ compact })).toMatchObject({ state: 'published' });
+      await session.commit({ pointId: pointId(3), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+      expect(await repository.sweep({ graceMs: 0 })).toMatchObject({ state: 'swept' });
+      for (let i = 0; i < 3; i++) {
+        for (const [n, content] of kept) expect(await readDisk(repository, MACHINE, pointId(n))).toEqual(content);
+        await collect(repository);
+      }
+    },
+  );
+
   test('may be the parent of a backup that takes it over, also of a disk of another size', async () => {
     const { repository, after } = await condemned();
     const { root } = await latest(repository, 2);

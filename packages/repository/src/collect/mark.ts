@@ -58,7 +58,7 @@ export const MAX_CLOCK_SKEW_MS = 60 * 60_000;
 /**
  * What a mark is for. 'compact': to know of every pack how much of it is needed. 'keep': to know which are needed; maps are gone through
  * only where something was moved. A list: the second mark of a collection. Maps are then gone through only of points that are not on
- * the list, and only where packs on it were moved: those that are on it were looked at before it was published.
+ * the list, and only where something was moved: those that are on it were looked at before it was published.
  */
 export type MarkPurpose = 'compact' | 'keep' | { readonly list: CondemnHead };
 
@@ -200,15 +200,15 @@ class RelocatedMark {
       this.#core.log.warn('pages of a map cannot be read; nothing is given up of the packs its disk names', {
         pages: damage.length,
       });
-      await this.#keepWhole(disk, () => true);
+      await this.#keepWhole(disk, this.#use, () => true);
     }
   }
 
-  async #keepWhole({ root, mayBeGone }: MarkedDisk, isMeant: (pack: PackName) => boolean): Promise<void> {
-    for await (const need of readPackSet(this.#core.pages, root.packs, this.#options)) {
-      if (need instanceof Error && mayBeGone && hasCode(need.cause, 'repository.object-missing')) continue;
-      if (need instanceof Error) throw refused(`a pack set cannot be read: ${need.message}`, need);
-      if (isMeant(need.pack)) this.#use.flag(need.pack, 'whole');
+  async #keepWhole(disk: MarkedDisk, needed: PackUse, isMeant: (pack: PackName) => boolean): Promise<void> {
+    for await (const need of readPackSet(this.#core.pages, disk.root.packs, this.#options)) {
+      if (need instanceof Error && isGonePage(need, disk)) continue;
+      if (need instanceof Error) throw refusedSet(need);
+      if (isMeant(need.pack)) needed.flag(need.pack, 'whole');
     }
   }
 
@@ -226,35 +226,41 @@ class RelocatedMark {
     const avoided = await this.#packsOf(this.#newest);
     const moved = this.#movedPacks(avoided);
     for await (const group of listRelocations(this.#core, this.#options))
-      if (this.#use.is(group.pack, 'hinted')) await moved.apply(group, this.#use);
+      if (this.#use.is(group.pack, 'hinted')) await moved.apply(group, { needed: this.#use, use: this.#use });
   }
 
   /**
-   * Of the packs on the list that are needed, those that were moved stay dead, unless a point that came since needs a blob of them that
-   * was left behind. What healing led to is needed, whether it was on the list or not.
+   * What points need that came since the list was made, of packs that were moved: it may be what was left behind, in the pack itself or
+   * where its blobs had been moved to before, and so on the list. Of packs on the list that points name, the others stay dead if they were
+   * moved. What healing led to is needed, whether it was on the list or not.
    */
   async #lookAgain(list: CondemnHead): Promise<void> {
-    const contested = new PackNames();
-    const packs: PackName[] = [];
-    for await (const pack of this.#condemned(list)) {
-      if (!this.#use.is(pack, 'hinted') || !this.#relocated.has(pack)) continue;
-      contested.add(pack);
-      packs.push(pack);
-    }
+    if (this.#relocated.size === 0) return;
+    const condemned = new PackNames();
+    for await (const pack of this.#condemned(list)) condemned.add(pack);
     const since = new PackUse();
-    for (const disk of packs.length > 0 && this.#core.rules.lookAgain ? this.#disks : []) {
-      if (disk.isExpected) continue;
-      const note = (ref: BlobRef): boolean => !contested.has(ref.pack) || since.add(ref, 'hinted');
-      const damage = await walkMap(this.#core, disk.root, note, this.#options);
-      if (damage.length > 0) await this.#keepWhole(disk, (pack) => contested.has(pack));
-    }
-    const moved = this.#movedPacks(packs.length > 0 ? await this.#packsOf(list) : new PackNames());
+    for (const disk of this.#core.rules.lookAgain ? this.#disks : [])
+      if (!disk.isExpected) await this.#noteRelocated(disk, since);
+    const moved = this.#movedPacks(this.#core.rules.avoidCondemnedTargets ? condemned : new PackNames());
     for await (const group of listRelocations(this.#core, this.#options)) {
       const { pack } = group;
       if (!this.#use.is(pack, 'hinted')) continue;
-      if (contested.has(pack) && !this.#use.is(pack, 'whole') && (await moved.chosen(group, since)))
-        this.#use.flag(pack, 'moved');
-      if (!group.names.every(isOfCompaction)) await moved.keepHealed(group, this.#use);
+      if (since.is(pack, 'hinted', 'whole')) await moved.apply(group, { needed: since, use: this.#use });
+      else {
+        if (condemned.has(pack) && (await moved.chosen(group, since))) this.#use.flag(pack, 'moved');
+        if (!group.names.every(isOfCompaction)) await moved.keepHealed(group, this.#use);
+      }
+    }
+  }
+
+  /** Notes which blobs of packs that relocations lead from a disk needs, pages included. */
+  async #noteRelocated(disk: MarkedDisk, needed: PackUse): Promise<void> {
+    const isNew = (ref: BlobRef): boolean => !this.#relocated.has(ref.pack) || needed.add(ref, 'hinted');
+    const damage = await walkMap(this.#core, disk.root, isNew, this.#options);
+    if (damage.length > 0) await this.#keepWhole(disk, needed, (pack) => this.#relocated.has(pack));
+    const seen = (ref: BlobRef): boolean => !isNew(ref);
+    for await (const need of readPackSet(this.#core.pages, disk.root.packs, { ...this.#options, seen })) {
+      if (need instanceof Error && !isGonePage(need, disk)) throw refusedSet(need);
     }
   }
 
@@ -272,6 +278,15 @@ class RelocatedMark {
   #condemned(list: CondemnHead): AsyncIterable<PackName> {
     return orRefuse(this.#core, list, condemnedPacks(this.#core, list, this.#options));
   }
+}
+
+/** Pruned, collected, and brought back by a late repetition of its commit: nobody can build on it any more. */
+function isGonePage(error: Error, { mayBeGone }: Pick<MarkedDisk, 'mayBeGone'>): boolean {
+  return mayBeGone && hasCode(error.cause, 'repository.object-missing');
+}
+
+function refusedSet(error: Error): LifeboatError {
+  return refused(`a pack set cannot be read: ${error.message}`, error);
 }
 
 /** Undefined: it is gone since it was listed, which only a collector that may do so does. */
@@ -305,8 +320,7 @@ async function markPoint(
     if (typeof root.map !== 'string') into.use.flag(root.map.pack, 'hinted');
     const seen = (ref: BlobRef): boolean => !into.use.add(ref, 'hinted');
     for await (const need of readPackSet(core.pages, root.packs, { ...options, seen })) {
-      // Pruned, collected, and brought back by a late repetition of its commit: nobody can build on it any more.
-      if (need instanceof Error && into.mayBeGone && hasCode(need.cause, 'repository.object-missing')) continue;
+      if (need instanceof Error && isGonePage(need, into)) continue;
       if (need instanceof Error) {
         throw refused(`the pack set of disk ${name} of point ${point.pointId} cannot be read: ${need.message}`, need);
       }

@@ -40,6 +40,12 @@ export interface RelocationGroup {
   readonly names: readonly string[];
 }
 
+/** Which blobs are asked about, and where it is noted what keeps them. */
+interface Needs {
+  readonly needed: PackUse;
+  readonly use: PackUse;
+}
+
 /** A pack whose blobs lie elsewhere, and where all that is needed of it is now, by slot. */
 export interface MovedSource {
   readonly pack: PackName;
@@ -112,20 +118,21 @@ export class MovedPacks {
   }
 
   /**
-   * Notes what the relocations of a pack that is needed keep alive. 'moved': the pack itself is not needed. 'there': it is. 'gone': it is
-   * not there, and relocations lead on from pack to pack. 'lost': it is not there, and not all that is needed is anywhere else.
+   * Notes in `use` what the relocations of a pack keep alive of which `needed` says what is needed: the same, or a part. 'moved': the pack
+   * itself is not needed. 'there': it is. 'gone': it is not there, and relocations lead on from pack to pack. 'lost': it is not there, and
+   * not all that is needed is anywhere else.
    */
-  async apply(group: RelocationGroup, use: PackUse): Promise<'moved' | 'there' | 'gone' | 'lost'> {
+  async apply(group: RelocationGroup, { needed, use }: Needs): Promise<'moved' | 'there' | 'gone' | 'lost'> {
     const { pack } = group;
     await this.keepHealed(group, use);
-    const places = await this.chosen(group, use);
+    const places = await this.chosen(group, needed);
     if (places) {
       use.flag(pack, 'moved');
       for (const place of places.values()) await this.#keep(place, use, 0);
       return 'moved';
     }
     if ((await this.#sizeOf(pack)) !== undefined) return 'there';
-    return (await this.#keepAll(group, use)) >= use.used(pack).blobs ? 'gone' : 'lost';
+    return (await this.#keepAll(group, { needed, use })) >= needed.used(pack).blobs ? 'gone' : 'lost';
   }
 
   /** Notes what healing led to, away from a pack that is needed: which of it is needed is not known, so all of it is. */
@@ -137,12 +144,12 @@ export class MovedPacks {
   }
 
   /** The pack is gone, and no relocation holds all that is needed of it: whatever is left is kept. Returns how many blobs that is. */
-  async #keepAll(group: RelocationGroup, use: PackUse): Promise<number> {
+  async #keepAll(group: RelocationGroup, { needed, use }: Needs): Promise<number> {
     const { pack } = group;
     const found = new Set<ChunkId>();
     for (const record of await this.#read(group)) {
-      const isKnown = record.slots.length > 0 && !use.is(pack, 'whole');
-      const places = isKnown ? neededPlaces(record, pack, use).values() : record.moved;
+      const isKnown = record.slots.length > 0 && !needed.is(pack, 'whole');
+      const places = isKnown ? neededPlaces(record, pack, needed).values() : record.moved;
       for (const place of places) {
         await this.#pin(pack, place, use, 0);
         found.add(place.id);

@@ -155,7 +155,7 @@ async function* relocatedObjects(
     const point = sources.get(group.pack);
     if (point === undefined) continue;
     try {
-      const outcome = await moved.apply(group, use);
+      const outcome = await moved.apply(group, { needed: use, use });
       if (outcome === 'there' || outcome === 'lost') yield { object: packObject(group.pack), point };
     } catch (error) {
       if (!isUselessObject(error)) throw error;
