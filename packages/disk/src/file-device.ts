@@ -41,6 +41,17 @@ export async function openFileDevice(
   }
 }
 
+/** As `openFileDevice`, over what is open already: whatever the path names by now. Closing it leaves the handle open. */
+export function fileDeviceOver(opened: {
+  readonly handle: FileHandle;
+  readonly devicePath: string;
+  readonly sizeBytes: number;
+}): WritableBlockDevice {
+  const device = new FileDevice({ ...opened, writable: true });
+  device.close = async () => {};
+  return device;
+}
+
 class FileDevice implements WritableBlockDevice {
   readonly sizeBytes: number;
   readonly #handle: FileHandle;

@@ -22,6 +22,8 @@ export interface Partition {
   readonly name: string;
   /** MBR active flag, or GPT's legacy BIOS bootable attribute. */
   readonly bootable: boolean;
+  /** GPT: the attribute bits as `0x…`, where there are others than the one above. */
+  readonly attributes?: string;
 }
 
 export interface PartitionTable {

@@ -7,6 +7,7 @@ import { generalErrors } from './catalogue/general.ts';
 import { guestErrors } from './catalogue/guest.ts';
 import { hostErrors } from './catalogue/host.ts';
 import { hypervisorErrors } from './catalogue/hypervisor.ts';
+import { layoutErrors } from './catalogue/layout.ts';
 import { libvirtErrors } from './catalogue/libvirt.ts';
 import { nbdErrors } from './catalogue/nbd.ts';
 import { orchestrationErrors } from './catalogue/orchestration.ts';
@@ -22,6 +23,7 @@ export const catalogue = {
   ...guestErrors,
   ...hypervisorErrors,
   ...engineErrors,
+  ...layoutErrors,
   ...orchestrationErrors,
   ...runtimeErrors,
 };

@@ -133,6 +133,7 @@ function parseEntries(header: Header, disk: { sectors: number; sectorBytes: numb
         `partition ${number} spans LBA ${firstLba} to ${lastLba}, outside the usable ${header.firstUsableLba} to ${header.lastUsableLba}`,
       );
     }
+    const attributes = view.bits64(48);
     partitions.push({
       number,
       startBytes: firstLba * disk.sectorBytes,
@@ -141,7 +142,8 @@ function parseEntries(header: Header, disk: { sectors: number; sectorBytes: numb
       role: 'gpt',
       partitionId: guid(entry.subarray(16, 32)),
       name: utf16(entry.subarray(56, 128)),
-      bootable: (view.bits64(48) & LEGACY_BIOS_BOOTABLE) !== 0n,
+      bootable: (attributes & LEGACY_BIOS_BOOTABLE) !== 0n,
+      ...((attributes & ~LEGACY_BIOS_BOOTABLE) === 0n ? {} : { attributes: `0x${attributes.toString(16)}` }),
     });
   }
   return partitions;

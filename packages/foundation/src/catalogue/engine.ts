@@ -59,6 +59,19 @@ export const engineErrors = {
     impact: 'Nothing was written.',
     next: 'Check that it is the right target (`lsblk`); unmount or release it, or stop the machine the message names, then restore again.',
   },
+  'engine.target-ambiguous': {
+    retry: 'permanent',
+    cause:
+      'The target was named by serial number, world wide name or size, and not exactly one disk of this host is that.',
+    impact: 'Nothing was written.',
+    next: '`lsblk -o NAME,SIZE,SERIAL,WWN` lists the disks; name the target by what only it has, or by its path.',
+  },
+  'engine.target-changed': {
+    retry: 'permanent',
+    cause: 'Between the plan and the first write another disk came to have this name, or the disk was exchanged.',
+    impact: 'Nothing was written.',
+    next: 'Look which disk is which (`lsblk -o NAME,SIZE,SERIAL,WWN`), name the target by its serial number, and start again.',
+  },
   'engine.export-failed': {
     retry: 'transient',
     cause: 'The process that serves a recovery point to the hypervisor did not start or ended early.',
