@@ -47,6 +47,8 @@ export async function applyEdits(tree: GuestTree, plan: RedeployPlan, context: E
       edits.push(await keepDrivers(tree, edit, plan.profile.name));
     } else if (edit.kind === 'rename-disks') {
       edits.push(await renameDisks(tree, edit));
+    } else if (edit.kind === 'add-mount') {
+      edits.push(await addLine(tree, edit));
     } else {
       edits.push(await tree.remove(edit.path));
     }
@@ -125,6 +127,15 @@ async function keepDrivers(
   const old = (await tree.read(edit.path)) ?? Buffer.alloc(0);
   const newline = old.length > 0 && old.at(-1) !== 0x0a ? '\n' : '';
   return tree.replace(edit.path, [old, Buffer.from(`${newline}${comment}${edit.modules.join('\n')}\n`)]);
+}
+
+async function addLine(
+  tree: GuestTree,
+  { path, line }: Extract<PlannedEdit, { kind: 'add-mount' }>,
+): Promise<FileEdit> {
+  const old = (await tree.read(path)) ?? Buffer.alloc(0);
+  const newline = old.length > 0 && old.at(-1) !== 0x0a ? '\n' : '';
+  return tree.replace(path, [old, Buffer.from(`${newline}# Added by Lifeboat's redeploy.\n${line}\n`)]);
 }
 
 /** Line by line, so that a name in a comment stays what it is. */

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import type { PartitionTable } from '@lifeboat/disk/partition-table';
 import type { GuestInspection } from '../inspect/guest-inspection.ts';
+import type { FstabEntry } from '../linux/fstab.ts';
 import type { DeviceNameUse } from '../linux/device-names.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
 import { parseModuleTables } from '../linux/module-tables.ts';
 import type { HardwareProfile } from '../profile/hardware-profile.ts';
 import { loadHardwareProfile } from '../profile/shipped-profiles.ts';
-import { planRedeploy } from './redeploy-plan.ts';
+import { type PlannedEdit, planRedeploy } from './redeploy-plan.ts';
 import { renderInjection, renderPlan } from './render-plan.ts';
 
 const MiB = 1024 * 1024;
@@ -101,6 +103,29 @@ describe('planRedeploy', () => {
     ]);
     expect(plan.refusals).toEqual([]);
     expect(plan.warnings).toEqual([]);
+  });
+
+  it('mounts an EFI system partition that the machine never had, where a UEFI machine takes it over', async () => {
+    const esp = { ...guest([]).root, partition: 3, type: 'vfat', uuid: 'ABCD-1234' };
+    const table = {
+      scheme: 'gpt',
+      partitions: [{ number: 3, type: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b' }],
+    } as unknown as PartitionTable;
+    const disk = { name: 'vda', sizeBytes: 1, table, mbrLoader: 'grub', filesystems: [esp] } as const;
+    const disks = [disk];
+    const root = { source: 'UUID=u', mountPoint: '/', type: 'ext4', options: [] } as unknown as FstabEntry;
+    const bootLoader = { firmware: ['bios', 'uefi'], grubEntries: [], efiFiles: ['/EFI/BOOT/BOOTX64.EFI'] } as const;
+    const mounts = (change: Partial<GuestInspection>, profile: HardwareProfile): readonly PlannedEdit[] =>
+      planRedeploy(guest([kernel('1')], { disks, bootLoader, fstab: [root], ...change }), profile).edits.filter(
+        ({ kind }) => kind === 'add-mount',
+      );
+    const uefi = await loadHardwareProfile('nvme-uefi');
+    expect(mounts({}, uefi)).toEqual([
+      expect.objectContaining({ path: '/etc/fstab', line: 'UUID=ABCD-1234 /boot/efi vfat umask=0077,nofail 0 1' }),
+    ]);
+    expect(mounts({}, nvme)).toEqual([]);
+    expect(mounts({ fstab: [root, { ...root, mountPoint: '/boot/efi' }] }, uefi)).toEqual([]);
+    expect(mounts({ disks: [{ ...disk, filesystems: [esp, esp] }] }, uefi)).toEqual([]);
   });
 
   it('is the same for the same input, and for its JSON', () => {

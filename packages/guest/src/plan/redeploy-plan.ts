@@ -3,6 +3,7 @@
  * and what the hardware asks for: the same two give the same plan, no disk is touched, and a plan that refuses says so
  * before anything was changed.
  */
+import { partitionTypes } from '@lifeboat/disk/partition-table';
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
 import type { GuestInspection } from '../inspect/guest-inspection.ts';
 import { stableName, type DeviceNameUse } from '../linux/device-names.ts';
@@ -42,6 +43,13 @@ export type PlannedEdit =
       readonly why: string;
       /** Counted from 1; `from` stands there as a whole word. */
       readonly names: readonly { readonly line: number; readonly from: string; readonly to: string }[];
+    }
+  | {
+      readonly kind: 'add-mount';
+      /** /etc/fstab */
+      readonly path: string;
+      readonly why: string;
+      readonly line: string;
     }
   | {
       readonly kind: 'remove-file';
@@ -91,6 +99,9 @@ const DRACUT_DRIVERS = '/etc/dracut.conf.d/90-lifeboat.conf';
 /** Index files and modules of one kernel: 8 MB for Debian 12 on virtio. */
 const ALLOWANCE_PER_KERNEL_BYTES = 16 * MiB;
 
+/** Where distributions and systemd mount it. */
+const EFI_MOUNT_POINTS = ['/boot/efi', '/efi', '/boot'];
+
 const SECURE_BOOT_WARNING =
   'The target has Secure Boot: it starts only loaders and kernels that are signed for its keys. Those of the guest stay as they are, and the boot test runs without Secure Boot.';
 
@@ -125,6 +136,8 @@ export function planRedeploy(inspection: GuestInspection, profile: HardwareProfi
 
   edits.push(...keepForLater(inspection, persistent));
   edits.push(...renameDisks(inspection, { profile, decisive, warnings, refusals }));
+  const efi = profile.firmware === 'uefi' ? mountEfiSystem(inspection) : undefined;
+  if (efi) edits.push(efi);
   if (inspection.lvmDevicesFile !== undefined) {
     edits.push({
       kind: 'remove-file',
@@ -255,9 +268,35 @@ function checkFirmware(inspection: GuestInspection, profile: HardwareProfile): R
   return [
     {
       code: 'firmware-change',
-      text: `The guest boots by ${firmware.join(' and ')}, the profile '${profile.name}' has ${profile.firmware} firmware; changing the boot chain is not supported yet.`,
+      text: `The guest boots by ${firmware.join(' and ')}, the profile '${profile.name}' has ${profile.firmware} firmware. ${
+        profile.firmware === 'uefi'
+          ? 'Restored with the layout "gpt" for UEFI (`--layout gpt --uefi`), it boots by both.'
+          : 'From UEFI to BIOS the boot chain is not changed.'
+      }`,
     },
   ];
+}
+
+/** Where a machine that knew BIOS only got an EFI system partition: later updates of its loader look for it at /boot/efi. */
+function mountEfiSystem({ disks, fstab }: GuestInspection): PlannedEdit | undefined {
+  const types: readonly string[] = [partitionTypes.efiSystem, partitionTypes.mbrEfiSystem];
+  const found = disks.flatMap(({ table, filesystems }) =>
+    filesystems.filter(
+      ({ partition, type, uuid }) =>
+        type === 'vfat' &&
+        /^[0-9A-F]{4}-[0-9A-F]{4}$/.test(uuid) &&
+        table.partitions.some(({ number, type: of }) => number === partition && types.includes(of)),
+    ),
+  );
+  const [only] = found;
+  const isMounted = fstab.some(({ mountPoint }) => EFI_MOUNT_POINTS.includes(mountPoint));
+  if (!only || found.length > 1 || isMounted || fstab.length === 0) return undefined;
+  return {
+    kind: 'add-mount',
+    path: '/etc/fstab',
+    why: 'updates of the boot loader look for the EFI system partition there; without it the machine starts all the same',
+    line: `UUID=${only.uuid} /boot/efi vfat umask=0077,nofail 0 1`,
+  };
 }
 
 /** What a later initrd has to be built with, for each generator that is there. */

@@ -30,6 +30,8 @@ function describeEdit(edit: PlannedEdit): string {
       return `list for later initrds ${edit.modules.join(', ')}`;
     case 'rename-disks':
       return [...new Set(edit.names.map(({ from, to }) => `${from} becomes ${to}`))].join(', ');
+    case 'add-mount':
+      return `add "${edit.line}"`;
     default:
       return 'remove it';
   }
