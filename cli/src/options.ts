@@ -53,6 +53,17 @@ export function pathOption(text: string): string {
   return resolve(text);
 }
 
+/** A path; or what only one disk of the host has: `serial:…`, `wwn:…`, `size:<bytes>` (typed with a unit or without). */
+export function targetOption(text: string): string {
+  const [, by, value = ''] = /^(serial|wwn|size):(.*)$/.exec(text) ?? [];
+  if (by === undefined) return pathOption(text);
+  if (CONTROLS.test(value) || value.trim() === '') throw new InvalidArgumentError(`a ${by} is needed behind "${by}:".`);
+  if (by !== 'size') return `${by}:${value.trim()}`;
+  const bytes = /^\d{1,16}$/.test(value) ? Number(value) : sizeOf(value);
+  if (bytes === 0) throw new InvalidArgumentError('a size in bytes, or such as 500GiB, is needed behind "size:".');
+  return `size:${bytes}`;
+}
+
 /** A profile that ships with Lifeboat, by name, or a profile file, by path. */
 export function profileOption(text: string): string {
   if (!text.includes('/') && !text.endsWith('.json')) return text;

@@ -140,13 +140,42 @@ describe('command line', () => {
 
   it('takes a restore to a directory or to a device', async () => {
     expect((await parse('restore', 'web', '--to', directory, '--name', 'old')).calls[0]?.[2]).toEqual({
+      plan: false,
       target: { kind: 'directory', directory, name: 'old' },
     });
     expect(
       (await parse('restore', 'web', '--to-device', '/dev/sdx', '--disk', 'vda', '--point', POINT)).calls[0]?.[2],
     ).toEqual({
+      plan: false,
       point: POINT,
       target: { kind: 'device', disk: 'vda', path: '/dev/sdx' },
+    });
+  });
+
+  it('takes a device by what only it has, and how partitions are to lie there', async () => {
+    const device = ['restore', 'web', '--disk', 'vda', '--to-device'];
+    for (const [given, path] of [
+      ['serial:S3Z9 NB', 'serial:S3Z9 NB'],
+      ['wwn:eui.0025', 'wwn:eui.0025'],
+      ['size:500GiB', `size:${500 * 1024 ** 3}`],
+      ['size:512', 'size:512'],
+    ] as const) {
+      expect((await parse(...device, given)).calls[0]?.[2]).toMatchObject({ target: { path } });
+    }
+    const layout = ['--layout', 'gpt', '--resize', 'last', '--only', '1,5', '--uefi', '--new-ids', '--plan'];
+    expect((await parse(...device, '/dev/sdx', ...layout)).calls[0]?.[2]).toEqual({
+      plan: true,
+      target: { kind: 'device', disk: 'vda', path: '/dev/sdx' },
+      layout: { scheme: 'gpt', resize: 'last', only: [1, 5], firmware: 'uefi', ids: 'new' },
+    });
+    const images = ['restore', 'web', '--to', directory, '--name', 'old', '--disk', 'vdb', '--size', '40GiB'];
+    expect((await parse(...images)).calls[0]?.[2]).toMatchObject({
+      layout: { scheme: 'keep', firmware: 'same', ids: 'kept', disk: 'vdb', sizeBytes: 40 * 1024 ** 3 },
+    });
+    const redeploy = ['redeploy', 'web', '--target', 'ahci-uefi', '--name', 'n', '--layout', 'gpt', '--uefi'];
+    expect((await parse(...redeploy)).calls[0]?.[2]).toMatchObject({
+      target: 'ahci-uefi',
+      layout: { scheme: 'gpt', firmware: 'uefi', ids: 'kept' },
     });
   });
 
@@ -167,6 +196,13 @@ describe('command line', () => {
     [['restore', 'web', '--to', '/x'], '--to needs --name'],
     [['restore', 'web', '--to', '/x', '--name', 'n', '--to-device', '/dev/x'], 'exclude each other'],
     [['restore', 'web', '--to', '/x', '--name', 'n', '--disk', 'vda'], '--disk goes with --to-device'],
+    [['restore', 'web', '--to-device', '/dev/x', '--disk', 'vda', '--size', '1GiB'], '--size goes with --to'],
+    [['restore', 'web', '--to-device', 'serial: ', '--disk', 'vda'], 'a serial is needed'],
+    [['restore', 'web', '--to-device', 'size:big', '--disk', 'vda'], 'a size in bytes'],
+    [['restore', 'web', '--to', '/x', '--name', 'n', '--layout', 'mbr'], 'choose one of keep, aligned, gpt'],
+    [['restore', 'web', '--to', '/x', '--name', 'n', '--only', '1,'], 'a partition has a number'],
+    [['restore', 'web', '--to', '/x', '--name', 'n', '--resize', '0'], 'a partition has a number'],
+    [['redeploy', 'web', '--target', 'ahci', '--name', 'n', '--disk', 'vda'], '--disk goes with a layout'],
     [['restore', 'web', '--to-device', '/dev/x'], '--to-device needs --disk'],
     [['restore', 'web', '--to-device', '/dev/x', '--disk', 'vda', '--name', 'n'], '--name goes with --to'],
     [['restore', 'web', '--to', '/x', '--name', '../evil'], "'../evil' is invalid"],

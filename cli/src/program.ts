@@ -1,8 +1,10 @@
 /** The command line as it is typed: names, options, help. What the commands do is in `commands/`. */
 import { Command } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
+import type { RestoreLayout } from '@lifeboat/contracts/workflow/verbs';
 import { addDriversCommands, type DriversAction } from './drivers-program.ts';
 import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
+import { layoutOf, type RawLayoutOptions, withLayout } from './layout-options.ts';
 import { addProfilesCommands, type ProfilesAction } from './profiles-program.ts';
 import { addRepoCommands, type RepoAction } from './repo-program.ts';
 import {
@@ -14,6 +16,7 @@ import {
   patternOption,
   pointOption,
   profileOption,
+  targetOption,
   timeoutOption,
   usage,
   type CheckLevel,
@@ -43,6 +46,9 @@ export interface RestoreOptions {
   readonly target:
     | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
     | { readonly kind: 'device'; readonly disk: string; readonly path: string };
+  readonly layout?: RestoreLayout;
+  /** Show what would be written, and write nothing. */
+  readonly plan: boolean;
 }
 
 export interface RedeployOptions extends BootOptions {
@@ -52,6 +58,7 @@ export interface RedeployOptions extends BootOptions {
   readonly to?: string;
   readonly boot: boolean;
   readonly start: boolean;
+  readonly layout?: RestoreLayout;
 }
 
 export interface DemoOptions {
@@ -224,22 +231,30 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     finish(await handlers.verify(machine, options, globals(options))),
   );
 
-  command(
-    'restore',
-    'Writes the disks of a recovery point: new qcow2 files, or one disk onto an existing device, which is overwritten.',
-    'lifeboat restore web-1 --to /srv/restored --name web-1-old',
-  )
-    .argument('<machine>', 'name or UUID', machineArgument)
-    .option('--point <id>', 'recovery point (default: the newest)', pointOption)
-    .option('--to <dir>', 'directory for new qcow2 files; with --name', pathOption)
-    .option('--name <name>', 'beginning of the new files’ names', newNameOption)
-    .option('--to-device <path>', 'raw file or block device to overwrite; with --disk', pathOption)
-    .option('--disk <disk>', 'the disk to write there, such as vda', diskOption)
-    .action(async (machine: string, options: RawRestoreOptions & GlobalOptions) =>
-      finish(await handlers.restore(machine, restoreOptions(options), globals(options))),
-    );
+  withLayout(
+    command(
+      'restore',
+      'Writes the disks of a recovery point: new qcow2 files, or one disk onto an existing device, which is overwritten.',
+      `lifeboat restore web-1 --to /srv/restored --name web-1-old
+  lifeboat restore web-1 --to-device serial:S3Z9NB0K --disk vda --layout gpt --resize last
+  lifeboat restore web-1 --to /srv/restored --name web-1-uefi --layout gpt --uefi --plan`,
+    )
+      .argument('<machine>', 'name or UUID', machineArgument)
+      .option('--point <id>', 'recovery point (default: the newest)', pointOption)
+      .option('--to <dir>', 'directory for new qcow2 files; with --name', pathOption)
+      .option('--name <name>', 'beginning of the new files’ names', newNameOption)
+      .option(
+        '--to-device <device>',
+        'raw file or block device to overwrite: a path, or serial:…, wwn:… or size:… of the one disk that has it; with --disk',
+        targetOption,
+      )
+      .option('--disk <disk>', 'the disk to write there or to lay out anew, such as vda', diskOption)
+      .option('--plan', 'only show what would be written', false),
+  ).action(async (machine: string, options: RawRestoreOptions & GlobalOptions) =>
+    finish(await handlers.restore(machine, restoreOptions(options), globals(options))),
+  );
 
-  withBoot(
+  const redeploy = withBoot(
     command(
       'redeploy',
       'Restores a machine for other hardware: plan, driver injection, boot test there, and a new machine if it starts.',
@@ -255,9 +270,11 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
       .option('--point <id>', 'recovery point (default: the newest)', pointOption)
       .option('--to <dir>', 'directory for the new disks (default: under the state directory)', pathOption)
       .option('--start', 'start the new machine once it is defined', false)
-      .option('--no-boot', 'define it without a boot test; nothing is proven then'),
-  ).action(async (machine: string, options: RedeployOptions & GlobalOptions) =>
-    finish(await handlers.redeploy(machine, options, globals(options))),
+      .option('--no-boot', 'define it without a boot test; nothing is proven then')
+      .option('--disk <disk>', 'the disk that is laid out anew, where there are several', diskOption),
+  );
+  withLayout(redeploy).action(async (machine: string, options: RawRedeployOptions & GlobalOptions) =>
+    finish(await handlers.redeploy(machine, redeployOptions(options), globals(options))),
   );
 
   const subcommandOf = (parent: Command, name: string, description: string, example: string): Command =>
@@ -294,7 +311,29 @@ function globals(options: GlobalOptions): GlobalOptions {
   };
 }
 
-interface RawRestoreOptions {
+interface RawRedeployOptions extends Omit<RedeployOptions, 'layout'>, RawLayoutOptions {
+  readonly disk?: string;
+}
+
+function redeployOptions(raw: RawRedeployOptions): RedeployOptions {
+  const layout = layoutOf(raw, raw.disk);
+  if (raw.disk !== undefined && !layout) throw usage('--disk goes with a layout; every disk is restored.');
+  const { point, target, name, to, boot, start, ready, timeout } = raw;
+  return {
+    target,
+    name,
+    boot,
+    start,
+    ready,
+    timeout,
+    ...(point === undefined ? {} : { point }),
+    ...(to === undefined ? {} : { to }),
+    ...(layout ? { layout } : {}),
+  };
+}
+
+interface RawRestoreOptions extends RawLayoutOptions {
+  readonly plan: boolean;
   readonly point?: PointId;
   readonly to?: string;
   readonly name?: string;
@@ -305,17 +344,24 @@ interface RawRestoreOptions {
 /** Either a directory with a name, or a device with a disk; anything else could write to the wrong place. */
 function restoreOptions(raw: RawRestoreOptions): RestoreOptions {
   const { to, name, toDevice, disk } = raw;
-  const point = raw.point === undefined ? {} : { point: raw.point };
+  const layout = layoutOf(raw, toDevice === undefined ? disk : undefined);
+  const rest = {
+    plan: raw.plan,
+    ...(raw.point === undefined ? {} : { point: raw.point }),
+    ...(layout ? { layout } : {}),
+  };
   if (to !== undefined && toDevice !== undefined) throw usage('--to and --to-device exclude each other; choose one.');
   if (to !== undefined) {
     if (name === undefined) throw usage('--to needs --name, the beginning of the new files’ names.');
-    if (disk !== undefined) throw usage('--disk goes with --to-device; --to restores every disk.');
-    return { ...point, target: { kind: 'directory', directory: to, name } };
+    if (disk !== undefined && !layout)
+      throw usage('--disk goes with --to-device or with a layout; --to restores every disk.');
+    return { ...rest, target: { kind: 'directory', directory: to, name } };
   }
   if (toDevice !== undefined) {
     if (disk === undefined) throw usage('--to-device needs --disk, the one disk to write there.');
     if (name !== undefined) throw usage('--name goes with --to, not with --to-device.');
-    return { ...point, target: { kind: 'device', disk, path: toDevice } };
+    if (raw.size !== undefined) throw usage('--size goes with --to; a device has its own size.');
+    return { ...rest, target: { kind: 'device', disk, path: toDevice } };
   }
   throw usage('say where to restore: --to DIR --name NAME, or --to-device PATH --disk DISK.');
 }

@@ -77,6 +77,11 @@ export class FakeEngine implements Engine, HostCare {
     };
   };
 
+  readonly planRestore: Engine['planRestore'] = async (input) => {
+    this.#note('planRestore', input);
+    return { pointId: input.pointId ?? testPoint(1).pointId, lines: [], warnings: [] };
+  };
+
   readonly planRedeploy: Engine['planRedeploy'] = async (input, context) => {
     this.#note('planRedeploy', input);
     if (this.#behaviour.planRedeploy) return await this.#behaviour.planRedeploy(input, context);

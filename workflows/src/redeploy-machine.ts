@@ -50,6 +50,7 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         machine,
         target,
         ...(pointId ? { pointId } : {}),
+        ...(input.layout ? { layout: input.layout } : {}),
       });
       const restored = { machine, pointId: restore.pointId, disks: restore.disks };
 

@@ -34,6 +34,7 @@ export async function RestoreMachine(input: RestoreMachineInput): Promise<Restor
         machine,
         target,
         ...(pointId ? { pointId } : {}),
+        ...(input.layout ? { layout: input.layout } : {}),
       });
       const restored = { machine, pointId: restore.pointId, disks: restore.disks };
       const bootTest = boot

@@ -8,13 +8,31 @@ export const RESTORE_SCRATCH_BYTES = 64 * 1024 ** 2;
 
 export async function restoreStage(
   { verbs, stages, undo, epoch }: Operation,
-  input: { opId: string; machine: string; pointId?: string; target: RestoreInput['target'] },
+  input: {
+    opId: string;
+    machine: string;
+    pointId?: string;
+    target: RestoreInput['target'];
+    layout?: RestoreInput['layout'];
+  },
 ): Promise<RestoreSummary> {
-  const { opId, machine, pointId, target } = input;
+  const { opId, machine, pointId, target, layout } = input;
   undo.register(RESTORE_STAGE, () => verbs.abandonOperation({ opId, removeTargets: true }));
   return await stages.run(
     RESTORE_STAGE,
-    () => verbs.restoreDisks({ opId, epoch, machine, target, ...(pointId ? { pointId } : {}) }),
-    (summary) => [`recovery point ${summary.pointId}`, ...summary.disks.map((disk) => `${disk.name}: ${disk.path}`)],
+    () =>
+      verbs.restoreDisks({
+        opId,
+        epoch,
+        machine,
+        target,
+        ...(pointId ? { pointId } : {}),
+        ...(layout ? { layout } : {}),
+      }),
+    (summary) => [
+      `recovery point ${summary.pointId}`,
+      ...summary.disks.map((disk) => `${disk.name}: ${disk.path}`),
+      ...(summary.layout?.lines ?? []),
+    ],
   );
 }

@@ -73,6 +73,8 @@ export function restoreLines(style: Style, restore: RestoreSummary): string[] {
     ...restore.disks.map((disk) =>
       printable(`    ${disk.name}  ${disk.path} (${disk.format}, ${formatBytes(disk.sizeBytes)})`),
     ),
+    ...(restore.layout?.lines ?? []).map((line) => `    ${printable(line)}`),
+    ...(restore.layout?.warnings ?? []).map((line) => `    ${style.warn(`warning: ${printable(line)}`)}`),
   ];
 }
 

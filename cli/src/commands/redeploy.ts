@@ -8,6 +8,7 @@ import { runOnMachine } from '../operations/session.ts';
 import type { RedeployOptions } from '../program.ts';
 import type { Style } from '../text/style.ts';
 import { printable } from '../text/width.ts';
+import { showRestorePlan } from './restore.ts';
 import { badLine, bootLines, goodLine, planLines, restoreLines } from './findings.ts';
 
 export async function redeployCommand(
@@ -16,19 +17,23 @@ export async function redeployCommand(
   options: RedeployOptions,
 ): Promise<ExitCode> {
   const { output, display, configuration } = context;
-  const { point, target: profile, name, boot, ready, timeout, start } = options;
+  const { point, target: profile, name, boot, ready, timeout, start, layout } = options;
   await describeProfile(profile); // a wrong one is said before anything is restored
   const directory = options.to ?? join(configuration.stateRoot, 'machines', name);
+  const target = { kind: 'directory', directory, name } as const;
+  if (layout)
+    await showRestorePlan(context, { machine, target, layout, ...(point === undefined ? {} : { pointId: point }) });
   const result = await runOnMachine(context, {
     kind: 'redeploy',
     machine,
     lookup: 'repository',
-    input: (target) => ({
-      ...target,
+    input: (operationTarget) => ({
+      ...operationTarget,
       profile,
-      target: { kind: 'directory', directory, name },
+      target,
       define: { name, start },
       ...(point === undefined ? {} : { pointId: point }),
+      ...(layout ? { layout } : {}),
       ...(boot ? { boot: { readyPattern: ready, timeoutMs: timeout } } : {}),
     }),
   });

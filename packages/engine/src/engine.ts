@@ -9,6 +9,7 @@ import { defineMachine } from './machine/define-machine.ts';
 import { pointsOf, summarise } from './points.ts';
 import { compareFiles } from './redeploy/compare-files.ts';
 import { applyRedeploy, planRedeploy } from './redeploy/redeploy.ts';
+import { planRestore } from './restore/plan-restore.ts';
 import { restoreDisks } from './restore/restore-disks.ts';
 import type { Engine } from './verbs.ts';
 
@@ -19,6 +20,7 @@ export function createEngine(deps: EngineDeps): Engine {
     checkPoint: (input, context) => checkPoint(deps, input, context),
     bootTest: (input, context) => bootTest(deps, input, context),
     restoreDisks: (input, context) => restoreDisks(deps, input, context),
+    planRestore: (input, context) => planRestore(deps, input, context),
     planRedeploy: (input, context) => planRedeploy(deps, input, context),
     applyRedeploy: (input, context) => applyRedeploy(deps, input, context),
     defineMachine: (input, context) => defineMachine(deps, input, context),

@@ -18,6 +18,8 @@ export interface Engine {
   checkPoint: Verb<CheckInput, CheckSummary>;
   bootTest: Verb<BootTestInput, BootTestSummary>;
   restoreDisks: Verb<RestoreInput, RestoreSummary>;
+  /** What a restore would write, and where: nothing is written. Errors: those a restore finds before it writes. */
+  planRestore: Verb<RestorePlanInput, RestorePlanSummary>;
   planRedeploy: Verb<RedeployInput, RedeployPlanSummary>;
   applyRedeploy: Verb<RedeployInput, RedeploySummary>;
   defineMachine: Verb<DefineInput, DefineSummary>;
@@ -276,13 +278,62 @@ export interface RestoreInput extends OperationInput {
   readonly target:
     /** New qcow2 files `<directory>/<name>-<disk>.qcow2`. */
     | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
-    /** One disk onto an existing raw file or block device at least as large. */
-    | { readonly kind: 'device'; readonly disk: string; readonly path: string };
+    /** One disk onto an existing raw file or block device: a path, or the one disk that `serial:…`, `wwn:…` or `size:<bytes>` names. */
+    | {
+        readonly kind: 'device';
+        readonly disk: string;
+        readonly path: string;
+        /** As it was shown to a person: another one is not written to. */
+        readonly identity?: TargetIdentity;
+      };
+  /** Absent: every byte where it was. */
+  readonly layout?: RestoreLayout;
+}
+
+export interface TargetIdentity {
+  readonly id: string;
+  readonly sizeBytes: number;
+  readonly sectorBytes?: number;
+  readonly serial?: string;
+  readonly wwn?: string;
+  readonly model?: string;
+}
+
+/** How the partitions of one disk are to lie; see `LayoutRequest`. */
+export interface RestoreLayout {
+  /** May be absent where the point has one disk, or the target names one. */
+  readonly disk?: string;
+  readonly scheme: 'keep' | 'aligned' | 'gpt';
+  readonly resize?: number | 'last';
+  readonly only?: readonly number[];
+  readonly firmware: 'same' | 'uefi';
+  readonly ids: 'kept' | 'new';
+  /** Of a new image; absent: as large as the disk was. A device has its own. */
+  readonly sizeBytes?: number;
+}
+
+export interface RestorePlanInput {
+  readonly machine: string;
+  /** Newest when absent. */
+  readonly pointId?: PointId;
+  readonly target: RestoreInput['target'];
+  readonly layout?: RestoreLayout;
+}
+
+export interface RestorePlanSummary {
+  readonly pointId: PointId;
+  /** What will be written, as a person reads it; empty for new images of disks as they were. */
+  readonly lines: readonly string[];
+  readonly warnings: readonly string[];
+  /** Of the device that would be overwritten, and its path. */
+  readonly device?: { readonly path: string; readonly identity: TargetIdentity };
 }
 
 export interface RestoreSummary {
   readonly pointId: PointId;
   readonly disks: readonly RestoredDisk[];
+  /** How a disk was laid out anew. */
+  readonly layout?: { readonly disk: string; readonly lines: readonly string[]; readonly warnings: readonly string[] };
   readonly writtenBytes: number;
   readonly durationMs: number;
 }

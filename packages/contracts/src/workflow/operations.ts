@@ -68,6 +68,7 @@ export interface VerifyPointResult {
 export interface RestoreMachineInput extends OperationTarget {
   readonly pointId?: string;
   readonly target: RestoreInput['target'];
+  readonly layout?: RestoreInput['layout'];
   readonly boot?: BootPlan;
   /** Defined only if the boot test, where one was asked for, found the guest ready. */
   readonly define?: Definition;
@@ -88,6 +89,7 @@ export interface RestoreMachineResult {
 export interface RedeployMachineInput extends OperationTarget {
   readonly pointId?: string;
   readonly target: RestoreInput['target'];
+  readonly layout?: RestoreInput['layout'];
   /** Hardware profile of the new machine. */
   readonly profile: string;
   /** Whether to compare every file of the edited disks with the point's. */

@@ -146,12 +146,38 @@ export interface RestoreInput extends Admitted {
   readonly pointId?: string;
   readonly target:
     | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
-    | { readonly kind: 'device'; readonly disk: string; readonly path: string };
+    | {
+        readonly kind: 'device';
+        readonly disk: string;
+        readonly path: string;
+        readonly identity?: TargetIdentity;
+      };
+  readonly layout?: RestoreLayout;
+}
+
+export interface TargetIdentity {
+  readonly id: string;
+  readonly sizeBytes: number;
+  readonly sectorBytes?: number;
+  readonly serial?: string;
+  readonly wwn?: string;
+  readonly model?: string;
+}
+
+export interface RestoreLayout {
+  readonly disk?: string;
+  readonly scheme: 'keep' | 'aligned' | 'gpt';
+  readonly resize?: number | 'last';
+  readonly only?: readonly number[];
+  readonly firmware: 'same' | 'uefi';
+  readonly ids: 'kept' | 'new';
+  readonly sizeBytes?: number;
 }
 
 export interface RestoreSummary {
   readonly pointId: string;
   readonly disks: readonly RestoredDisk[];
+  readonly layout?: { readonly disk: string; readonly lines: readonly string[]; readonly warnings: readonly string[] };
   readonly writtenBytes: number;
   readonly durationMs: number;
 }

@@ -1,12 +1,49 @@
 /** A device or file that a disk is about to be written over: refused when anything on this host uses it, whatever its name. */
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { fileDeviceOver } from '@lifeboat/disk/file-device';
+import type { WritableBlockDevice } from '@lifeboat/foundation/block-device';
 import { LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
+import { formatBytes } from '@lifeboat/foundation/units';
+import { differences, type DiskIdentity, findDisks, identifyDisk } from '@lifeboat/host/disk-identity';
 import { loopsOn, meet, type Storage, storageAt } from '@lifeboat/host/storage';
 import type { Hypervisor } from '@lifeboat/hypervisor/port';
 
 export interface ClaimedTarget {
+  readonly path: string;
+  /** Of what is open, not of what the path names by now. */
+  readonly identity: DiskIdentity;
+  /** Leads to what is open, whatever the path names by now; as long as it is claimed. */
+  readonly ownPath: string;
+  /** Looks again, and compares. Errors: `engine.target-changed`. */
+  assertSame(expected: DiskIdentity): Promise<void>;
+  /** What is claimed, as a disk. Closing it keeps the claim. */
+  asDisk(): WritableBlockDevice;
   release(): Promise<void>;
+}
+
+/** How a target may be named besides by its path. */
+const CHOICE = /^(serial|wwn|size):(.+)$/;
+
+/**
+ * The path of the one disk of this host that `serial:…`, `wwn:…` or `size:<bytes>` names; a path is given back as it is.
+ * Errors: `engine.target-ambiguous` for none and for several.
+ */
+export async function chooseTarget(named: string, sysfs = '/sys'): Promise<string> {
+  const [, by, value = ''] = CHOICE.exec(named) ?? [];
+  if (by === undefined) return resolve(named);
+  const found = await findDisks(by === 'size' ? { sizeBytes: Number(value) } : { [by]: value }, sysfs);
+  const [only] = found;
+  if (only && found.length === 1) return join('/dev', only.name.replaceAll('!', '/'));
+  const which = found.map(({ name, identity }) => `${name} (${formatBytes(identity.sizeBytes)})`).join(', ');
+  throw new LifeboatError(
+    'engine.target-ambiguous',
+    found.length === 0
+      ? `no disk of this host has ${named}`
+      : `${found.length} disks of this host have ${named}: ${which}`,
+    { context: { named } },
+  );
 }
 
 /**
@@ -18,6 +55,7 @@ export async function claimTarget(hypervisor: Pick<Hypervisor, 'listSources'>, p
   try {
     const target = await storageAt(path);
     if (!target) throw new LifeboatError('input.invalid', `target ${path} is gone`);
+    const identity = await identifyDisk(handle);
     const [loop] = await loopsOn(target);
     if (loop !== undefined) throw inUse(path, `loop device ${loop} stands on it`);
     for (const machine of await hypervisor.listSources()) {
@@ -30,11 +68,28 @@ export async function claimTarget(hypervisor: Pick<Hypervisor, 'listSources'>, p
         throw inUse(path, `that machine ${machine.machine} does not run from it cannot be told, as ${untold}`);
       }
     }
+    return {
+      path,
+      identity,
+      assertSame: async (expected) => {
+        const differing = differences(expected, await identifyDisk(handle));
+        if (differing.length === 0) return;
+        throw new LifeboatError(
+          'engine.target-changed',
+          `${path} is not the disk that was shown: ${differing.join(', ')}`,
+          {
+            context: { path },
+          },
+        );
+      },
+      ownPath: `/proc/${process.pid}/fd/${handle.fd}`,
+      asDisk: () => fileDeviceOver({ handle, devicePath: path, sizeBytes: identity.sizeBytes }),
+      release: () => handle.close(),
+    };
   } catch (error) {
     await handle.close();
     throw error;
   }
-  return { release: () => handle.close() };
 }
 
 async function openAlone(path: string): Promise<FileHandle> {

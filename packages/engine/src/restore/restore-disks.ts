@@ -1,16 +1,18 @@
 /**
- * Restore: the disks of a point as new qcow2 images, or one disk onto a device that exists.
+ * Restore: the disks of a point as new qcow2 images, or one disk onto a device that exists; byte for byte, or one of them with its
+ * partitions laid out anew (lay-out-disk.ts), which is planned and refused before anything is written.
  *
  * What an attempt that was killed had made is cleared away by the next one, or by the clean-up; a file we did not make is
  * never touched (targets.ts).
  */
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { WritableBlockDevice } from '@lifeboat/foundation/block-device';
+import type { BlockDevice, WritableBlockDevice } from '@lifeboat/foundation/block-device';
 import { hasCode, LifeboatError } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatBytes } from '@lifeboat/foundation/units';
-import { openFileDevice } from '@lifeboat/disk/file-device';
+import { renderLayout } from '@lifeboat/disk/layout/render-layout';
+import { readPartitionTable } from '@lifeboat/disk/partition-table';
 import { runTool } from '@lifeboat/host/children';
 import { serveDiskImage } from '@lifeboat/host/disk-image-server';
 import { ensureFree } from '@lifeboat/host/disk-space';
@@ -22,9 +24,11 @@ import type { EngineDeps } from '../deps.ts';
 import { failed, proven, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
-import type { RestoredDisk, RestoreInput, RestoreSummary } from '../verbs.ts';
-import { claimTarget } from './claim-target.ts';
+import type { RestoredDisk, RestoreInput, RestoreLayout, RestoreSummary } from '../verbs.ts';
+import { chooseTarget, type ClaimedTarget, claimTarget } from './claim-target.ts';
 import { copyDisk } from './copy-disk.ts';
+import { type DeviceTarget, diskOf, layoutDisk, requestFor } from './layout-request.ts';
+import { type LaidOutDisk, layOutDisk } from './lay-out-disk.ts';
 import { makeTargets, removeTargets } from './targets.ts';
 
 const TOOL_TIMEOUT_MS = 60_000;
@@ -45,7 +49,7 @@ export async function restoreDisks(
     const beganMs = deps.clock.nowMs();
     const point = await findPoint(deps.repository, input.machine, input.pointId);
     const found = { operation: 'restore', operationId: input.opId, machineId: point.machineId, beganMs };
-    const { disks, writtenBytes } = await restoreTo(deps, operation, { point, target: input.target }, own).catch(
+    const { disks, writtenBytes, layout } = await restoreTo(deps, operation, { point, input }, own).catch(
       async (error: unknown) => {
         // A store that does not answer says nothing of the point.
         if (!hasCode(error, 'repository.chunk-damaged', 'repository.map-damaged')) throw error;
@@ -55,11 +59,12 @@ export async function restoreDisks(
       },
     );
     const durationMs = Math.round(deps.clock.monotonicMs() - startedMs);
-    // Every chunk that was written had been opened and compared with its id.
-    const some = disks.length === point.disks.length ? [] : disks.map(({ name }) => name);
-    const claims = proven(point.pointId, ['content'], some);
+    // Every chunk that was written had been opened and compared with its id. Of a disk that was laid out anew, perhaps not all were.
+    const whole = disks.filter(({ name }) => name !== layout?.disk).map(({ name }) => name);
+    const some = whole.length === point.disks.length ? [] : whole;
+    const claims = whole.length === 0 ? [] : proven(point.pointId, ['content'], some);
     await recordEvidence(deps, { ...found, readBytes: writtenBytes, claims }, own.signal);
-    const summary = { pointId: point.pointId, disks, writtenBytes, durationMs };
+    const summary = { pointId: point.pointId, disks, ...(layout ? { layout } : {}), writtenBytes, durationMs };
     await operation.record('done', summary);
     return summary;
   } finally {
@@ -70,57 +75,136 @@ export async function restoreDisks(
 function restoreTo(
   deps: EngineDeps,
   operation: Operation,
-  { point, target }: { point: Point; target: RestoreInput['target'] },
+  { point, input }: { point: Point; input: RestoreInput },
   context: VerbContext,
 ): Promise<Restored> {
+  const { target, layout } = input;
   return target.kind === 'directory'
-    ? intoDirectory(deps, operation, { point, ...target }, context)
-    : ontoDevice(deps, { point, disk: target.disk, path: resolve(target.path) }, context);
+    ? intoDirectory(deps, operation, { point, ...target, layout }, context)
+    : ontoDevice(deps, operation, { point, target, layout }, context);
 }
 
 interface Restored {
   readonly disks: RestoredDisk[];
   readonly writtenBytes: number;
+  readonly layout?: NonNullable<RestoreSummary['layout']>;
 }
 
 async function intoDirectory(
   deps: EngineDeps,
   operation: Operation,
-  input: { point: Point; directory: string; name: string },
+  input: { point: Point; directory: string; name: string; layout: RestoreLayout | undefined },
   context: VerbContext,
 ): Promise<Restored> {
-  const { point, name } = input;
+  const { point, name, layout } = input;
   if (!NAME.test(name)) {
     throw new LifeboatError('input.invalid', `'${name}' cannot be the name of a machine: expected ${String(NAME)}`);
   }
   const directory = resolve(input.directory);
+  const laidOut = layout && layoutDisk(point, layout);
   const disks = point.disks.map((disk): RestoredDisk => ({
     name: disk.name,
     path: join(directory, `${name}-${disk.name}.qcow2`),
     format: 'qcow2',
-    sizeBytes: disk.root.sizeBytes,
+    sizeBytes: (disk === laidOut ? layout?.sizeBytes : undefined) ?? disk.root.sizeBytes,
   }));
   await removeTargets(operation);
-  await mkdir(directory, { recursive: true, mode: passageMode() });
-  await ensureFree(directory, await dataBytes(deps, point, context), `the disks of ${name}`);
-  await makeTargets(
-    operation,
-    disks.map(({ path }) => path),
-  );
-  let writtenBytes = 0;
+  let written: NonNullable<RestoreSummary['layout']> | undefined;
+  const sources = await openSources(deps, operation, { point, layout, laidOut }, context);
   try {
-    for (const disk of disks) writtenBytes += await restoreImage(deps, operation, { point, disk }, context);
+    await mkdir(directory, { recursive: true, mode: passageMode() });
+    await ensureFree(directory, await dataBytes(sources, context), `the disks of ${name}`);
+    await makeTargets(
+      operation,
+      disks.map(({ path }) => path),
+    );
+    let writtenBytes = 0;
+    try {
+      for (const [index, disk] of disks.entries()) {
+        const source = sources[index] as DiskSource;
+        writtenBytes += await restoreImage(operation, { disk, source }, context);
+        if (source.laidOut) written = summaryOf(source.laidOut);
+      }
+    } catch (error) {
+      await removeTargets(operation);
+      throw error;
+    }
+    return { disks, writtenBytes, ...(written ? { layout: written } : {}) };
+  } finally {
+    await closeAll(sources);
+  }
+}
+
+/** A disk to be copied: the point's, or one put together from it. */
+interface DiskSource {
+  readonly device: BlockDevice;
+  readonly laidOut?: LaidOutDisk;
+  close(): Promise<void>;
+}
+
+async function openSources(
+  deps: EngineDeps,
+  operation: Operation,
+  {
+    point,
+    layout,
+    laidOut,
+  }: { point: Point; layout: RestoreLayout | undefined; laidOut: Point['disks'][number] | undefined },
+  context: VerbContext,
+): Promise<DiskSource[]> {
+  const sources: DiskSource[] = [];
+  try {
+    for (const disk of point.disks) {
+      const size = layout?.sizeBytes ?? disk.root.sizeBytes;
+      const one = { point, disk, layout: disk === laidOut ? layout : undefined };
+      sources.push(await openSource(deps, operation, { ...one, target: { sizeBytes: size } }, context));
+    }
+    return sources;
   } catch (error) {
-    await removeTargets(operation);
+    await closeAll(sources);
     throw error;
   }
-  return { disks, writtenBytes };
+}
+
+async function openSource(
+  deps: EngineDeps,
+  operation: Operation,
+  input: {
+    point: Point;
+    disk: Point['disks'][number];
+    layout: RestoreLayout | undefined;
+    target: { sizeBytes: number; sectorBytes?: number };
+  },
+  context: VerbContext,
+): Promise<DiskSource> {
+  const { point, disk, layout, target } = input;
+  const source = deps.repository.openDisk(point, disk.name);
+  if (!layout) return { device: source, close: () => source.close() };
+  try {
+    const request = await requestFor(layout, target, source, context.signal);
+    const laidOut = await layOutDisk(deps, operation, { point, disk: disk.name, source, request }, context);
+    const close = async (): Promise<void> => {
+      await laidOut.close();
+      await source.close();
+    };
+    return { device: laidOut.device, laidOut, close };
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+async function closeAll(sources: readonly DiskSource[]): Promise<void> {
+  for (const source of sources) await source.close();
+}
+
+function summaryOf({ plan }: LaidOutDisk): NonNullable<RestoreSummary['layout']> {
+  return { disk: plan.disk, lines: renderLayout(plan), warnings: plan.warnings };
 }
 
 async function restoreImage(
-  deps: EngineDeps,
   operation: Operation,
-  { point, disk }: { point: Point; disk: RestoredDisk },
+  { disk, source }: { disk: RestoredDisk; source: DiskSource },
   context: VerbContext,
 ): Promise<number> {
   const { path, sizeBytes, name } = disk;
@@ -129,20 +213,15 @@ async function restoreImage(
     timeoutMs: TOOL_TIMEOUT_MS,
     signal,
   });
-  const server = await serveDiskImage(
-    {
-      image: { kind: 'image', path, format: 'qcow2', readOnly: false },
-      nbd: { writable: true },
-      directory: operation.directory,
-      name: `to-${name}`,
-    },
-    { signal },
-  );
+  const { directory } = operation;
+  const image = { kind: 'image', path, format: 'qcow2', readOnly: false } as const;
+  const server = await serveDiskImage({ image, nbd: { writable: true }, directory, name: `to-${name}` }, { signal });
+  let writtenBytes: number;
   try {
     const socketPath = server.nbdSocketPath;
     if (!socketPath) throw new LifeboatError('internal.bug', `the server of ${path} has no socket`);
     const target = await NbdClient.connect({ socketPath, exportName: server.nbdExportName }, { signal });
-    return await copyOnto(deps, { point, disk: name, target, targetIsBlank: true }, context);
+    writtenBytes = await copyOnto({ source, disk: name, target, targetIsBlank: true }, context);
   } catch (error) {
     // What refuses the bytes knows a socket; a person knows the file.
     if (!hasCode(error, 'disk.full')) throw error;
@@ -153,85 +232,122 @@ async function restoreImage(
   } finally {
     await server.stop();
   }
+  if (source.laidOut && grows(source.laidOut)) {
+    context.progress({ phase: 'grow', doneBytes: 0, detail: name });
+    const asFile = await serveDiskImage(
+      { image, fuse: { writable: true }, directory, name: `grow-${name}` },
+      { signal },
+    );
+    try {
+      await source.laidOut.grow(asFile.fusePath as string);
+    } finally {
+      await asFile.stop();
+    }
+  }
+  return writtenBytes;
+}
+
+function grows({ plan }: LaidOutDisk): boolean {
+  return plan.partitions.some(({ volume }) => volume?.change === 'grow');
 }
 
 async function ontoDevice(
   deps: EngineDeps,
-  input: { point: Point; disk: string; path: string },
+  operation: Operation,
+  input: { point: Point; target: DeviceTarget; layout: RestoreLayout | undefined },
   context: VerbContext,
 ): Promise<Restored> {
-  const { point, path } = input;
-  const disk = point.disks.find(({ name }) => name === input.disk);
-  if (!disk) {
-    const names = point.disks.map(({ name }) => name).join(', ');
-    throw new LifeboatError('input.invalid', `point ${point.pointId} has no disk '${input.disk}'; it has: ${names}`);
-  }
+  const { point, target, layout } = input;
+  const disk = diskOf(point, target.disk);
+  if (layout?.sizeBytes !== undefined) throw new LifeboatError('input.invalid', 'a device has its own size');
+  const path = await chooseTarget(target.path);
   const claim = await claimTarget(deps.hypervisor, path);
   try {
-    const writtenBytes = await overwrite(deps, { point, disk, path }, context);
-    return { disks: [{ name: disk.name, path, format: 'raw', sizeBytes: disk.root.sizeBytes }], writtenBytes };
+    if (target.identity) await claim.assertSame(target.identity);
+    const source = await openSource(deps, operation, { point, disk, layout, target: claim.identity }, context);
+    try {
+      if (!layout) await assertFits(source.device, { point, disk, claim }, context.signal);
+      // Planning took its time, and shrinking may have taken hours.
+      await claim.assertSame(target.identity ?? claim.identity);
+      const writtenBytes = await overwrite({ source, disk: disk.name, claim }, context);
+      const { laidOut } = source;
+      const sizeBytes = laidOut?.plan.sizeBytes ?? disk.root.sizeBytes;
+      return {
+        disks: [{ name: disk.name, path, format: 'raw', sizeBytes }],
+        writtenBytes,
+        ...(laidOut ? { layout: summaryOf(laidOut) } : {}),
+      };
+    } finally {
+      await source.close();
+    }
   } finally {
     await claim.release();
   }
 }
 
+/** A disk as it was, byte for byte. */
+async function assertFits(
+  source: BlockDevice,
+  { point, disk, claim }: { point: Point; disk: Point['disks'][number]; claim: ClaimedTarget },
+  signal: AbortSignal,
+): Promise<void> {
+  const { path, identity } = claim;
+  const { sizeBytes } = disk.root;
+  if (identity.sizeBytes < sizeBytes) {
+    throw new LifeboatError(
+      'engine.target-too-small',
+      `${path} has ${formatBytes(identity.sizeBytes)} (${identity.sizeBytes} bytes), disk ${disk.name} of ${point.pointId} needs ${formatBytes(sizeBytes)} (${sizeBytes} bytes)`,
+      { context: { path, haveBytes: identity.sizeBytes, needBytes: sizeBytes } },
+    );
+  }
+  const { scheme, sectorBytes } = await readPartitionTable(source, { signal });
+  if (scheme === 'none' || identity.sectorBytes === undefined || identity.sectorBytes === sectorBytes) return;
+  throw new LifeboatError(
+    'layout.sector-size',
+    `Disk ${disk.name} has sectors of ${sectorBytes} bytes and ${path} of ${identity.sectorBytes}`,
+    { context: { path, haveBytes: identity.sectorBytes, needBytes: sectorBytes } },
+  );
+}
+
 async function overwrite(
-  deps: EngineDeps,
-  { point, disk, path }: { point: Point; disk: Point['disks'][number]; path: string },
+  { source, disk, claim }: { source: DiskSource; disk: string; claim: ClaimedTarget },
   context: VerbContext,
 ): Promise<number> {
-  const target = await openFileDevice(path, { writable: true });
-  const { sizeBytes } = disk.root;
+  const { path } = claim;
   try {
-    if (target.sizeBytes < sizeBytes) {
-      throw new LifeboatError(
-        'engine.target-too-small',
-        `${path} has ${formatBytes(target.sizeBytes)} (${target.sizeBytes} bytes), disk ${disk.name} of ${point.pointId} needs ${formatBytes(sizeBytes)} (${sizeBytes} bytes)`,
-        { context: { path, haveBytes: target.sizeBytes, needBytes: sizeBytes } },
-      );
+    const writtenBytes = await copyOnto({ source, disk, target: claim.asDisk(), targetIsBlank: false }, context);
+    if (source.laidOut && grows(source.laidOut)) {
+      context.progress({ phase: 'grow', doneBytes: 0, detail: disk });
+      await source.laidOut.grow(claim.ownPath);
     }
-  } catch (error) {
-    await target.close();
-    throw error;
-  }
-  try {
-    return await copyOnto(deps, { point, disk: disk.name, target, targetIsBlank: false }, context);
+    return writtenBytes;
   } catch (error) {
     if (!(error instanceof LifeboatError)) throw error;
     const { code, message, context: details } = error;
-    throw new LifeboatError(code, `${message}. ${path} now holds a part of disk ${disk.name} and must not be used`, {
+    throw new LifeboatError(code, `${message}. ${path} now holds a part of disk ${disk} and must not be used`, {
       context: details,
       cause: error,
     });
   }
 }
 
-/** Closes the target in any case. */
 async function copyOnto(
-  deps: EngineDeps,
-  input: { point: Point; disk: string; target: WritableBlockDevice; targetIsBlank: boolean },
+  input: { source: DiskSource; disk: string; target: WritableBlockDevice; targetIsBlank: boolean },
   context: VerbContext,
 ): Promise<number> {
-  const { point, disk, target, targetIsBlank } = input;
-  const source = deps.repository.openDisk(point, disk);
+  const { source, disk, target, targetIsBlank } = input;
   try {
-    return await copyDisk(source, target, { targetIsBlank, name: disk }, context);
+    return await copyDisk(source.device, target, { targetIsBlank, name: disk }, context);
   } finally {
-    await source.close();
     await target.close();
   }
 }
 
-async function dataBytes(deps: EngineDeps, point: Point, context: VerbContext): Promise<number> {
+async function dataBytes(sources: readonly DiskSource[], { signal }: VerbContext): Promise<number> {
   let total = 0;
-  for (const { name, root } of point.disks) {
-    const disk = deps.repository.openDisk(point, name);
-    try {
-      const extents = await disk.extents({ offsetBytes: 0, lengthBytes: root.sizeBytes }, { signal: context.signal });
-      for (const { kind, lengthBytes } of extents) if (kind === 'data') total += lengthBytes;
-    } finally {
-      await disk.close();
-    }
+  for (const { device } of sources) {
+    const extents = await device.extents({ offsetBytes: 0, lengthBytes: device.sizeBytes }, { signal });
+    for (const { kind, lengthBytes } of extents) if (kind === 'data') total += lengthBytes;
   }
   return total;
 }
