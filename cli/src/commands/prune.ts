@@ -61,12 +61,14 @@ export async function pruneCommand(
       evidence,
       machines,
       strangers: plan.strangers,
+      linked: result.linked,
       carriedOut: result.carriedOut,
       ...(condemned ? { condemned } : {}),
       ...(swept ? { swept } : {}),
       ...(failure ? { error: failure } : {}),
     },
     [
+      ...linkedLine(result),
       ...(action.dryRun ? simulated(context, result) : pruned(context, result)),
       ...(evidence === 'nobody to ask' && hasPolicy(result)
         ? [
@@ -80,6 +82,15 @@ export async function pruneCommand(
   if (action.dryRun) return EXIT.negative;
   output.failed(failure, { document: false });
   return failure.exitCode;
+}
+
+/** What agents committed, as a rule: they sign no links. */
+function linkedLine({ dryRun, linked }: Result): string[] {
+  if (linked.length === 0) return [];
+  const machines = new Set(linked.map(({ machineId }) => machineId)).size;
+  return [
+    `${dryRun ? 'would be taken' : 'taken'} into the chains of ${machines} machines: ${linked.length} points that were in no link`,
+  ];
 }
 
 function simulated({ output }: CommandContext, { plan, machineNames, carriedOut, refused }: Result): string[] {

@@ -13,7 +13,7 @@ import { systemRandom, type Random } from '@lifeboat/foundation/random';
 import type { ProgressSink, VerbContext } from '@lifeboat/foundation/progress';
 
 import { judgeChains, readChains, type ChainFinding, type CheckedChains } from './chain/chain-check.ts';
-import { linkPoints, type LinkReport } from './chain/link-points.ts';
+import { linkEveryPoint, linkPoints, type LinkedPoint, type LinkReport } from './chain/link-points.ts';
 import { TailFiles, type TailMemory } from './chain/tail-memory.ts';
 import { reportDamage, type Damage } from './check/damage-reports.ts';
 import { checkPoint, type CheckReport } from './check/point-check.ts';
@@ -481,9 +481,18 @@ export class Repository {
    * Errors: `repository.chain-busy`, those of the store.
    */
   async linkPoints(machineId: MachineId, options: { signal?: AbortSignal } = {}): Promise<LinkReport> {
-    // Links are signed by the tenant: whoever links with its keys next takes in what agents committed.
+    // Links are signed by the tenant: the next collection takes in what agents committed.
     if (!this.#administration) return { linked: [] };
     return linkPoints(this.core, { machineId, memory: this.#tails }, options);
+  }
+
+  /**
+   * Takes every point that is in no link into the chain of its machine, and returns them: what agents committed, who sign no links, and what
+   * kills left. Before each collection. May be repeated. Errors: those of the store.
+   */
+  async linkEveryPoint(options: { signal?: AbortSignal } = {}): Promise<LinkedPoint[]> {
+    this.#administer('sign links');
+    return linkEveryPoint(this.core, { memory: this.#tails }, options);
   }
 
   /** Reads the chains, all or one, and compares each with itself and with what this host remembers. Before the points are listed. */
@@ -538,11 +547,12 @@ export class Repository {
   }
 
   /** What pruning and collecting would do: the same code over the same store, but nothing is written. */
-  simulation(): Pick<Repository, 'retention' | 'condemn'> {
+  simulation(): Pick<Repository, 'retention' | 'condemn' | 'linkEveryPoint'> {
     const core = { ...this.core, store: new OverlayStore(this.core.store) };
     const { openedBy: by, keys } = this.#administer('simulate what pruning would do');
     return {
       retention: new Retention({ core, by, keys }),
+      linkEveryPoint: (options) => linkEveryPoint(core, {}, options),
       condemn: (input, options) => condemn(core, { ...this.#collection(input), dryRun: true }, options),
     };
   }

@@ -5,6 +5,7 @@ import type { ProgressSink } from '@lifeboat/foundation/progress';
 import { captureRecordOf } from '@lifeboat/engine/points';
 import type { Act } from '@lifeboat/repository/format/ledger-entry';
 import type { CompactionLimits } from '@lifeboat/repository/collect/compaction-plan';
+import type { LinkedPoint } from '@lifeboat/repository/chain/link-points';
 import type { CondemnReport } from '@lifeboat/repository/collect/condemn';
 import type { SweepReport } from '@lifeboat/repository/collect/sweep';
 import type { ActOutcome } from '@lifeboat/repository/retention/acts';
@@ -149,6 +150,8 @@ export interface PruneResult {
   readonly plan: PrunePlan;
   /** By machine id; machines that no point names have none. */
   readonly machineNames: Readonly<Record<string, string>>;
+  /** Points that were in no link, and were taken into the chains of their machines. */
+  readonly linked: readonly LinkedPoint[];
   /** Requests that were due, and were carried out. */
   readonly carriedOut: readonly number[];
   /** Undefined where it was refused. */
@@ -166,7 +169,8 @@ const COLLECTION_REFUSALS = [
 ] as const;
 
 /**
- * Carries out what is due, lets go of what the policies do not keep, collects. With `dryRun` it only says what it would do.
+ * Links what no link names yet, carries out what is due, lets go of what the policies do not keep, collects. With `dryRun` it only says what
+ * it would do.
  * `evidenceOf` is asked once, for the machines that have points.
  */
 export function pruneConfigured(
@@ -190,10 +194,12 @@ export function pruneConfigured(
     // The simulator is the real thing over a store that it only reads.
     const target = dryRun ? repository.simulation() : repository;
     const { retention } = target;
+    // First, whatever refuses behind it: what is not there the next time is missed from now on.
+    const linked = await target.linkEveryPoint(at);
     const carriedOut = await retention.carryOutDue(at);
     try {
       const plan = await retention.prune(knowledge, at);
-      const done = { dryRun, plan, machineNames, carriedOut };
+      const done = { dryRun, plan, machineNames, linked, carriedOut };
       try {
         const collection = { ...(compact ? { compact } : {}), ...(progress ? { progress } : {}) };
         const condemned = await target.condemn(collection, at);
@@ -205,7 +211,8 @@ export function pruneConfigured(
     } catch (error) {
       // Nothing was let go of; who only wants to see is shown why.
       if (!dryRun || !hasCode(error, 'repository.clocks-disagree')) throw error;
-      return { dryRun, plan: await retention.plan(knowledge, at), machineNames, carriedOut, refused: error };
+      const plan = await retention.plan(knowledge, at);
+      return { dryRun, plan, machineNames, linked, carriedOut, refused: error };
     }
   });
 }

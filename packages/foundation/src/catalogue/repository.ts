@@ -258,7 +258,7 @@ export const repositoryErrors = {
     retry: 'transient',
     cause: 'Other programs wrote links of the same machine again and again while this one wrote its own.',
     impact: 'The recovery point is committed and whole; it is in no link of its machine’s chain yet.',
-    next: 'Nothing: the next backup of the machine takes it in.',
+    next: 'Nothing: the next backup of the machine, or the next "lifeboat repo prune", takes it in.',
   },
   'repository.object-busy': {
     retry: 'transient',

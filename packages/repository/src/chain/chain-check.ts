@@ -143,8 +143,8 @@ export async function judgeChains(
       isLoss: false,
       machineId,
       pointId,
-      what: `point ${pointId} of machine ${machineId} is in no link of its chain: who committed it was stopped before it could write one`,
-      next: 'Nothing: the point is whole, and the next backup of the machine takes it in.',
+      what: `point ${pointId} of machine ${machineId} is in no link of its chain: an agent committed it, or a backup that was stopped before it could write one`,
+      next: 'Nothing: the point is whole, and the next "lifeboat repo prune" takes it in.',
     });
   }
   return findings;

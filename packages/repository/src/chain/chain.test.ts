@@ -13,6 +13,7 @@ import { CHAINS, chainLinkObject, pointObject, tombstoneObject } from '../format
 import { addTenant, type Repository } from '../repository.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import { MemoryStore } from '../store/memory-store.ts';
+import { enrolled, openAgentTiny } from '../testing/agents.ts';
 import { CHEAP_SCRYPT, initTiny, MACHINE, openTiny, pointId, Scratch } from '../testing/tiny.ts';
 import { encodePoint, putPoint } from '../write/point-writer.ts';
 import type { ChainFinding } from './chain-check.ts';
@@ -124,6 +125,72 @@ describe('a chain', () => {
     await commit(2);
     store.objects.set(pointObject(MACHINE, pointId(2)), Buffer.from('x'));
     expect(await repository.linkPoints(MACHINE)).toEqual({ linked: [] });
+  });
+});
+
+describe('before a collection', () => {
+  const linkedNow = async (on: Repository = repository): Promise<string[]> =>
+    (await on.linkEveryPoint()).map(({ machineId, pointId: point }) => `${machineId} ${point}`);
+  let agent: Repository;
+  let agentId: string;
+  beforeEach(async () => {
+    const made = await enrolled(repository, scratch, { machines: [MACHINE, OTHER] });
+    agent = await openAgentTiny(store, made.path);
+    ({ agentId } = made);
+  });
+
+  test('what agents committed is taken in, of every machine; from then on it is missed', async () => {
+    await backUp(1);
+    await commit(2, MACHINE, agent);
+    await commit(3, OTHER, agent);
+    expect(await agent.linkPoints(MACHINE)).toEqual({ linked: [] });
+    await expect(agent.linkEveryPoint()).rejects.toMatchObject({ code: 'repository.not-permitted' });
+    expect(await linkedNow()).toEqual([`${MACHINE} ${pointId(2)}`, `${OTHER} ${pointId(3)}`]);
+    expect(await linkedNow()).toEqual([]);
+    expect(await check()).toEqual([]);
+    store.objects.delete(pointObject(OTHER, pointId(3)));
+    expect(named(await check())).toEqual([`point-vanished ${pointId(3)}`]);
+    await expect(repository.condemn()).rejects.toEqual(REFUSED);
+  });
+
+  test('a simulation says the same, and writes nothing', async () => {
+    await commit(1, MACHINE, agent);
+    const before = [...store.objects.keys()];
+    const simulated = await repository.simulation().linkEveryPoint();
+    expect(simulated).toEqual([{ machineId: MACHINE, pointId: pointId(1) }]);
+    expect([...store.objects.keys()]).toEqual(before);
+    expect(await repository.linkEveryPoint()).toEqual(simulated);
+  });
+
+  test('it is done once, however many do it at once', async () => {
+    const all = await Promise.all([0, 1, 2].map(() => openTiny(store)));
+    for (let n = 1; n <= 70; n++) await commit(n, n % 2 === 0 ? MACHINE : OTHER, agent);
+    const done = await Promise.all(all.map((one) => linkedNow(one)));
+    const points = done.flat();
+    expect(points).toHaveLength(70);
+    expect(new Set(points).size).toBe(70);
+    expect(await check()).toEqual([]);
+  });
+
+  test('what was pruned, what does not count and what is no point stays out, and stops nobody', async () => {
+    await commit(1, MACHINE, agent);
+    await commit(2, MACHINE, agent);
+    await bury(2);
+    await repository.agents.revoke({ agent: agentId, reason: 'stolen' });
+    const stolen = encodePoint(agent.core, {
+      machineId: MACHINE,
+      pointId: pointId(3),
+      sessionId: parseSessionId(`s${'3'.repeat(32)}`),
+      machine: {},
+      capture: {},
+      disks: [],
+      files: [],
+    });
+    store.objects.set(pointObject(MACHINE, pointId(3)), await stolen);
+    store.objects.set(pointObject(OTHER, pointId(4)), Buffer.from('not a point'));
+    store.objects.set('data/points/stranger', Buffer.from('x'));
+    expect(await linkedNow()).toEqual([`${MACHINE} ${pointId(1)}`]);
+    expect(await linkedNow()).toEqual([]);
   });
 });
 

@@ -6,6 +6,7 @@
  * ```
  * A point is valid without a link; a chain only tells what is missing. So nothing here ever stands in the way of a commit: killed in
  * between, the next backup's link takes the point in as well. Of two that link at once one gets the number, and the other reads what it wrote.
+ * What agents commit, who sign no links, every collection takes in before it looks at anything else (`linkEveryPoint`).
  *
  * Not guaranteed: that somebody who takes away the newest points together with the newest links is noticed, except by who remembers
  * the end of the chain (`tail-memory.ts`), and where Object Lock keeps both.
@@ -18,7 +19,7 @@ import type { Core } from '../core.ts';
 import { encodeChainLink, type ChainLink } from '../format/chain-link.ts';
 import { sha256 } from '../format/frame.ts';
 import { MAX_LINK_POINTS } from '../format/limits.ts';
-import { chainLinkObject, hex, pointOfObject, pointsPrefix } from '../format/names.ts';
+import { chainLinkObject, hex, pointOfObject, POINTS, pointsPrefix } from '../format/names.ts';
 import { earliestValid } from '../read/point-reader.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import { isUselessObject } from '../store/bad-object.ts';
@@ -68,6 +69,48 @@ export async function linkPoints(
       context: { machineId },
     },
   );
+}
+
+export interface LinkedPoint {
+  readonly machineId: MachineId;
+  readonly pointId: PointId;
+}
+
+/**
+ * Does that for every machine, and returns what was in no link before. May be repeated, and run twice at once: a machine whose chain
+ * others write all the while is left to them. Errors: those of the store.
+ */
+export async function linkEveryPoint(
+  core: Core,
+  { memory }: { readonly memory?: TailMemory | undefined } = {},
+  options: StoreOptions = {},
+): Promise<LinkedPoint[]> {
+  const { numbers } = await listLinks(core, undefined, options);
+  const listed = new Map<MachineId, PointId[]>();
+  for await (const { name } of core.store.list(POINTS, options)) {
+    const key = pointOfObject(name);
+    if (!key) continue;
+    const ofMachine = listed.get(key.machineId) ?? [];
+    listed.set(key.machineId, ofMachine);
+    ofMachine.push(key.pointId);
+  }
+  const linked: LinkedPoint[] = [];
+  for (const [machineId, pointIds] of listed) {
+    // Nearly all chains name all of their points; only the others are worth more requests.
+    const { points } = await readChain(core, { machineId, numbers: numbers.get(machineId) ?? [] }, options);
+    if (pointIds.every((pointId) => points.has(pointId))) continue;
+    try {
+      const report = await linkPoints(core, { machineId, memory }, options);
+      linked.push(...report.linked.map((pointId) => ({ machineId, pointId })));
+    } catch (error) {
+      if (!hasCode(error, 'repository.chain-busy')) throw error;
+      core.log.warn('others write the chain of a machine; its new points are left to them', {
+        machineId,
+        why: error.message,
+      });
+    }
+  }
+  return linked;
 }
 
 interface UnlinkedPoint {
