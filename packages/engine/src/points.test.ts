@@ -32,6 +32,7 @@ describe.each([
   ['of a newer release', { ...record, version: 2 }, 'engine.newer-point', /newer release/],
   ['without a record', null, 'repository.point-damaged', /no record/],
   ['with a record that is none', { version: 1 }, 'repository.point-damaged', /no record/],
+  ['with disks that are none', { ...record, disks: [null] }, 'repository.point-damaged', /no record/],
   ['with text as a record', 'web', 'repository.point-damaged', /no record/],
 ])('a point %s', (_, capture, code, why) => {
   const repository = repositoryOf([listing(1, record), listing(2, capture), listing(3, capture, OTHER)]);

@@ -43,8 +43,8 @@ export function captureRecordOf(point: { readonly pointId: PointId; readonly cap
   return record;
 }
 
-/** For lists: one point that cannot be understood must keep nobody from the others. */
-function captureRecordOrWhyNot(point: {
+/** For lists, and for who builds on it: one point that cannot be understood must keep nobody from the others. */
+export function captureRecordOrWhyNot(point: {
   readonly pointId: PointId;
   readonly capture: unknown;
 }): CaptureRecord | LifeboatError {
@@ -63,7 +63,8 @@ function captureRecordOrWhyNot(point: {
     typeof machineName === 'string' &&
     typeof instantMs === 'number' &&
     typeof consistency === 'string' &&
-    Array.isArray(disks);
+    Array.isArray(disks) &&
+    disks.every((disk: unknown) => typeof (disk as Partial<DiskRecord> | null)?.name === 'string');
   if (isRecord) return point.capture as CaptureRecord;
   return new LifeboatError('repository.point-damaged', `point ${pointId} holds no record of its capture`, {
     context: { pointId },

@@ -53,6 +53,16 @@ describe('selectAudit', () => {
     }
   });
 
+  it.each([undefined, null, -3, 1.5, 'everywhere'])(
+    'begins at the beginning where it is told to at %s',
+    async (place) => {
+      const disk = new MadeUpDisk({ unchanged: whole(40), isMapped: () => true });
+      const { chunkIndexes, nextSweepChunk } = await disk.select({ sweepFromChunk: place as number, count: 4 });
+      expect(chunkIndexes.slice(0, 2)).toEqual([0, 1]);
+      expect([chunkIndexes.length, nextSweepChunk]).toEqual([4, expect.any(Number)]);
+    },
+  );
+
   it('gives distinct candidates in order, as many as asked for while there are as many, and sweeps over all of them', async () => {
     const disk = fc.array(fc.tuple(fc.nat(9), fc.array(fc.boolean(), { minLength: 1, maxLength: 20 })), {
       maxLength: 8,

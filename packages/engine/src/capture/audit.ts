@@ -42,8 +42,11 @@ export interface AuditInput {
   readonly random: Random;
 }
 
-export async function selectAudit(input: AuditInput): Promise<AuditSample> {
-  const { unchanged, random, count = AUDIT_CHUNKS } = input;
+export async function selectAudit(asked: AuditInput): Promise<AuditSample> {
+  const { unchanged, random, count = AUDIT_CHUNKS } = asked;
+  // From the record of a point, which an agent may have written: what is no place would end every audit from then on.
+  const isPlace = Number.isSafeInteger(asked.sweepFromChunk) && asked.sweepFromChunk >= 0;
+  const input = isPlace ? asked : { ...asked, sweepFromChunk: 0 };
   const chosen = new Set<number>();
   const sweep = new Sweep(input);
   const sweepUntil = async (size: number): Promise<void> => {

@@ -38,11 +38,13 @@ async function world(options: { nvramPath?: string; running?: boolean } = {}) {
     /** What the repository does before it answers these. */
     before: {} as Partial<Record<'newestPoint' | 'beginSession' | 'heal', (signal?: AbortSignal) => Promise<void>>>,
     files: new Map<string, string>(),
+    /** What the records of points say otherwise than we write it. */
+    recorded: {} as object,
     healed: { chunks: 0 } as HealingOutcome,
   };
   const readPoint = async (machineId: string, pointId: PointId) => {
     const disks = [{ name: 'vda', epoch: 'then', nextSweepChunk: 0 }];
-    const capture = { version: 1, machineName: 'm', instantMs: 0, consistency: 'crash', disks };
+    const capture = { version: 1, machineName: 'm', instantMs: 0, consistency: 'crash', disks, ...state.recorded };
     return { machineId, pointId, capture, disks: [{ name: 'vda', root }], files: [] };
   };
   const session = {
@@ -144,6 +146,19 @@ describe('an attempt that goes on with the job of another', () => {
       reason: `the backup job was begun against point ${before.at(-1)}, and the newest point is ${after.at(-1)} now`,
     });
     expect(requests.at(-1)?.changed).toBe('all');
+  });
+});
+
+describe('a parent whose record cannot be understood', () => {
+  it.each([
+    ['of a newer release', { version: 2 }, /newer release/],
+    ['that an agent wrote which is not ours', { disks: [null] }, /no record of its capture/],
+  ])('%s is compared with, and stops no backup', async (_, recorded, why) => {
+    const { state, requests, capture } = await world();
+    Object.assign(state, { points: [pointOf(1)], works: true, recorded });
+    const { disks } = await capture();
+    expect(disks).toMatchObject([{ method: 'comparison', reason: expect.stringMatching(why) as string }]);
+    expect(requests).toMatchObject([{ changed: 'all', parent: { sizeBytes: requests[0]?.sizeBytes } }]);
   });
 });
 

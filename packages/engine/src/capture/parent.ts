@@ -3,7 +3,8 @@ import type { DiskRoot } from '@lifeboat/repository/format/point';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import type { Repository } from '@lifeboat/repository/repository';
 import type { Hypervisor, MachineDescription, MachineDisk } from '@lifeboat/hypervisor/port';
-import { captureRecordOf } from '../points.ts';
+import { LifeboatError } from '@lifeboat/foundation/errors';
+import { captureRecordOrWhyNot } from '../points.ts';
 
 export interface Parent {
   readonly point: Point;
@@ -17,7 +18,10 @@ export interface ParentDisk {
   readonly sweepFromChunk: number;
 }
 
-/** The machine's newest readable point. A damaged newer one is passed over: its checkpoint is not what we stand on. */
+/**
+ * The machine's newest readable point. A damaged newer one is passed over: its checkpoint is not what we stand on. One whose record this
+ * release does not understand, or that an agent wrote which is not ours, is compared with, and stops no backup.
+ */
 export async function parentFor(
   deps: { readonly hypervisor: Hypervisor; readonly repository: Repository },
   machine: MachineDescription,
@@ -25,16 +29,23 @@ export async function parentFor(
   const point = await deps.repository.newestPoint(machine.id);
   if (!point) return undefined;
   const disks = new Map<string, ParentDisk>();
+  const capture = captureRecordOrWhyNot(point);
   for (const disk of machine.disks) {
     const before = point.disks.find(({ name }) => name === disk.name);
-    const record = captureRecordOf(point).disks.find(({ name }) => name === disk.name);
-    if (!before || !record) continue;
+    if (!before) continue;
+    const { root } = before;
+    if (capture instanceof LifeboatError) {
+      disks.set(disk.name, { root, doubt: capture.message, sweepFromChunk: 0 });
+      continue;
+    }
+    const record = capture.disks.find(({ name }) => name === disk.name);
+    if (!record) continue;
     disks.set(disk.name, {
-      root: before.root,
+      root,
       doubt: await doubtAbout(deps.hypervisor, machine, disk, {
         point,
         epoch: record.epoch,
-        sizeBytes: before.root.sizeBytes,
+        sizeBytes: root.sizeBytes,
       }),
       sweepFromChunk: record.nextSweepChunk,
     });

@@ -669,9 +669,9 @@ const codecs: readonly Codec[] = [
     fc.record({
       machine: json,
       capture: json,
-      disks: fc.array(
+      disks: fc.uniqueArray(
         fc.record({
-          name: fc.string({ maxLength: 9 }),
+          name: fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,8}$/),
           root: fc.record({
             sizeBytes: fc.maxSafeNat(),
             chunkSizeBytes: fc.constant(64),
@@ -680,7 +680,7 @@ const codecs: readonly Codec[] = [
           }),
           info: json,
         }),
-        { maxLength: 3 },
+        { maxLength: 3, selector: ({ name }) => name },
       ),
       files: fc.array(fc.record({ name: fc.string({ maxLength: 9 }), content: fc.uint8Array({ maxLength: 30 }) }), {
         maxLength: 2,
@@ -821,6 +821,21 @@ test('a reference to the pack a page is in becomes the name of that pack', () =>
   const decoded = decodeMapPage(page, { level: 1, index: 0, self, geometry, what: 'it' });
   expect(decoded.places).toEqual([{ ...inPack, pack: self }, 'hole', 'zero', { ...inPack, pack: self }]);
   expect(sameRef(inPack, { ...inPack, pack: self })).toBe(false);
+});
+
+test('a disk of a point whose name leads out of a directory, or is another one’s, is refused', () => {
+  const root = { sizeBytes: 64, chunkSizeBytes: 64, map: 'hole', packs: null } as const;
+  const body = (...names: string[]): Uint8Array =>
+    encodePointBody({ machine: {}, capture: {}, disks: names.map((name) => ({ name, root, info: null })), files: [] });
+  // As somebody writes it who has the keys and not our writer.
+  const sound = Buffer.from(body('aaaa', 'bbbb')).toString('latin1');
+  for (const name of ['../a', '/etc', '.a.b', 'a/bc', 'a\0bc', 'a bc', 'bbbb']) {
+    const forged = Buffer.from(sound.replace('aaaa', name), 'latin1');
+    expect(() => decodePointBody(forged, 'it')).toThrow(expect.objectContaining({ code: 'repository.object-damaged' }));
+  }
+  expect(decodePointBody(Buffer.from(sound, 'latin1'), 'it').disks.map(({ name }) => name)).toEqual(['aaaa', 'bbbb']);
+  for (const names of [['../a'], [''], ['a', 'a']])
+    expect(() => body(...names)).toThrow(expect.objectContaining({ code: 'input.invalid' }));
 });
 
 test('packs and blobs of a damage report that are not in order are refused', () => {

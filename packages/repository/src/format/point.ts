@@ -94,8 +94,14 @@ export interface PointBody {
   readonly files: readonly { readonly name: string; readonly content: Uint8Array }[];
 }
 
+/**
+ * Names of disks become parts of file names where a point is restored or served, and who holds an agent's file may write them: nothing
+ * that leads anywhere else.
+ */
+const DISK_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
 const diskSchema = message({
-  name: text(1, 255),
+  name: text(1, 63),
   sizeBytes: uint(2),
   chunkSizeBytes: uint(3, MAX_CHUNK_BYTES),
   /** One place. */
@@ -116,8 +122,14 @@ const bodySchema = message({
   files: list(4, fileSchema, MAX_POINT_FILES),
 });
 
-/** Throws `repository.limit-exceeded` when something does not fit. */
+/** Throws `repository.limit-exceeded` when something does not fit, `input.invalid` for a disk whose name no reader takes. */
 export function encodePointBody(body: PointBody): Uint8Array {
+  const refused = refusedName(body.disks);
+  if (refused !== undefined)
+    throw new LifeboatError(
+      'input.invalid',
+      `'${refused}' cannot be the name of a disk of a point: expected ${String(DISK_NAME)}, and each once`,
+    );
   const filesBytes = body.files.reduce((sum, file) => sum + file.content.length, 0);
   if (filesBytes > MAX_POINT_FILES_BYTES) {
     throw new LifeboatError(
@@ -142,6 +154,8 @@ export function encodePointBody(body: PointBody): Uint8Array {
 
 export function decodePointBody(plain: Uint8Array, what: string): PointBody {
   const body = bodySchema.decode(plain, what);
+  const refused = refusedName(body.disks);
+  if (refused !== undefined) throw damaged(what, `a disk is called ${JSON.stringify(refused)}, or two are`);
   return {
     machine: json(body.machine, what),
     capture: json(body.capture, what),
@@ -155,6 +169,11 @@ export function decodePointBody(plain: Uint8Array, what: string): PointBody {
     }),
     files: body.files,
   };
+}
+
+function refusedName(disks: readonly { readonly name: string }[]): string | undefined {
+  const names = disks.map(({ name }) => name);
+  return names.find((name, i) => !DISK_NAME.test(name) || names.indexOf(name) < i);
 }
 
 /** JSON as we write it; the same value in other words (`1.0`, spaces) is refused like any second encoding. */

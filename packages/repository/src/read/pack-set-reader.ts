@@ -1,6 +1,7 @@
 import { hasCode, type LifeboatError } from '@lifeboat/foundation/errors';
 
-import type { BlobRef } from '../format/blob-ref.ts';
+import { describeRef, type BlobRef } from '../format/blob-ref.ts';
+import { damaged } from '../format/frame.ts';
 import type { PackName } from '../format/names.ts';
 import type { PackSetPage } from '../format/pack-set-page.ts';
 import type { StoreOptions } from '../store/object-store.ts';
@@ -16,7 +17,9 @@ export interface NeededPack {
 /**
  * Every pack of a set in the order of the names, and the packs of its own pages in between; a pack may come more than once. A page
  * that cannot be read comes as its error, so that the rest is still found. What is under a page the caller has `seen` is left out.
- * Memory holds the pages' names from the root down to where it is.
+ *
+ * Each page holds the packs of other digits, so none stands in two places of a set. One that does was made to keep readers busy for ever, by
+ * who holds a machine's key; it is read once. Memory holds the pages' names: 100 bytes for each 128 packs.
  */
 export async function* readPackSet(
   pages: PageReader,
@@ -24,20 +27,27 @@ export async function* readPackSet(
   options: StoreOptions & { readonly seen?: (ref: BlobRef) => boolean } = {},
 ): AsyncIterable<NeededPack | BlobDamage | LifeboatError> {
   const pending: { ref: BlobRef; depth: number }[] = root ? [{ ref: root, depth: 0 }] : [];
+  const walked = new Set<string>();
   for (let next = pending.pop(); next; next = pending.pop()) {
     yield { pack: next.ref.pack };
+    const page = `${next.ref.pack} ${next.ref.slot}`;
+    if (walked.has(page)) {
+      yield damaged(describeRef(next.ref), 'it stands in a pack set twice');
+      continue;
+    }
+    walked.add(page);
     if (options.seen?.(next.ref)) continue;
-    let page: PackSetPage;
+    let read: PackSetPage;
     try {
-      page = await pages.packSet(next.ref, next.depth, options);
+      read = await pages.packSet(next.ref, next.depth, options);
     } catch (error) {
       if (!(error instanceof BlobDamage) && !hasCode(error, 'repository.object-damaged')) throw error;
       yield error;
       continue;
     }
-    if (page.kind === 'leaf') yield* page.packs;
+    if (read.kind === 'leaf') yield* read.packs;
     else
-      for (const place of page.children.toReversed())
+      for (const place of read.children.toReversed())
         if (typeof place !== 'string') pending.push({ ref: place, depth: next.depth + 1 });
   }
 }

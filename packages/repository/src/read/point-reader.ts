@@ -137,6 +137,9 @@ export function openPoint(core: Core, object: Uint8Array, id: { machineId: Machi
     if (!sha256(sealedBody).equals(header.bodyHash)) throw bad('its body is not the one that was signed');
     const body = openBody(core, header, sealedBody, name);
     if (!body) throw bad('its body does not open');
+    const { chunkSizeBytes } = core.superblock;
+    const odd = body.disks.find(({ root }) => root.chunkSizeBytes !== chunkSizeBytes);
+    if (odd) throw bad(`its disk ${odd.name} has chunks of ${odd.root.chunkSizeBytes} bytes, not of ${chunkSizeBytes}`);
     const { sessionId, createdMs, previous } = header;
     return {
       ...body,
