@@ -50,7 +50,7 @@ export async function listLinks(
   const { ours, foreign } = await listRecords(core, machineId ? chainPrefix(machineId) : CHAINS, options);
   const numbers = new Map<MachineId, number[]>();
   for (const plain of ours.keys()) {
-    // Who has the keys made the name, by `chainLinkObject`.
+    // By `chainLinkObject`: `plainName` takes no other.
     const [machine = '', number = ''] = plain.slice(CHAINS.length).split('/');
     const id = parseMachineId(machine);
     const known = numbers.get(id) ?? [];

@@ -16,6 +16,7 @@ import {
   tombstoneObject,
 } from '../format/names.ts';
 import { buryPoint } from './tombstones.ts';
+import { machinesWithEvidence } from '../evidence/chain.ts';
 import type { DiskRoot } from '../format/point.ts';
 import { encodeSessionRecord } from '../format/session-record.ts';
 import type { Repository } from '../repository.ts';
@@ -23,6 +24,7 @@ import { controlName, openRecord, sealRecord } from '../seal/control-records.ts'
 import { MemoryStore } from '../store/memory-store.ts';
 import { noisyDisk, readDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
+import { enrolled, openAgentTiny } from '../testing/agents.ts';
 import { initTiny, MACHINE, openTiny, pointId, Scratch } from '../testing/tiny.ts';
 import type { WriterSession } from '../write/session.ts';
 import { readSessions } from './session-records.ts';
@@ -144,6 +146,46 @@ describe('who may put objects and has no key', () => {
     await bury(repository, 9);
     expect((await repository.condemn()).foreign).toEqual(planted);
   });
+});
+
+test('who has an agent’s keys stops nobody with tags on names that no writer gives', async () => {
+  const store = new MemoryStore();
+  const tenant = await initTiny(store);
+  await backUp(tenant, 1, noisyDisk(20));
+  await tenant.linkPoints(MACHINE);
+  const agent = await openAgentTiny(store, (await enrolled(tenant, scratch)).path);
+  const planted = [
+    'control/sessions/Not an id/open',
+    'control/sessions/s1/other',
+    'control/outcomes/Not an id',
+    'control/tombstones/m/p1',
+    'control/condemned/lists/next',
+    'control/condemned/swept/1e9',
+    'control/damage/report',
+    'control/verified/x/y',
+    'data/chains/Not an id/00000001',
+    `data/chains/${MACHINE}/1e15`,
+    `data/chains/${MACHINE}/123456789012`,
+    `data/evidence/Not an id/00000001`,
+    'data/objects/machine',
+    'data/retention/one',
+  ].map((plain) => controlName(agent.core, plain));
+  for (const name of planted) store.objects.set(name, garbage);
+  await bury(tenant, 1);
+  const { state, foreign } = await tenant.condemn();
+  expect(state).toBe('published');
+  expect(planted.slice(0, 7).filter((name) => !foreign.includes(name))).toEqual([]);
+  expect((await tenant.sweep()).state).toBe('swept');
+  await backUp(tenant, 2, noisyDisk(20, 3));
+  expect(await tenant.linkEveryPoint()).toEqual([{ machineId: MACHINE, pointId: pointId(2) }]);
+  const checked = await tenant.readChains();
+  const findings = await tenant.judgeChains({ checked, points: await tenant.points() });
+  expect(findings.map(({ kind, object }) => [kind, object])).toEqual(
+    planted.filter((name) => name.startsWith('data/chains/')).map((name) => ['foreign', name]),
+  );
+  expect(await machinesWithEvidence(tenant.core)).toEqual([]);
+  expect((await tenant.checkObjects()).map(({ kind }) => kind)).toEqual(['foreign']);
+  expect(await tenant.retention.state()).toMatchObject({ lost: [] });
 });
 
 describe('who has the keys, but is not the session', () => {

@@ -138,6 +138,31 @@ export function agentObjectOf(plain: string): { agentId: string; kind: 'certific
 export const indexObject = (sessionId: SessionId, sequence: number): string =>
   `${INDEX}${sessionId}-${String(sequence).padStart(6, '0')}`;
 
+/** Every name that stands before a tag. Who holds the keys that agents share can compute tags of other names as well: those are nobody's. */
+const RECORD = ((): RegExp => {
+  const id = '[a-z0-9][a-z0-9-]{0,62}';
+  const point = 'p[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}';
+  const number = '[0-9]{8}';
+  const names = [
+    `${SESSIONS}${id}/(open|closed)`,
+    `${FENCES}${id}`,
+    `${OUTCOMES}${id}`,
+    `${TOMBSTONES}${id}/${point}`,
+    `(${CONDEMN_LISTS}|${CONDEMN_SWEPT}|${LEDGER})${number}`,
+    `${CONDEMN_PARTS}[0-9a-f]{32}/(packs|points|pruned)-[0-9]{6,}`,
+    `${DAMAGE}${id}/(open|closed)`,
+    `${VERIFIED}${id}`,
+    `(${CHAINS}|${EVIDENCE})${id}/${number}`,
+    `${AGENTS}[0-9a-f]{32}/(certificate|revoked-[0-9a-f]{16})`,
+    `${OBJECTS}${id}/${id}/${number}`,
+    `${RELOCATIONS}[0-9a-f]{2}/[0-9a-f]{64}/${id}`,
+  ];
+  return new RegExp(`^(${names.join('|')})$`);
+})();
+
+/** Whether a writer of ours gives this name to a record, before its tag. */
+export const isRecordName = (plain: string): boolean => RECORD.test(plain);
+
 /** What the parts of a condemn list hold: names of packs, points that were valid, points that were pruned. */
 export type CondemnPartKind = 'packs' | 'points' | 'pruned';
 

@@ -66,7 +66,7 @@ export async function listVersions(
   const { ours, foreign } = await listRecords(core, prefix, options);
   const found = new Map<string, { key: ObjectKey; numbers: number[] }>();
   for (const plain of ours.keys()) {
-    // Who has the keys made the name, by `controlObject`.
+    // By `controlObject`: `plainName` takes no other.
     const [of = '', id = '', number = ''] = plain.slice(OBJECTS.length).split('/');
     const known = found.get(`${of}/${id}`) ?? { key: { kind: of, id }, numbers: [] };
     found.set(`${of}/${id}`, known);

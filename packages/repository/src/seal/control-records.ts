@@ -9,6 +9,7 @@
  */
 import type { Core } from '../core.ts';
 import { damaged } from '../format/frame.ts';
+import { isRecordName } from '../format/names.ts';
 import { decodeSigned, encodeSigned, type SignedType } from '../format/signed-record.ts';
 import { authorOf, type AgentCertificate } from './certificate.ts';
 import { lengthPrefixed } from './derive.ts';
@@ -20,10 +21,10 @@ export function controlName({ keyring }: Keys, plain: string): string {
   return `${plain}.${keyring.nameTag(plain)}`;
 }
 
-/** The reverse; undefined for a name that nobody with our keys gave. */
+/** The reverse; undefined for a name that nobody with our keys gave, and for one that no writer of ours gives, whoever computed its tag. */
 export function plainName({ keyring }: Keys, name: string): string | undefined {
   const plain = name.slice(0, Math.max(0, name.lastIndexOf('.')));
-  return name === `${plain}.${keyring.nameTag(plain)}` ? plain : undefined;
+  return isRecordName(plain) && name === `${plain}.${keyring.nameTag(plain)}` ? plain : undefined;
 }
 
 /** `name`: as it is stored, tag and all. */
