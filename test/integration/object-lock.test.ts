@@ -24,9 +24,11 @@ import type { Repository } from '@lifeboat/repository/repository';
 import type { ObjectStore } from '@lifeboat/repository/store/object-store';
 import type { S3Place } from '@lifeboat/repository/store/s3/s3-place';
 import { openS3Store } from '@lifeboat/repository/store/s3/s3-store';
+import { enrolled, openAgentTiny } from '@lifeboat/repository/testing/agents';
 import { noisyDisk, readDisk } from '@lifeboat/repository/testing/disks';
 import { fileSource } from '@lifeboat/repository/testing/file-source';
-import { initTiny, MACHINE, openTiny, pointId, Scratch } from '@lifeboat/repository/testing/tiny';
+import { initTiny, MACHINE, openTiny, pointId, Scratch, TINY_CHUNK } from '@lifeboat/repository/testing/tiny';
+import type { WriteDiskRequest } from '@lifeboat/repository/write/disk-writer';
 import { startVersitygw, type S3Credentials, type S3Server } from '../support/versitygw.ts';
 
 const HOUR_MS = 3_600_000;
@@ -48,7 +50,9 @@ beforeEach(async () => {
   agent = await server.makeUser(`agent-${++users}`);
   const Policy = JSON.stringify(agentPolicy({ place, principal: agent.accessKeyId, locksInPut: true }));
   await server.root.send(new PutBucketPolicyCommand({ Bucket: place.bucket, Policy }));
-  await closing(initTiny(await lockingStore(server.root)), (repository) => backUp(repository, 1));
+  await closing(initTiny(await lockingStore(server.root)), async (repository) => {
+    await backUp(repository, 1);
+  });
 });
 afterAll(async () => {
   await server.stop();
@@ -69,13 +73,19 @@ async function closing(opening: Promise<Repository>, use: (repository: Repositor
   }
 }
 
-async function backUp(repository: Repository, n: number, disk = content): Promise<void> {
+async function backUp(
+  repository: Repository,
+  n: number,
+  disk = content,
+  since: Pick<WriteDiskRequest, 'parent' | 'changed'> = { changed: 'all' },
+) {
   const session = await repository.beginSession({ machineId: MACHINE, directory: join(scratch.directory(), 'op') });
   try {
     const source = fileSource(scratch.file(disk));
-    const request = { name: 'vda', sizeBytes: disk.length, source, changed: 'all' as const };
-    const { root } = await session.writeDisk(request, context);
-    await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
+    const written = await session.writeDisk({ name: 'vda', sizeBytes: disk.length, source, ...since }, context);
+    const disks = [{ name: 'vda', root: written.root }];
+    await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks });
+    return written;
   } finally {
     await session.detach();
   }
@@ -85,6 +95,12 @@ async function backUp(repository: Repository, n: number, disk = content): Promis
 async function everyVersion(): Promise<{ Key: string; VersionId: string }[]> {
   const { Versions = [] } = await server.root.send(new ListObjectVersionsCommand({ Bucket: place.bucket }));
   return Versions.map(({ Key = '', VersionId = '' }) => ({ Key, VersionId }));
+}
+
+/** What the server answered, whether it is an error or not. */
+async function statusOf(answer: Promise<{ $metadata: { httpStatusCode?: number } }>): Promise<number | undefined> {
+  const { $metadata } = await answer.catch((error: unknown) => error as Awaited<typeof answer>);
+  return $metadata.httpStatusCode;
 }
 
 const refused = { $metadata: { httpStatusCode: 403 } };
@@ -147,6 +163,93 @@ describe('with the stolen credentials of an agent', () => {
     const other = await server.makeBucket('plain');
     await server.root.send(new PutObjectCommand({ Bucket: other, Key: 'x', Body: 'x' }));
     await expect(thief.send(new GetObjectCommand({ Bucket: other, Key: 'x' }))).rejects.toMatchObject(refused);
+  });
+});
+
+describe('with an agent’s file, and credentials for what its backups do', () => {
+  /** Where the owner keeps it; on the agent's host it is the only key. */
+  let file: string;
+  let narrow: S3Credentials;
+  beforeEach(async () => {
+    narrow = await server.makeUser(`narrow-${users}`);
+    const Policy = JSON.stringify(
+      agentPolicy({ place, principal: narrow.accessKeyId, locksInPut: true, keys: 'agent' }),
+    );
+    await server.root.send(new PutBucketPolicyCommand({ Bucket: place.bucket, Policy }));
+    await closing(openTiny(await lockingStore(server.root)), async (repository) => {
+      ({ path: file } = await enrolled(repository, scratch));
+      await repository.linkPoints(MACHINE);
+      await repository.retention.perform({ act: { kind: 'hold', machineId: MACHINE }, reason: 'kept' });
+    });
+  });
+  const asAgent = async (): Promise<Repository> =>
+    openAgentTiny(await lockingStore(server.client(place, narrow)), file);
+
+  it('one backs up, in full and what changed; the owner reads it, and it is locked', async () => {
+    const changed = Buffer.from(content);
+    noisyDisk(2, 9).copy(changed, 5 * TINY_CHUNK);
+    await closing(asAgent(), async (repository) => {
+      await backUp(repository, 2, content);
+      const parent = (await repository.newestPoint(MACHINE))?.disks[0]?.root;
+      const ranges = [{ offsetBytes: 5 * TINY_CHUNK, lengthBytes: 2 * TINY_CHUNK }];
+      const { stats } = await backUp(repository, 3, changed, { changed: ranges, ...(parent ? { parent } : {}) });
+      expect(stats).toMatchObject({ readBytes: 2 * TINY_CHUNK, newChunks: 2 });
+      await expect(readDisk(repository, MACHINE, pointId(3))).rejects.toMatchObject({
+        code: 'repository.not-permitted',
+      });
+    });
+    await closing(openTiny(await lockingStore(server.root)), async (repository) => {
+      expect(Buffer.compare(await readDisk(repository, MACHINE, pointId(2)), content)).toBe(0);
+      expect(Buffer.compare(await readDisk(repository, MACHINE, pointId(3)), changed)).toBe(0);
+      expect(await checkLocks(repository.core, { policy, inPolicy: () => true }, context)).toMatchObject({
+        sound: true,
+        points: 3,
+      });
+    });
+  });
+
+  it('one deletes nothing, puts nothing in the place of what is there, and reads nothing a backup does not', async () => {
+    await closing(asAgent(), async (repository) => {
+      await backUp(repository, 2);
+    });
+    const thief = server.client(place, narrow);
+    const Bucket = place.bucket;
+    const before = await everyVersion();
+    const soon = { Mode: 'COMPLIANCE' as const, RetainUntilDate: new Date(Date.now() + 60_000) };
+    const readable = /\/(data\/(packs|points|relocations|agents)|control|keys)\/|lifeboat\.repository$/;
+    const writable = /\/(data\/(packs|points|relocations)|control\/(index|sessions))\//;
+    for (const version of before) {
+      const { Key } = version;
+      await expect(thief.send(new DeleteObjectCommand({ Bucket, ...version }))).rejects.toMatchObject(refused);
+      await expect(thief.send(new DeleteObjectCommand({ Bucket, Key }))).rejects.toMatchObject(refused);
+      const shorter = new PutObjectRetentionCommand({ Bucket, ...version, Retention: soon });
+      await expect(thief.send(shorter)).rejects.toMatchObject(refused);
+      const got = await statusOf(thief.send(new GetObjectCommand({ Bucket, ...version })));
+      expect([Key, got]).toEqual([Key, readable.test(Key) ? 200 : 403]);
+      const put = await statusOf(thief.send(new PutObjectCommand({ Bucket, Key, Body: 'your files are encrypted' })));
+      expect([Key, put]).toEqual([Key, writable.test(Key) ? 200 : 403]);
+    }
+    for (const what of ['/data/chains/', '/data/retention/'])
+      expect(before.some(({ Key }) => Key.includes(what) && !readable.test(Key))).toBe(true);
+    const now = await everyVersion();
+    expect(before.filter(({ VersionId }) => !now.some((version) => version.VersionId === VersionId))).toEqual([]);
+    // What was there first is what is read, listed and held.
+    await closing(openTiny(await lockingStore(server.root)), async (repository) => {
+      expect((await repository.points()).map(({ state }) => state)).toEqual(['readable', 'readable']);
+      for (const n of [1, 2]) expect(Buffer.compare(await readDisk(repository, MACHINE, pointId(n)), content)).toBe(0);
+      expect(await checkLocks(repository.core, { policy, inPolicy: () => true }, context)).toMatchObject({
+        sound: true,
+      });
+    });
+  });
+
+  it('one that was revoked commits nothing more', async () => {
+    await closing(openTiny(await lockingStore(server.root)), async ({ agents }) => {
+      await agents.revoke({ agent: 'host', reason: 'stolen' });
+    });
+    await closing(asAgent(), async (repository) => {
+      await expect(backUp(repository, 2)).rejects.toMatchObject({ code: 'repository.agent-revoked' });
+    });
   });
 });
 

@@ -3,7 +3,7 @@ import { afterAll, expect, test } from 'vitest';
 import type { PointId } from '@lifeboat/foundation/ids';
 
 import { buryPoint } from '../collect/tombstones.ts';
-import { DAMAGE, PACKS, RELOCATIONS } from '../format/names.ts';
+import { DAMAGE, PACKS, RELOCATIONS, SUPERBLOCK } from '../format/names.ts';
 import type { Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { TenantStore } from '../store/tenant-store.ts';
@@ -23,10 +23,30 @@ function mayPut(name: string): boolean {
   return allows(policy, name);
 }
 
-function allows({ Statement }: BucketPolicy, name: string): boolean {
-  const allowed = Statement.filter(({ Effect, Action }) => Effect === 'Allow' && Action.includes('s3:PutObject'));
+function allows({ Statement }: BucketPolicy, name: string, action = 's3:PutObject'): boolean {
+  const allowed = Statement.filter(({ Effect, Action }) => Effect === 'Allow' && Action.includes(action));
   const patterns = allowed.flatMap(({ Resource }) => Resource.map((pattern) => pattern.replaceAll('*', '.*')));
   return patterns.some((pattern) => new RegExp(`^${pattern}$`).test(`arn:aws:s3:::backups/site/${name}`));
+}
+
+/** Remembers what was read. */
+class WatchedStore extends MemoryStore {
+  readonly read = new Set<string>();
+
+  override get(...[name, ...rest]: Parameters<MemoryStore['get']>): Promise<Uint8Array> {
+    this.read.add(name);
+    return super.get(name, ...rest);
+  }
+
+  override getRange(...[name, ...rest]: Parameters<MemoryStore['getRange']>): Promise<Uint8Array> {
+    this.read.add(name);
+    return super.getRange(name, ...rest);
+  }
+
+  override head(name: string): ReturnType<MemoryStore['head']> {
+    this.read.add(name);
+    return super.head(name);
+  }
 }
 
 /** The names that are put while `action` runs. */
@@ -78,26 +98,46 @@ test('lets an agent put what backups put, and nothing that collecting, pruning a
   expect([...ofInit, ...ofOthers].filter(mayPut)).toEqual([]);
 });
 
-test('lets one who has the file of an agent put less: nothing that says how a session ended', async () => {
-  const store = new MemoryStore();
+test('lets one who has the file of an agent put less, and read what backups read and no more', async () => {
+  const store = new WatchedStore();
   const tenant = await initTiny(store);
   const { path } = await enrolled(tenant, scratch);
+  await backUp(tenant, pointId(1));
+  await tenant.linkPoints(MACHINE);
+  await tenant.retention.perform({ act: { kind: 'hold', machineId: MACHINE }, reason: 'kept' });
+  const [pack = ''] = [...store.objects.keys()].filter((name) => name.startsWith(PACKS));
+  store.objects.delete(pack);
+  const context = { signal: new AbortController().signal, progress: () => {} };
+  const check = await tenant.checkPoint(await tenant.readPoint(MACHINE, pointId(1)), 'present', context);
+  await tenant.reportDamage(check.damage);
+  await tenant.condemn();
+  store.read.clear();
+
   const agent = await openAgentTiny(store, path);
   const narrow = agentPolicy({ place, principal: 'agent', locksInPut: true, keys: 'agent' });
   const put = [
-    ...(await putBy(store, () => backUp(agent, pointId(1)))),
+    ...(await putBy(store, () => backUp(agent, pointId(2)))),
     ...(await putBy(store, () => backUp(agent, 'abandon'))),
   ];
+  await agent.points();
   expect(put.length).toBeGreaterThan(8);
+  expect(put.some((name) => name.startsWith(RELOCATIONS))).toBe(true);
   expect(put.filter((name) => !allows(narrow, name))).toEqual([]);
+  expect(store.read.size).toBeGreaterThan(8);
+  expect([...store.read].filter((name) => !allows(narrow, name, 's3:GetObject'))).toEqual([]);
   const denied = [
     'control/outcomes/s1',
     'control/fences/s1',
     'control/damage/r/open',
     'data/agents/a/revoked-1',
+    'data/chains/m/1',
     'keys/a',
+    SUPERBLOCK,
   ];
   expect(denied.filter((name) => allows(narrow, name))).toEqual([]);
+  const unread = ['data/chains/m/1', 'data/evidence/m/1', 'data/objects/machine/m/1', 'data/retention/1', 'other'];
+  expect(unread.filter((name) => allows(narrow, name, 's3:GetObject'))).toEqual([]);
+  expect(unread.filter((name) => !allows(policy, name, 's3:GetObject'))).toEqual([]);
 });
 
 test('is the same for every tenant', async () => {

@@ -1,23 +1,28 @@
 /**
- * What the credentials of an agent may do in the buckets of a repository, as a bucket policy: read, put what a backup puts, and nothing
- * that takes an object away, hides it for good or changes what the bucket keeps. Condemn lists, tombstones, keys and the superblock are
+ * What the credentials of an agent may do in the buckets of a repository, as a bucket policy: read, with an agent's file only what a backup
+ * reads, put what a backup puts, and nothing that takes an object away, hides it for good or changes what the bucket keeps. Condemn lists, tombstones, keys and the superblock are
  * put by who collects, prunes and administrates.
  *
  * `s3:PutObjectRetention` is asked for by a put that carries a lock. It also lets an agent make a lock longer, never shorter
  * (COMPLIANCE): where even that is too much, give the bucket a default retention and leave the right out (`locksInPut: false`).
  */
 import {
+  AGENTS,
   CHAINS,
+  CONDEMNED,
   DAMAGE,
   EVIDENCE,
   FENCES,
   INDEX,
+  KEYS,
   MACHINE_OBJECTS,
   OUTCOMES,
   PACKS,
   POINTS,
   RELOCATIONS,
   SESSIONS,
+  SUPERBLOCK,
+  TOMBSTONES,
 } from '../format/names.ts';
 import type { S3Place } from '../store/s3/s3-place.ts';
 
@@ -38,6 +43,8 @@ export interface BucketPolicy {
  */
 const WRITTEN_WITH_TENANT_KEYS = [CHAINS, MACHINE_OBJECTS, EVIDENCE, FENCES, OUTCOMES, DAMAGE] as const;
 const WRITTEN_BY_BACKUPS = [PACKS, POINTS, RELOCATIONS, INDEX, SESSIONS] as const;
+/** Beside its keys and what it wrote: what says that it may not, that a session was ended, and what a backup keeps away from. */
+const READ_BY_BACKUPS = [...WRITTEN_BY_BACKUPS, AGENTS, FENCES, OUTCOMES, TOMBSTONES, CONDEMNED, DAMAGE] as const;
 
 export function agentPolicy(input: {
   readonly place: S3Place;
@@ -52,7 +59,10 @@ export function agentPolicy(input: {
   const bucket = `arn:aws:s3:::${place.bucket}`;
   const objects = `${bucket}/${place.prefix}*`;
   const written = keys === 'agent' ? WRITTEN_BY_BACKUPS : [...WRITTEN_BY_BACKUPS, ...WRITTEN_WITH_TENANT_KEYS];
-  const ofBackups = written.flatMap((under) => [under, under.replace('/', '/tenants/*/')]);
+  const ofEveryTenant = (prefixes: readonly string[]): string[] =>
+    prefixes.flatMap((under) => [under, under.replace('/', '/tenants/*/')]);
+  const read =
+    keys === 'agent' ? [SUPERBLOCK, ...[KEYS, ...ofEveryTenant(READ_BY_BACKUPS)].map((under) => `${under}*`)] : ['*'];
   return {
     Version: '2012-10-17',
     Statement: [
@@ -74,14 +84,14 @@ export function agentPolicy(input: {
         Effect: 'Allow',
         Principal,
         Action: ['s3:PutObject'],
-        Resource: ofBackups.map((under) => `${bucket}/${place.prefix}${under}*`),
+        Resource: ofEveryTenant(written).map((under) => `${bucket}/${place.prefix}${under}*`),
       },
       {
         Sid: 'LifeboatAgentReads',
         Effect: 'Allow',
         Principal,
         Action: ['s3:GetObject', 's3:GetObjectVersion'],
-        Resource: [objects],
+        Resource: read.map((what) => `${bucket}/${place.prefix}${what}`),
       },
       ...(locksInPut
         ? [
