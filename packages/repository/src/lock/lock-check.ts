@@ -13,7 +13,9 @@ import { listRelocations, MovedPacks } from '../collect/moved-packs.ts';
 import { PackNames } from '../collect/pack-names.ts';
 import { PackUse } from '../collect/pack-use.ts';
 import {
+  AGENTS,
   CHAINS,
+  EVIDENCE,
   KEYS,
   LEDGER,
   OBJECTS,
@@ -100,7 +102,7 @@ async function* neededObjects(
   yield { object: SUPERBLOCK };
   for await (const { name } of core.store.list(KEYS, { signal })) yield { object: name };
   // What others put among them needs no lock.
-  for (const prefix of [LEDGER, CHAINS, OBJECTS])
+  for (const prefix of [LEDGER, CHAINS, OBJECTS, EVIDENCE, AGENTS])
     for (const object of (await listRecords(core, prefix, { signal })).ours.values()) yield { object };
   const relocated = new PackNames();
   for await (const { pack } of listRelocations(core, { signal })) relocated.add(pack);

@@ -6,7 +6,11 @@ import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import {
+  AGENTS,
+  CHAINS,
   DATA,
+  EVIDENCE,
+  LEDGER,
   packObject,
   packOfObject,
   PACKS,
@@ -19,6 +23,7 @@ import { decodePackHeader, kindOf } from '../format/pack.ts';
 import { inlineOpener } from '../read/blob-opener.ts';
 import { addTenant, type Repository } from '../repository.ts';
 import { MemoryStore } from '../store/memory-store.ts';
+import { enrolled } from '../testing/agents.ts';
 import { noise, noisyDisk } from '../testing/disks.ts';
 import { fileSource } from '../testing/file-source.ts';
 import { movePack } from '../testing/move-pack.ts';
@@ -64,6 +69,18 @@ async function backUp(repository: Repository, n: number, content = noisyDisk(40,
   await session.commit({ pointId: pointId(n), machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
 }
 
+const EVIDENCE_OF_NOTHING = {
+  operation: 'check',
+  operationId: '',
+  hostId: 'host',
+  beganMs: 0,
+  endedMs: 0,
+  readBytes: 0,
+  claims: [],
+  artefacts: [],
+  hardware: '',
+  summary: '',
+};
 const all = (): boolean => true;
 const none = (): boolean => false;
 
@@ -228,6 +245,30 @@ describe('locks of a repository', () => {
     await memory.putIfAbsent(`${POINTS}${MACHINE}/${pointId(9)}`, [Buffer.from('garbage')]);
     clock.ms += policy.generationMs;
     expect(await extendLocks(repository.core, policy, context)).toMatchObject({ held: objects + 1, givenUp: 0 });
+    await repository.close();
+  });
+
+  test('hold what says of points that they are there, count, and were proven', async () => {
+    const { memory, repository } = await backedUp();
+    const { core } = repository;
+    await repository.linkPoints(MACHINE);
+    const { agentId } = await enrolled(repository, scratch);
+    await repository.agents.revoke({ agent: agentId, reason: 'sold' });
+    await repository.appendEvidence(MACHINE, EVIDENCE_OF_NOTHING);
+    await repository.retention.perform({ act: { kind: 'hold', machineId: MACHINE }, reason: 'kept' });
+    const held = await checkLocks(core, { policy, inPolicy: all }, context);
+    const ours = [...memory.objects].filter(([name]) => !name.startsWith('control/'));
+    expect(held).toMatchObject({ sound: true, objects: ours.length });
+    // As somebody puts it there who knows no locks: it can be taken away.
+    for (const prefix of [CHAINS, AGENTS, EVIDENCE, LEDGER]) {
+      const [name, bytes] = ours.find(([object]) => object.startsWith(prefix)) ?? ['', new Uint8Array()];
+      const bare = new MemoryStore({ clock: core.clock });
+      for (const [object, content] of memory.objects)
+        if (object !== name) await new LockingStore(bare, { policy, clock: core.clock }).putIfAbsent(object, [content]);
+      await bare.putIfAbsent(name, [bytes]);
+      const { problems } = await checkLocks({ ...core, store: bare }, { policy, inPolicy: all }, context);
+      expect(problems).toEqual([{ object: name, problem: 'not locked' }]);
+    }
     await repository.close();
   });
 });
