@@ -121,6 +121,17 @@ export async function readSignedSet(
   throw first ?? new LifeboatError('repository.object-missing', `tenant ${by.tenant} has no key set`);
 }
 
+/** Whether a copy of this generation can be read that `signer` signed. Errors: those of the store. */
+export async function isSetBy(
+  store: ObjectStore,
+  of: { readonly generation: number; readonly by: Parameters<typeof readSignedSet>[1] },
+  options: StoreOptions = {},
+): Promise<boolean> {
+  const { generation, by } = of;
+  const { sets } = await readCopies(store, { tenant: by.tenant, generation }, options);
+  return sets.some(({ set }) => isSignedBy(set, by));
+}
+
 /** The way in that was used: for people, and to tell two people apart. */
 export interface OpenedSlot {
   /** 16 hexadecimal digits. */
@@ -193,7 +204,7 @@ async function isNamed(store: ObjectStore, keys: TenantKeys, name: string, optio
 
 /**
  * Sets older than `generation` that are still there, newest first; nothing is proven about them. What another program removes meanwhile is
- * not among them.
+ * not among them, nor what is no set: it opens nothing.
  */
 export async function readOlderSets(
   store: ObjectStore,
@@ -207,7 +218,7 @@ export async function readOlderSets(
     try {
       older.push(await readNewestSet(store, { ...keys, generations: [candidate] }, options));
     } catch (error) {
-      if (!hasCode(error, 'repository.object-missing')) throw error;
+      if (!isBadObject(error) && !hasCode(error, 'repository.object-missing')) throw error;
     }
   }
   return older;

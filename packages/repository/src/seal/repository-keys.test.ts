@@ -108,6 +108,19 @@ describe('ways into a repository', () => {
     expect((await made.keys.info()).slots).toHaveLength(5);
   });
 
+  test('are changed although somebody without a key put something under the next names', async () => {
+    const store = new MemoryStore();
+    const made = await initTiny(store);
+    const names = [2, 3].flatMap((n) => ['a', 'b'].map((copy) => `${KEYS}${made.tenantId}/00000${n}-${copy}`));
+    names.push(`${KEYS}${made.tenantId}/000000-a`);
+    for (const name of names) store.objects.set(name, Buffer.from('not a key set'));
+    expect((await made.keys.info()).leftGenerations).toEqual([]);
+    const { info } = await made.keys.add({ secret: second, label: 'second', scryptCost: CHEAP_SCRYPT });
+    expect([info.generation, info.slots.length]).toEqual([4, 2]);
+    await opened(store, second);
+    expect([...store.objects.keys()].filter((name) => names.includes(name))).toEqual([]);
+  });
+
   test('are told as they are when another program removes an older set meanwhile', async () => {
     const store = new (class extends MemoryStore {
       vanishing = '';

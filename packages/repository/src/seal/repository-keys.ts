@@ -12,6 +12,7 @@ import { publicPart } from './curve-keys.ts';
 import { sealKeySet } from './key-set.ts';
 import { makeSlot, type SlotBase } from './key-slot.ts';
 import {
+  isSetBy,
   listTenants,
   readNewestSet,
   readOlderSets,
@@ -255,16 +256,22 @@ export class RepositoryKeys {
     const { clock, random } = this.#deps;
     const superblockHash = this.#superblockHash;
     const tenant = hex(this.#tenantId);
+    let taken = 0;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const now = await this.unlock(options);
       const { tenantName } = now.set;
-      const generation = now.set.generation + 1;
+      const generation = Math.max(now.set.generation, taken) + 1;
       const changed = await next(now);
       const object = sealKeySet(
         { ...changed, tenantName, generation, createdMs: clock.nowMs() },
         { superblockHash, random },
       );
-      if ((await writeKeySet(this.#store, { tenant, generation, object }, options)) === 'exists') continue;
+      if ((await writeKeySet(this.#store, { tenant, generation, object }, options)) === 'exists') {
+        // Passed by where it is no set of the tenant's, or whoever puts one object would end all changes of its keys.
+        const by = { tenant, signer: publicPart('ed25519', now.bundle.signingSeed), superblockHash };
+        if (!(await isSetBy(this.#store, { generation, by }, options))) taken = generation;
+        continue;
+      }
       const kept = await removeOlderSets(this.#store, { tenant, generation }, options);
       const set = decodeKeySet(object, keySetObject(tenant, generation, 'a'));
       return { info: await this.#describe(set, options), kept };
