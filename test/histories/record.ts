@@ -1,7 +1,7 @@
 /**
  * Records the histories that the replay test plays: `node test/histories/record.ts`, with LIFEBOAT_TEMPORAL set. Run it when
- * a workflow gets a path that no history takes yet, and keep the old files: they are the workflows that may be in flight
- * when the code changes.
+ * a workflow gets a path that no history takes yet, with a request of a new name. A file that is there stays as it is: it is a
+ * workflow that may be in flight when the code changes.
  *
  * What names this machine is taken out: stack traces, and the identities of worker, agent and client are given here.
  */
@@ -10,7 +10,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { LifeboatError } from '@lifeboat/foundation/errors';
+import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { machineWorkflowId, hostWorkflowId, operationWorkflowId } from '@lifeboat/contracts/workflow/names';
 import type { OperationRequest } from '@lifeboat/contracts/workflow/operations';
 import { bootSummary, captureSummary, FakeEngine, planSummary } from '../support/fake-engine.ts';
@@ -37,6 +37,8 @@ const requests: readonly OperationRequest[] = [
   backupRequest('web-1', 'backup'),
   backupRequest('web-1', 'backup-retried'),
   backupRequest('web-1', 'backup-withdrawn'),
+  backupRequest('web-1', 'backup-linked'),
+  backupRequest('web-1', 'backup-unlinked'),
   { kind: 'verify', requestId: 'verify', input: { ...target, level: 'content', boot } },
   { kind: 'verify', requestId: 'verify-damaged', input: { ...target, level: 'content', boot } },
   {
@@ -60,6 +62,10 @@ const engine = new FakeEngine({
       throw new LifeboatError('device.read-failed', 'vda did not answer');
     }
     return captureSummary(1);
+  },
+  linkPoints: async () => {
+    if (running === 'backup-unlinked') throw new LifeboatError('repository.store-denied', 'no link may be put');
+    return { linked: [captureSummary(1).pointId] };
   },
   checkPoint: async ({ level }) => ({
     pointId: captureSummary(1).pointId,
@@ -127,7 +133,11 @@ async function save(client: Client, name: string, workflowId: string, runId?: st
   }
   const directory = join(import.meta.dirname, 'recorded');
   await mkdir(directory, { recursive: true });
-  await writeFile(join(directory, `${name}.json`), `${text}\n`);
+  try {
+    await writeFile(join(directory, `${name}.json`), `${text}\n`, { flag: 'wx' });
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+  }
 }
 
 function withoutStackTraces(key: string, value: unknown): unknown {

@@ -46,6 +46,18 @@ describe('recorded histories', () => {
     await expect(replay(name, code)).resolves.toBeUndefined();
   });
 
+  test('a backup links its point where one was begun since there are chains, and goes on where that fails', () => {
+    const scheduled = (name: string): unknown[] =>
+      read(name).history.events.flatMap(({ activityTaskScheduledEventAttributes: attributes }) =>
+        attributes === undefined ? [] : [(attributes as { activityType: { name: string } }).activityType.name],
+      );
+    expect(scheduled('backup.json')).not.toContain('linkPoints');
+    for (const name of ['backup-linked.json', 'backup-unlinked.json']) {
+      expect(scheduled(name)).toContain('linkPoints');
+      expect(read(name).history.events.at(-1)).toHaveProperty('workflowExecutionCompletedEventAttributes');
+    }
+  });
+
   test.each(names)('%s names no machine', (name) => {
     const text = readFileSync(join(RECORDED, name), 'utf8');
     expect(text).not.toMatch(/\/(work|home|root|tmp|var|usr)\/|file:\/\/|\d+@/);
