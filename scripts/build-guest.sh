@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Builds the small Debian guest that the demo and the integration tests back up, and prints the path of its qcow2 image.
+# Builds the small Debian guest that the demo and the integration tests back up, and prints the path of its qcow2 image; of
+# a guest with two disks, the second path in a second line.
 #
-#   packages ──debootstrap──► root tree ──mke2fs -d──► partition in a raw disk ──qemu-img──► CACHE/guests/NAME.qcow2
+#   packages ──debootstrap──► root tree ──mkfs──► root volume ──► partitions in raw disks ──qemu-img──► CACHE/guests/NAME.qcow2
 #
 # What it promises:
-#   - the image boots through BIOS GRUB on AHCI and on nothing else: its initramfs holds one storage driver, so that a
-#     restore onto another controller fails until the drivers are injected. Its module tree holds them all. The initramfs
-#     is made by initramfs-tools, or by dracut without systemd in it (an emulated processor would need 20 s more);
+#   - the image boots through GRUB (BIOS, or UEFI) on AHCI and on nothing else: its initramfs holds one storage driver, so
+#     that a restore onto another controller fails until the drivers are injected. Its module tree holds them all. The
+#     initramfs is made by initramfs-tools, or by dracut without systemd in it (an emulated processor would need 20 s more);
+#   - its root is what --root says. Logical volumes are made by LVM's own tools, which need no device mapper for that;
+#     the superblocks of arrays are written here, since mdadm makes none without the kernel's driver;
 #   - /dev/ttyS0 shows the kernel, then `GUEST-BOOT-OK <uptime seconds> root=<device>` once multi-user.target is reached,
 #     then a root shell. tty1 shows the same line under a banner, so that a screenshot says what it is of;
 #   - qemu-guest-agent answers on the channel org.qemu.guest_agent.0 (exec, freeze, thaw); no network is configured;
@@ -14,18 +17,24 @@
 #     takes milliseconds. It appears by rename, whole or not at all; of two builders one builds and the other waits.
 #
 # All mounts live in a mount namespace of their own and all processes in a pid namespace that dies with this script:
-# kill -9 leaves no mount and no process, only a work directory, which the next build removes. No loop device is used.
+# kill -9 leaves no mount and no process, only a work directory, which the next build removes. Loop devices, where a root
+# needs them, detach themselves with the last process that has them open.
 #
 # Needs root, and the packages that scripts/system-packages.txt lists under `guest`. Progress goes to stderr.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: scripts/build-guest.sh [--layout gpt|mbr] [--size SIZE] [--modules "NAME ..."] [--initramfs GENERATOR]
+Usage: scripts/build-guest.sh [--release bookworm|bullseye|trixie] [--layout gpt|mbr] [--firmware bios|uefi]
+         [--root KIND] [--size SIZE] [--modules "NAME ..."] [--initramfs GENERATOR]
 
+  --release  Debian 12 (default), 11 or 13
   --layout   partition table (default gpt)
-  --size     size of the virtual disk, a number with M or G (default 3G)
-  --modules  kernel modules of the initramfs (default "ahci sd_mod ext4")
+  --firmware what GRUB is for (default bios); uefi needs gpt
+  --root     ext4 (default), xfs, btrfs (subvolume @rootfs), lvm (ext4 in a logical volume), lvm-striped (over two disks),
+             raid1 or raid0 (ext4 on an array of two disks)
+  --size     size of each virtual disk, a number with M or G (default 3G)
+  --modules  storage drivers of the initramfs (default "ahci sd_mod"); what the root needs comes with it
   --initramfs  initramfs-tools (default) or dracut
 
 Environment:
@@ -35,16 +44,19 @@ Prints the path of the image. Example: scripts/build-guest.sh --layout mbr --siz
 USAGE
 }
 
-# Debian 12. Another release or UEFI comes as a parameter beside these, when something tests it.
-readonly RELEASE=bookworm
-readonly NAME=debian12
+declare -rA NAMES=([bullseye]=debian11 [bookworm]=debian12 [trixie]=debian13)
 readonly PACKAGES=systemd-sysv,udev,kmod,initramfs-tools,zstd,busybox-static,iproute2,linux-image-amd64,qemu-guest-agent
-readonly GRUB_DIR=/usr/lib/grub/i386-pc
+declare -rA GRUB_DIRS=([bios]=/usr/lib/grub/i386-pc [uefi]=/usr/lib/grub/x86_64-efi)
 readonly SECTOR_BYTES=512
 # The first partition starts at 1 MiB, as every current installer does; on MBR the gap before it holds GRUB's core.
 readonly FIRST_LBA=2048
 # Left free behind the root partition: room for an EFI system partition when a restore changes the firmware.
 readonly TAIL_SECTORS=$((128 * 2048))
+readonly ESP_SECTORS=$((64 * 2048))
+# What LVM and mdadm take by default.
+readonly STRIPE_KIB=64
+readonly RAID_CHUNK_KIB=512
+readonly RAID_DATA_SECTORS=2048
 
 fail() {
   printf 'build-guest: %s\n' "$*" >&2
@@ -58,10 +70,10 @@ step() {
 # --- outside the namespaces: parameters, cache, lock -------------------------------------------------------------
 
 outer() {
-  local layout=gpt size=3G modules="ahci sd_mod ext4" initramfs=initramfs-tools
+  local release=bookworm layout=gpt firmware=bios root=ext4 size=3G modules="ahci sd_mod" initramfs=initramfs-tools
   while (($# > 0)); do
     case $1 in
-      --layout | --size | --modules | --initramfs)
+      --release | --layout | --firmware | --root | --size | --modules | --initramfs)
         (($# > 1)) || fail "$1 needs a value; --help shows the form"
         printf -v "${1#--}" '%s' "$2"
         shift 2
@@ -73,30 +85,41 @@ outer() {
       *) fail "unknown argument '$1'; --help shows the form" ;;
     esac
   done
+  [[ -n ${NAMES[$release]:-} ]] || fail "release '$release' is not known: ${!NAMES[*]}"
+  [[ $firmware == bios || $firmware == uefi ]] || fail "firmware '$firmware' is not known: bios or uefi"
+  [[ $firmware == bios || $layout == gpt ]] || fail "firmware uefi needs the layout gpt"
+  [[ " ext4 xfs btrfs lvm lvm-striped raid1 raid0 " == *" $root "* ]] || fail "root '$root' is not known; --help lists them"
   [[ $layout == gpt || $layout == mbr ]] || fail "layout '$layout' is not known: gpt or mbr"
   [[ $initramfs == initramfs-tools || $initramfs == dracut ]] || fail "initramfs '$initramfs' is not known: initramfs-tools or dracut"
   [[ $size =~ ^[1-9][0-9]{0,4}[MG]$ ]] || fail "size '$size' is not a number with M or G"
   [[ $modules =~ ^[a-z0-9_-]+(\ [a-z0-9_-]+)*$ ]] || fail "modules '$modules' are not names separated by single spaces"
 
   local cache=${LIFEBOAT_CACHE:-$HOME/.cache/lifeboat}/guests
-  local script key image
+  local script key image second='' parameters=("$release" "$layout" "$firmware" "$root" "$size" "$modules" "$initramfs")
   script=$(realpath "${BASH_SOURCE[0]}")
   key=$({
     cat "$script"
-    printf '%s\n' "$layout" "$size" "$modules" "$initramfs"
+    printf '%s\n' "${parameters[@]}"
   } | sha256sum | cut -c1-12)
-  image=$cache/$NAME-$key.qcow2
+  image=$cache/${NAMES[$release]}-$key.qcow2
+  if has_two_disks "$root"; then second=$cache/${NAMES[$release]}-$key-b.qcow2; fi
+  # The first disk appears last.
   if [[ -f $image ]]; then
-    printf '%s\n' "$image"
+    printf '%s\n' "$image" ${second:+"$second"}
     return
   fi
 
   [[ $(id -u) == 0 ]] || fail "building the guest needs root (debootstrap, chroot): run it once with sudo; afterwards the cached image serves"
-  local tool
-  for tool in debootstrap sgdisk sfdisk mke2fs grub-mkimage qemu-img unshare setpriv flock; do
+  local tool tools=(debootstrap sgdisk sfdisk mke2fs grub-mkimage qemu-img unshare setpriv flock perl)
+  [[ $root != xfs ]] || tools+=(mkfs.xfs)
+  [[ $root != btrfs ]] || tools+=(mkfs.btrfs)
+  [[ $root != lvm* ]] || tools+=(lvm losetup)
+  [[ $firmware != uefi ]] || tools+=(mformat mmd mcopy)
+  for tool in "${tools[@]}"; do
     command -v "$tool" >/dev/null || fail "'$tool' is not installed: run \`sh scripts/launch.sh setup\`, which installs what scripts/system-packages.txt lists"
   done
-  [[ -f $GRUB_DIR/boot.img ]] || fail "$GRUB_DIR/boot.img is missing: install grub-pc-bin"
+  [[ $firmware != bios || -f ${GRUB_DIRS[bios]}/boot.img ]] || fail "${GRUB_DIRS[bios]}/boot.img is missing: install grub-pc-bin"
+  [[ $firmware != uefi || -f ${GRUB_DIRS[uefi]}/normal.mod ]] || fail "${GRUB_DIRS[uefi]} is missing: install grub-efi-amd64-bin"
 
   mkdir -p "$cache/packages"
   exec 9>"$cache/lock"
@@ -105,7 +128,7 @@ outer() {
     flock -w 1800 9 || fail "the other build held $cache/lock for 30 minutes; look for a hanging build-guest.sh"
   fi
   if [[ -f $image ]]; then
-    printf '%s\n' "$image"
+    printf '%s\n' "$image" ${second:+"$second"}
     return
   fi
 
@@ -116,13 +139,18 @@ outer() {
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc -- \
-    bash "$script" --inside "$WORK" "$cache/packages" "$layout" "$size" "$modules" "$initramfs" >&2 9>&- &
+    bash "$script" --inside "$WORK" "$cache/packages" "${parameters[@]}" >&2 9>&- &
   INNER=$!
   # A shell runs its traps only between commands, and `wait` is the one that a signal interrupts.
   wait "$INNER" || fail "the build failed; the lines above say where"
   INNER=
+  [[ -z $second ]] || mv "$WORK/disk-b.qcow2" "$second"
   mv "$WORK/disk.qcow2" "$image"
-  printf '%s\n' "$image"
+  printf '%s\n' "$image" ${second:+"$second"}
+}
+
+has_two_disks() {
+  [[ $1 == lvm-striped || $1 == raid1 || $1 == raid0 ]]
 }
 
 WORK=
@@ -143,24 +171,65 @@ stop_inner() {
 # --- inside: everything that mounts or runs foreign code ----------------------------------------------------------
 
 inside() {
-  local work=$1 packages=$2 layout=$3 size=$4 modules=$5 initramfs=$6
-  local root=$work/root disk=$work/disk.raw
+  local work=$1 packages=$2
+  readonly RELEASE=$3 LAYOUT=$4 FIRMWARE=$5 ROOT=$6 SIZE=$7 MODULES=$8 INITRAMFS=$9
+  readonly GRUB_DIR=${GRUB_DIRS[$FIRMWARE]}
+  local root=$work/root disks=("$work/disk.raw") disk
+  if has_two_disks "$ROOT"; then disks+=("$work/disk-b.raw"); fi
   readonly started=$SECONDS
-  bootstrap "$root" "$packages" "$work/bootstrap.log" "$initramfs"
-  local uuid kernel
-  uuid=$(cat /proc/sys/kernel/random/uuid)
+  ROOT_UUID=$(cat /proc/sys/kernel/random/uuid)
+  ARRAY_UUID=$(tr -d - </proc/sys/kernel/random/uuid)
+  describe_root
+  bootstrap "$root" "$packages" "$work/bootstrap.log"
+  local kernel
   kernel=$(ls "$root/lib/modules")
-  configure "$root" "$uuid"
-  initramfs "$root" "$kernel" "$modules" "$work/initramfs.log" "$initramfs"
+  configure "$root"
+  initramfs "$root" "$kernel" "$work/initramfs.log"
   add_files "$root"
-  grub_files "$root" "$uuid" "$kernel" "$work/core.img"
+  grub_files "$root" "$kernel" "$work/core.img"
   unmount_below "$root"
   rm -rf "$root/var/cache/apt" "$root"/var/log/*.log "$root/var/log/apt"
-  make_disk "$disk" "$root" "$layout" "$size" "$uuid"
-  embed_grub "$disk" "$work/core.img" "$layout"
-  qemu-img convert -f raw -O qcow2 -o compat=1.1 "$disk" "$work/disk.qcow2"
-  rm -rf "$root" "$disk"
-  step "done in $((SECONDS - started)) s, $(du -h "$work/disk.qcow2" | cut -f1) on disk"
+  for disk in "${disks[@]}"; do partition "$disk"; done
+  make_volume "${disks[@]}"
+  make_filesystem "$work/root.img" "$root" "$VOLUME_BYTES"
+  place_volume "$work/root.img"
+  if [[ $FIRMWARE == uefi ]]; then fill_esp "${disks[0]}" "$work/core.img"; else embed_grub "${disks[0]}" "$work/core.img"; fi
+  for disk in "${disks[@]}"; do
+    qemu-img convert -f raw -O qcow2 -o compat=1.1 "$disk" "${disk%.raw}.qcow2"
+  done
+  rm -rf "$root" "$work"/*.raw "$work/root.img"
+  step "done in $((SECONDS - started)) s, $(du -ch "$work"/*.qcow2 | tail -n1 | cut -f1) on disk"
+}
+
+# What a kind of root asks of the system: its packages, modules, modules of dracut and of GRUB, its name, and the kernel's
+# arguments beside root=.
+describe_root() {
+  ROOT_TYPE=ext4 ROOT_SOURCE=UUID=$ROOT_UUID ROOT_OPTIONS=errors=remount-ro ROOT_PREFIX='' ROOT_ARGUMENTS=''
+  ROOT_PACKAGES='' ROOT_MODULES='' ROOT_DRACUT='' ROOT_GRUB=ext2
+  case $ROOT in
+    xfs)
+      ROOT_TYPE=xfs ROOT_OPTIONS=defaults ROOT_PACKAGES=xfsprogs ROOT_GRUB=xfs
+      ;;
+    btrfs)
+      ROOT_TYPE=btrfs ROOT_OPTIONS=defaults,subvol=@rootfs ROOT_PREFIX=/@rootfs ROOT_ARGUMENTS=rootflags=subvol=@rootfs
+      ROOT_PACKAGES=btrfs-progs ROOT_DRACUT=btrfs ROOT_GRUB=btrfs
+      ;;
+    lvm | lvm-striped)
+      # As an installer names it.
+      ROOT_SOURCE=/dev/mapper/guest-root ROOT_PACKAGES=lvm2 ROOT_MODULES=dm_mod ROOT_DRACUT='dm lvm' ROOT_GRUB='ext2 lvm'
+      [[ $INITRAMFS != dracut ]] || ROOT_ARGUMENTS=rd.lvm.lv=guest/root
+      ;;
+    raid1 | raid0)
+      ROOT_PACKAGES=mdadm ROOT_MODULES="md_mod $ROOT" ROOT_DRACUT=mdraid ROOT_GRUB='ext2 mdraid1x'
+      [[ $INITRAMFS != dracut ]] || ROOT_ARGUMENTS=rd.md.uuid=$(array_id :)
+      ;;
+  esac
+  ROOT_MODULES="$ROOT_TYPE${ROOT_MODULES:+ $ROOT_MODULES}"
+}
+
+# The array's UUID as mdadm writes it.
+array_id() {
+  sed "s/......../&$1/g; s/$1\$//" <<<"$ARRAY_UUID"
 }
 
 # The Debian mirror that this machine's own apt uses, so that a local mirror or proxy is used without being named here.
@@ -173,9 +242,9 @@ mirror() {
 }
 
 bootstrap() {
-  local root=$1 packages=$2 log=$3 include=$PACKAGES from proxy
+  local root=$1 packages=$2 log=$3 include=$PACKAGES${ROOT_PACKAGES:+,$ROOT_PACKAGES} from proxy
   # Beside initramfs-tools, which the kernel's package depends on: dracut-core is the generator without hooks of its own.
-  [[ $4 != dracut ]] || include+=,dracut-core
+  [[ $INITRAMFS != dracut ]] || include+=,dracut-core
   from=$(mirror)
   proxy=$(apt-config dump --format '%v%n' Acquire::http::Proxy 2>/dev/null | head -n1)
   if [[ -n $proxy && -z ${http_proxy:-} ]]; then export http_proxy=$proxy; fi
@@ -196,7 +265,9 @@ bootstrap() {
   {
     echo force-unsafe-io
     printf 'path-exclude=/usr/share/%s/*\n' doc man locale info
-    printf 'path-exclude=/lib/modules/*/kernel/%s\n' "${trimmed_modules[@]}"
+    # Debian 13 has them below /usr, and compressed.
+    printf 'path-exclude=/lib/modules/*/kernel/%s\n' "${trimmed_modules[@]/%.ko/.ko*}"
+    printf 'path-exclude=/usr/lib/modules/*/kernel/%s\n' "${trimmed_modules[@]/%.ko/.ko*}"
   } >"$work/dpkg.cfg"
   mkdir -p "$root/etc/dpkg/dpkg.cfg.d"
   cp "$work/dpkg.cfg" "$root/etc/dpkg/dpkg.cfg.d/trim"
@@ -218,10 +289,13 @@ fail_with() {
 }
 
 configure() {
-  local root=$1 uuid=$2
+  local root=$1
   step "configuring the guest"
   # Pass 0: no check at boot (4 s of an emulated processor); tests check the filesystem from outside.
-  printf 'UUID=%s / ext4 errors=remount-ro 0 0\n' "$uuid" >"$root/etc/fstab"
+  printf '%s / %s %s 0 0\n' "$ROOT_SOURCE" "$ROOT_TYPE" "$ROOT_OPTIONS" >"$root/etc/fstab"
+  if [[ $ROOT == raid* ]]; then
+    printf 'HOMEHOST <system>\nARRAY /dev/md/root metadata=1.2 UUID=%s name=lifeboat-guest:root\n' "$(array_id :)" >"$root/etc/mdadm/mdadm.conf"
+  fi
   echo lifeboat-guest >"$root/etc/hostname"
   printf '127.0.0.1 localhost lifeboat-guest\n::1 localhost\n' >"$root/etc/hosts"
   printf 'deb http://deb.debian.org/debian %s main\n' "$RELEASE" >"$root/etc/apt/sources.list"
@@ -276,6 +350,8 @@ F
     sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.automount
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
   )
+  [[ $ROOT != lvm* ]] || masked+=(lvm2-monitor.service blk-availability.service dm-event.socket)
+  [[ $ROOT != raid* ]] || masked+=(mdmonitor.service mdcheck_start.timer mdcheck_continue.timer mdmonitor-oneshot.timer)
   {
     chroot "$root" systemctl enable boot-marker.service serial-getty@ttyS0.service
     chroot "$root" systemctl mask "${masked[@]}"
@@ -283,8 +359,8 @@ F
 }
 
 initramfs() {
-  local root=$1 kernel=$2 modules=$3 log=$4 generator=$5
-  step "building the initramfs by $generator with: $modules"
+  local root=$1 kernel=$2 log=$3 modules="$MODULES $ROOT_MODULES"
+  step "building the initramfs by $INITRAMFS with: $modules"
   echo MODULES=list >"$root/etc/initramfs-tools/conf.d/only-listed-modules"
   tr ' ' '\n' <<<"$modules" >>"$root/etc/initramfs-tools/modules"
   mount -t proc proc "$root/proc"
@@ -293,9 +369,10 @@ initramfs() {
   check_modules "$root/lib/modules/$kernel/kernel" "$log"
   {
     chroot "$root" depmod "$kernel"
-    if [[ $generator == dracut ]]; then
+    if [[ $INITRAMFS == dracut ]]; then
       chroot "$root" dracut --force --no-hostonly --no-early-microcode --zstd --drivers "$modules" \
-        --modules "bash base kernel-modules rootfs-block udev-rules fs-lib shutdown" "/boot/initrd.img-$kernel" "$kernel"
+        --modules "bash base kernel-modules rootfs-block udev-rules fs-lib shutdown $ROOT_DRACUT" \
+        --mdadmconf --lvmconf "/boot/initrd.img-$kernel" "$kernel"
     else
       chroot "$root" update-initramfs -c -k "$kernel"
     fi
@@ -306,9 +383,9 @@ initramfs() {
 # restore that needs it.
 check_modules() {
   local tree=$1 log=$2 missing
-  find "$tree" -name '*.ko' -printf '%f\n' | sed 's/\.ko$//; s/-/_/g' | sort -u >"$log.present"
+  find "$tree" -name '*.ko*' -printf '%f\n' | sed 's/\.ko.*$//; s/-/_/g' | sort -u >"$log.present"
   (cd "$tree" && find block crypto fs lib drivers/{ata,block,firewire,infiniband,md,message,mmc,mtd,net,nvdimm,nvme,scsi,target,usb/storage,virtio} \
-    -name '*.ko' -print0 | xargs -0 modinfo -F depends) | tr ',-' '\n_' | sed /^$/d | sort -u >"$log.needed"
+    -name '*.ko*' -print0 | xargs -0 modinfo -F depends) | tr ',-' '\n_' | sed /^$/d | sort -u >"$log.needed"
   missing=$(comm -13 "$log.present" "$log.needed" | tr '\n' ' ')
   [[ -z $missing ]] || fail "the trimmed module tree lacks what storage or network modules need: $missing"
 }
@@ -333,59 +410,195 @@ add_files() {
 }
 
 grub_files() {
-  local root=$1 uuid=$2 kernel=$3 core=$4
-  step "adding GRUB"
-  mkdir -p "$root/boot/grub/i386-pc"
-  cp "$GRUB_DIR"/*.mod "$GRUB_DIR"/*.lst "$GRUB_DIR/boot.img" "$root/boot/grub/i386-pc/"
+  local root=$1 kernel=$2 core=$3 platform=${GRUB_DIR##*/} first=biosdisk
+  step "adding GRUB for $FIRMWARE"
+  mkdir -p "$root/boot/grub/$platform"
+  cp "$GRUB_DIR"/*.mod "$GRUB_DIR"/*.lst "$root/boot/grub/$platform/"
+  if [[ $FIRMWARE == bios ]]; then cp "$GRUB_DIR/boot.img" "$root/boot/grub/$platform/"; else first=fat; fi
   # mitigations=off: without them the emulated processor boots in 30 s instead of 36, and nobody attacks this guest.
   cat >"$root/boot/grub/grub.cfg" <<F
 set timeout=0
 serial --unit=0 --speed=115200
 terminal_input serial console
 terminal_output serial console
-search --no-floppy --fs-uuid --set=root $uuid
+search --no-floppy --fs-uuid --set=root $ROOT_UUID
 echo "Lifeboat demo guest: loading Linux $kernel"
-linux /boot/vmlinuz-$kernel root=UUID=$uuid ro console=tty0 console=ttyS0,115200 quiet mitigations=off
-initrd /boot/initrd.img-$kernel
+linux $ROOT_PREFIX/boot/vmlinuz-$kernel root=$ROOT_SOURCE ro${ROOT_ARGUMENTS:+ $ROOT_ARGUMENTS} console=tty0 console=ttyS0,115200 quiet mitigations=off
+initrd $ROOT_PREFIX/boot/initrd.img-$kernel
 boot
 F
   # shellcheck disable=SC2016 # $root is GRUB's variable
-  printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\n' "$uuid" >"$work/load.cfg"
-  grub-mkimage -O i386-pc -d "$GRUB_DIR" -c "$work/load.cfg" -p /boot/grub -o "$core" \
-    biosdisk part_gpt part_msdos ext2 search_fs_uuid normal configfile linux echo serial terminal
-  cp "$core" "$root/boot/grub/i386-pc/core.img"
+  printf 'search.fs_uuid %s root\nset prefix=($root)%s/boot/grub\n' "$ROOT_UUID" "$ROOT_PREFIX" >"$work/load.cfg"
+  # shellcheck disable=SC2086 # one word per module
+  grub-mkimage -O "$platform" -d "$GRUB_DIR" -c "$work/load.cfg" -p "$ROOT_PREFIX/boot/grub" -o "$core" \
+    $first part_gpt part_msdos $ROOT_GRUB search_fs_uuid normal configfile linux echo serial terminal
+  cp "$core" "$root/boot/grub/$platform/core.img"
 }
 
-make_disk() {
-  local disk=$1 root=$2 layout=$3 size=$4 uuid=$5
-  step "making the disk ($layout, $size)"
-  truncate -s "$size" "$disk"
-  local total root_lba root_sectors
+# Each disk of a guest has its part of the root at the same place. Sets PART_LBA and PART_SECTORS.
+partition() {
+  local disk=$1 total
+  step "making ${disk##*/} ($LAYOUT, $SIZE)"
+  truncate -s "$SIZE" "$disk"
   total=$(($(stat -c %s "$disk") / SECTOR_BYTES))
-  if [[ $layout == gpt ]]; then
-    # 1: BIOS boot partition of 1 MiB for GRUB's core; 2: root.
-    root_lba=$((FIRST_LBA * 2))
-    root_sectors=$((total - root_lba - TAIL_SECTORS))
-    sgdisk --clear --new=1:$FIRST_LBA:+1M --typecode=1:ef02 \
-      --new=2:$root_lba:$((root_lba + root_sectors - 1)) --typecode=2:8300 "$disk" >"$work/sgdisk.log" 2>&1 ||
-      fail_with "$work/sgdisk.log" "sgdisk could not partition a disk of $size"
+  if [[ $LAYOUT == gpt ]]; then
+    # 1: BIOS boot partition of 1 MiB for GRUB's core, or EFI system partition; 2: root.
+    local first_sectors=2048 first_type=ef02
+    if [[ $FIRMWARE == uefi ]]; then first_sectors=$ESP_SECTORS first_type=ef00; fi
+    PART_LBA=$((FIRST_LBA + first_sectors))
+    PART_SECTORS=$((total - PART_LBA - TAIL_SECTORS))
+    sgdisk --clear --new=1:$FIRST_LBA:$((PART_LBA - 1)) --typecode=1:$first_type \
+      --new=2:$PART_LBA:$((PART_LBA + PART_SECTORS - 1)) --typecode=2:8300 "$disk" >"$work/sgdisk.log" 2>&1 ||
+      fail_with "$work/sgdisk.log" "sgdisk could not partition a disk of $SIZE"
   else
-    root_lba=$FIRST_LBA
-    root_sectors=$((total - root_lba - TAIL_SECTORS))
-    printf 'label: dos\nstart=%d,size=%d,type=83,bootable\n' $root_lba $root_sectors | sfdisk --quiet "$disk"
+    PART_LBA=$FIRST_LBA
+    PART_SECTORS=$((total - PART_LBA - TAIL_SECTORS))
+    printf 'label: dos\nstart=%d,size=%d,type=83,bootable\n' $PART_LBA $PART_SECTORS | sfdisk --quiet "$disk"
   fi
-  # GRUB 2.06 reads neither metadata_csum_seed nor orphan_file. Inode tables and journal are written now: a kernel that
-  # does it lazily would dirty blocks in the background and spoil the figures of an incremental backup.
-  mke2fs -q -F -t ext4 -L guestroot -U "$uuid" -O ^metadata_csum_seed,^orphan_file \
-    -E "offset=$((root_lba * SECTOR_BYTES)),lazy_itable_init=0,lazy_journal_init=0" -d "$root" \
-    "$disk" $((root_sectors / 2))k >"$work/mke2fs.log" 2>&1 ||
-    fail_with "$work/mke2fs.log" "mke2fs could not put the guest's files on a disk of $size"
+}
+
+# What the filesystem is put into: a partition, a logical volume or an array. Sets VOLUME_BYTES, and where it lies: its columns
+# as `byte:disk` (VOLUME_COLUMNS), and how many KiB of one come before the next (VOLUME_STRIPE_KIB).
+make_volume() {
+  local part_at=$((PART_LBA * SECTOR_BYTES))
+  VOLUME_COLUMNS=("$part_at:$1") VOLUME_BYTES=$((PART_SECTORS * SECTOR_BYTES)) VOLUME_STRIPE_KIB=$STRIPE_KIB
+  case $ROOT in
+    lvm*) make_logical_volume $part_at "$@" ;;
+    raid*) make_array $part_at "$@" ;;
+  esac
+}
+
+# The loop devices go with the descriptors that hold them: detached while they are open, they detach at the last close.
+make_logical_volume() {
+  local part_at=$1 disk device fd devices=() held=()
+  shift
+  for disk in "$@"; do
+    device=$(losetup --find --show --offset "$part_at" --sizelimit $((PART_SECTORS * SECTOR_BYTES)) "$disk")
+    exec {fd}<>"$device"
+    losetup --detach "$device"
+    devices+=("$device")
+    held+=("$fd")
+  done
+  local accept config
+  accept=$(printf '"a|^%s$|",' "${devices[@]}")
+  config="devices { filter=[${accept}\"r|.*|\"] use_devicesfile=0 hints=\"none\" obtain_device_list_from_udev=0 sysfs_scan=0 }
+    global { locking_dir=\"$work/lock\" use_lvmpolld=0 } backup { backup=0 archive=0 } activation { udev_sync=0 udev_rules=0 monitoring=0 }"
+  mkdir -p "$work/lock"
+  lvm_tool() { LVM_SUPPRESS_FD_WARNINGS=1 lvm "$1" --config "$config" --driverloaded n "${@:2}"; }
+  {
+    lvm_tool pvcreate --yes "${devices[@]}"
+    lvm_tool vgcreate guest "${devices[@]}"
+    # Before the root, so that it does not begin where its physical volume does.
+    lvm_tool lvcreate --yes --activate n --wipesignatures n --zero n --size 64M --name swap-1 guest "${devices[0]}"
+    if [[ $ROOT == lvm-striped ]]; then
+      # As many extents of each as the fuller one has left.
+      lvm_tool lvcreate --yes --activate n --wipesignatures n --zero n --stripes 2 --stripesize "${STRIPE_KIB}k" \
+        --extents 100%FREE --name root guest
+    else
+      lvm_tool lvcreate --yes --activate n --wipesignatures n --zero n --extents 100%FREE --name root guest
+    fi
+  } >"$work/lvm.log" 2>&1 || fail_with "$work/lvm.log" "LVM's tools could not make the volume group"
+  # One segment; each column as `device:first-last` in extents of 4 MiB, which begin 1 MiB into the physical volume.
+  local segments range i
+  mapfile -t segments < <(lvm_tool lvs --noheadings --units b --nosuffix --segments --options seg_size,seg_pe_ranges guest/root 2>>"$work/lvm.log")
+  [[ ${#segments[@]} == 1 ]] || fail "the logical volume has ${#segments[@]} segments instead of one: ${segments[*]}"
+  read -r VOLUME_BYTES range <<<"${segments[0]}"
+  VOLUME_COLUMNS=()
+  for range in $range; do
+    for i in "${!devices[@]}"; do
+      [[ ${range%:*} != "${devices[i]}" ]] || VOLUME_COLUMNS+=("$((part_at + 1024 * 1024 + $(cut -d- -f1 <<<"${range##*:}") * 4 * 1024 * 1024)):${*:i + 1:1}")
+    done
+  done
+  for fd in "${held[@]}"; do exec {fd}>&-; done
+  [[ ${#VOLUME_COLUMNS[@]} == "$#" ]] || fail "the logical volume lies elsewhere than planned: ${segments[0]}"
+}
+
+make_array() {
+  local part_at=$1 chunk_sectors=$((RAID_CHUNK_KIB * 2)) data_sectors disk number=0
+  shift
+  data_sectors=$(((PART_SECTORS - RAID_DATA_SECTORS) / chunk_sectors * chunk_sectors))
+  VOLUME_BYTES=$((data_sectors * SECTOR_BYTES)) VOLUME_STRIPE_KIB=$RAID_CHUNK_KIB VOLUME_COLUMNS=()
+  if [[ $ROOT == raid0 ]]; then VOLUME_BYTES=$((VOLUME_BYTES * $#)); fi
+  for disk in "$@"; do
+    array_superblock $number $data_sectors | dd of="$disk" bs=4096 seek=$((part_at / 4096 + 1)) conv=notrunc status=none
+    VOLUME_COLUMNS+=("$((part_at + RAID_DATA_SECTORS * SECTOR_BYTES)):$disk")
+    number=$((number + 1))
+  done
+}
+
+# Version 1.2, of a clean array with all its members. Linux, include/uapi/linux/raid/md_p.h, struct mdp_superblock_1.
+array_superblock() {
+  perl -e '
+    my ($uuid, $level, $number, $data, $offset, $chunk) = @ARGV;
+    my ($head, $now, $roles) = (256, time, 128);
+    my $sb = pack("VVVV", 0xa92b4efc, 1, 0, 0) . pack("H32", $uuid) . pack("a32", "lifeboat-guest:root") . pack("Q<", $now)
+      . pack("VVQ<VV", $level, 0, $level == 1 ? $data : 0, $level == 1 ? 0 : $chunk, 2) . "\0" x 32
+      . pack("Q<Q<Q<Q<", $offset, $data, 8, 0) . pack("VV", $number, 0) . pack("N4", map { $_ + $number } 1 .. 4) . "\0" x 8
+      . pack("Q<Q<Q<", $now, 2, ~0) . pack("VV", 0, $roles) . "\0" x 32 . pack("v*", 0, 1, (0xffff) x ($roles - 2));
+    my $sum = 0;
+    $sum += $_ for unpack("V*", $sb);
+    substr($sb, 216, 4) = pack("V", ($sum & 0xffffffff) + ($sum >> 32));
+    print $sb . "\0" x (4096 - length $sb);
+  ' "$ARRAY_UUID" "${ROOT#raid}" "$1" "$2" "$RAID_DATA_SECTORS" "$((RAID_CHUNK_KIB * 2))"
+}
+
+make_filesystem() {
+  local image=$1 tree=$2 bytes=$3
+  step "making the $ROOT_TYPE filesystem"
+  truncate -s "$bytes" "$image"
+  case $ROOT_TYPE in
+    # GRUB 2.06 reads neither metadata_csum_seed nor orphan_file. Inode tables and journal are written now: a kernel that
+    # does it lazily would dirty blocks in the background and spoil the figures of an incremental backup.
+    ext4)
+      mke2fs -q -F -t ext4 -L guestroot -U "$ROOT_UUID" -O ^metadata_csum_seed,^orphan_file \
+        -E lazy_itable_init=0,lazy_journal_init=0 -d "$tree" "$image" $((bytes / 1024))k >"$work/mkfs.log" 2>&1
+      ;;
+    xfs) mkfs.xfs -q -L guestroot -m "uuid=$ROOT_UUID" "$image" >"$work/mkfs.log" 2>&1 ;;
+    btrfs) mkfs.btrfs -q -L guestroot -U "$ROOT_UUID" "$image" >"$work/mkfs.log" 2>&1 ;;
+  esac || fail_with "$work/mkfs.log" "the $ROOT_TYPE filesystem could not be made on a disk of $SIZE"
+  [[ $ROOT_TYPE != ext4 ]] || return 0
+  mkdir "$work/mnt"
+  mount -o loop "$image" "$work/mnt" || fail "this machine's kernel cannot mount $ROOT_TYPE, which the guest's files are put on with"
+  if [[ $ROOT_TYPE == btrfs ]]; then btrfs --quiet subvolume create "$work/mnt$ROOT_PREFIX" >/dev/null; fi
+  cp -a "$tree/." "$work/mnt$ROOT_PREFIX/"
+  umount "$work/mnt"
+}
+
+# The volume's bytes to where they lie on the disks; zeros are not written.
+place_volume() {
+  local image=$1 copies=1
+  if [[ $ROOT == raid1 ]]; then copies=${#VOLUME_COLUMNS[@]}; fi
+  perl -e '
+    my ($image, $stripe, $copies, @places) = @ARGV;
+    my @columns = map { my ($at, $path) = split /:/, $_, 2; open(my $out, "+<:raw", $path) or die "$path: $!"; [$at, $out] } @places;
+    my $wide = @columns / $copies;
+    open(my $in, "<:raw", $image) or die "$image: $!";
+    for (my $i = 0; my $got = sysread($in, my $bytes, $stripe * 1024); $i++) {
+      die "short read" if $got % 512;
+      next if $bytes !~ /[^\0]/;
+      for my $copy (0 .. $copies - 1) {
+        my ($at, $out) = @{ $columns[$i % $wide + $copy * $wide] };
+        sysseek($out, $at + int($i / $wide) * $stripe * 1024, 0);
+        syswrite($out, $bytes) == $got or die "write: $!";
+      }
+    }
+  ' "$image" "$VOLUME_STRIPE_KIB" "$copies" "${VOLUME_COLUMNS[@]}" || fail "the root could not be put onto the disks"
+}
+
+# The place where firmware looks when nobody has told it of a loader.
+fill_esp() {
+  local disk=$1 core=$2 at=$((FIRST_LBA * SECTOR_BYTES))
+  {
+    mformat -i "$disk@@$at" -T "$ESP_SECTORS" -v EFI ::
+    mmd -i "$disk@@$at" ::/EFI ::/EFI/BOOT
+    mcopy -i "$disk@@$at" "$core" ::/EFI/BOOT/BOOTX64.EFI
+  } >"$work/esp.log" 2>&1 || fail_with "$work/esp.log" "the EFI system partition could not be made"
 }
 
 # What grub-bios-setup does, without needing a block device. Offsets: grub-core/boot/i386/pc/{boot,diskboot}.S.
 embed_grub() {
-  local disk=$1 core=$2 layout=$3 core_lba=1
-  if [[ $layout == gpt ]]; then core_lba=$FIRST_LBA; fi
+  local disk=$1 core=$2 core_lba=1
+  if [[ $LAYOUT == gpt ]]; then core_lba=$FIRST_LBA; fi
   local sectors=$((($(stat -c %s "$core") + SECTOR_BYTES - 1) / SECTOR_BYTES))
   ((sectors < FIRST_LBA - 1)) || fail "GRUB's core has $sectors sectors and the room for it $((FIRST_LBA - 1))"
   truncate -s $((sectors * SECTOR_BYTES)) "$core"

@@ -1,4 +1,4 @@
-/** A Debian whose initial RAM disk dracut made, from AHCI onto virtio-scsi: drivers appended, and started there. */
+/** A Debian on LVM whose initial RAM disk dracut made, from AHCI onto virtio-scsi: drivers appended, and started there. */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -17,8 +17,8 @@ afterEach(({ task }) => {
   if (task.result?.state === 'fail') process.stderr.write(host.log.join(''));
 });
 
-test('a machine with an initial RAM disk of dracut starts on other hardware once its drivers were added', async () => {
-  const built = execFileSync('bash', [BUILD, '--initramfs', 'dracut'], {
+test('a machine with its root on LVM and an initial RAM disk of dracut starts on other hardware once its drivers were added', async () => {
+  const built = execFileSync('bash', [BUILD, '--initramfs', 'dracut', '--root', 'lvm'], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   });

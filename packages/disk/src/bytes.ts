@@ -1,4 +1,5 @@
 import { assertWithin, type BlockDevice } from '@lifeboat/foundation/block-device';
+import type { MappedDevice } from './mapped-device.ts';
 
 export async function readRun(
   device: BlockDevice,
@@ -12,10 +13,14 @@ export async function readRun(
 }
 
 /** A run of a disk as a disk of its own. Its end is not that of the whole: closing it closes nothing. */
-export function sliceDevice(device: BlockDevice, run: { offsetBytes: number; lengthBytes: number }): BlockDevice {
+export function sliceDevice(device: BlockDevice, run: { offsetBytes: number; lengthBytes: number }): MappedDevice {
   assertWithin(device.sizeBytes, run, 'slice');
   return {
     sizeBytes: run.lengthBytes,
+    locate: (part) => {
+      assertWithin(run.lengthBytes, part, 'place in a slice');
+      return { lengthBytes: part.lengthBytes, copies: [{ device, offsetBytes: run.offsetBytes + part.offsetBytes }] };
+    },
     read: (offsetBytes, target, options) => {
       assertWithin(run.lengthBytes, { offsetBytes, lengthBytes: target.length }, 'read of a slice');
       return device.read(run.offsetBytes + offsetBytes, target, options);

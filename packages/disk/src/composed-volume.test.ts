@@ -2,6 +2,7 @@ import { MiB } from '@lifeboat/foundation/units';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openArray, openLogicalVolume } from './composed-volume.ts';
+import { runsOnDisks } from './mapped-device.ts';
 import { deviceOf } from './testing/disks.ts';
 import type { LogicalVolume, VolumeGroup } from './volume-content/lvm.ts';
 import type { ArrayMember } from './volume-content/md.ts';
@@ -67,6 +68,28 @@ describe('a logical volume', () => {
     );
   });
 
+  it('says of every byte on which disk it lies, through every layer', async () => {
+    const device = openLogicalVolume(group, volume, devices);
+    if (!device) throw new Error('not opened');
+    const whole = expected();
+    await fc.assert(
+      fc.asyncProperty(fc.nat({ max: whole.length }), fc.nat({ max: whole.length }), async (a, b) => {
+        const run = { offsetBytes: Math.min(a, b), lengthBytes: Math.abs(a - b) };
+        const places = runsOnDisks(device, run);
+        const bytes: Buffer[] = [];
+        for (const place of places) {
+          expect([...devices.values()]).toContain(place.device);
+          const piece = Buffer.alloc(place.lengthBytes);
+          await place.device.read(place.offsetBytes, piece);
+          expect(place.volumeOffsetBytes).toBe(run.offsetBytes + Buffer.concat(bytes).length);
+          bytes.push(piece);
+        }
+        const end = run.offsetBytes + run.lengthBytes;
+        expect(Buffer.concat(bytes).equals(whole.subarray(run.offsetBytes, end))).toBe(true);
+      }),
+    );
+  });
+
   it.each([
     ['a disk that is not there', group, volume, new Map([['pv0', deviceOf(disk(0))]])],
     ['a segment that leaves its disk', { ...group, extentBytes: MiB }, volume, devices],
@@ -93,7 +116,12 @@ describe('an array', () => {
     raidDisks: 2,
     arrayBytes: 8192,
     dataOffsetBytes: 4096,
+    memberBytes: 8192,
+    chunkBytes: 0,
     role: 0,
+    events: 5,
+    recovering: false,
+    reshaping: false,
   };
 
   it('that is a mirror reads as its first member in place', async () => {
@@ -104,9 +132,47 @@ describe('an array', () => {
     expect(bytes.equals(disk(0).subarray(4096, 12_288))).toBe(true);
   });
 
+  it('that is a mirror is read from the member that was written last, and lies on all that have a place in it', async () => {
+    const [old, newer] = [deviceOf(disk(0)), deviceOf(disk(1))];
+    const late = { ...member, role: 1, events: 6, dataOffsetBytes: 8192 };
+    const device = openArray([
+      { member, device: old },
+      { member: late, device: newer },
+    ]);
+    const bytes = Buffer.alloc(512);
+    await device?.read(1024, bytes);
+    expect(bytes.equals(disk(1).subarray(9216, 9728))).toBe(true);
+    expect(device && runsOnDisks(device, { offsetBytes: 1024, lengthBytes: 512 })).toEqual([
+      { device: newer, offsetBytes: 9216, lengthBytes: 512, volumeOffsetBytes: 1024 },
+      { device: old, offsetBytes: 5120, lengthBytes: 512, volumeOffsetBytes: 1024 },
+    ]);
+  });
+
+  it('of RAID 0 reads chunk by chunk over its members, in their order', async () => {
+    const raid0 = { ...member, level: 'raid0', chunkBytes: STRIPE, memberBytes: 3 * STRIPE + 512, arrayBytes: 0 };
+    const device = openArray([
+      { member: { ...raid0, role: 1, dataOffsetBytes: 8192 }, device: deviceOf(disk(1)) },
+      { member: raid0, device: deviceOf(disk(0)) },
+    ]);
+    expect(device?.sizeBytes).toBe(6 * STRIPE);
+    const bytes = Buffer.alloc(6 * STRIPE);
+    await device?.read(0, bytes);
+    const expected = [0, 1, 2].flatMap((i) => [
+      disk(0).subarray(4096 + i * STRIPE, 4096 + (i + 1) * STRIPE),
+      disk(1).subarray(8192 + i * STRIPE, 8192 + (i + 1) * STRIPE),
+    ]);
+    expect(bytes.equals(Buffer.concat(expected))).toBe(true);
+    const lacking = [{ member: raid0, device: deviceOf(disk(0)) }];
+    expect(openArray(lacking)).toBeUndefined();
+    const unequal = { ...raid0, role: 1, memberBytes: 5 * STRIPE };
+    expect(openArray([...lacking, { member: unequal, device: deviceOf(disk(1)) }])).toBeUndefined();
+  });
+
   it.each([
     ['of another level', { ...member, level: 'raid5' }],
     ['without a member in place', { ...member, role: 'faulty' as const }],
+    ['being filled from the others', { ...member, recovering: true }],
+    ['changing its shape', { ...member, reshaping: true }],
     ['larger than its member', { ...member, arrayBytes: 2 * MiB }],
   ])('%s is not opened', (_, found) => {
     expect(openArray([{ member: found, device: deviceOf(disk(0)) }])).toBeUndefined();

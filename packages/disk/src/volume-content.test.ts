@@ -173,6 +173,8 @@ describe('what volumes say of themselves', () => {
       dataOffsetBytes: MIB,
       arrayBytes: 6 * MIB,
       label: 'host:root',
+      recovering: false,
+      reshaping: false,
     });
     bytes.writeUInt32LE(3, 4096 + 92);
     expect((await probeVolume(deviceOf(bytes))).kind).not.toBe('array-member');

@@ -51,7 +51,7 @@ export interface MountedFilesystem {
 export async function mountFilesystem(options: MountOptions): Promise<MountedFilesystem> {
   const flags = options.options ?? [];
   const undoing = flags.find(
-    (flag) => !/^[a-z0-9_]+(=[a-zA-Z0-9_./:-]+)?$/.test(flag) || /^(suid|dev|exec|rw|ro|defaults)$/.test(flag),
+    (flag) => !/^[a-z0-9_]+(=[a-zA-Z0-9_./:@-]+)?$/.test(flag) || /^(suid|dev|exec|rw|ro|defaults)$/.test(flag),
   );
   if (undoing !== undefined || !/^[a-z0-9-]+$/.test(options.type)) {
     throw new LifeboatError(

@@ -57,6 +57,8 @@ export interface Segment {
   /** Of `striped`: where each stripe lies. Empty for other types. */
   readonly stripes: readonly { readonly physicalVolume: string; readonly extent: number }[];
   readonly stripeBytes: number;
+  /** Of a `snapshot`: the volume it is of. */
+  readonly origin?: string;
 }
 
 const SECTOR_BYTES = 512;
@@ -217,12 +219,14 @@ function segmentOf(segment: Section): Segment {
       stripes.push({ physicalVolume, extent });
     }
   }
+  const origin = segment.values.get('origin');
   return {
     startExtent: count(segment, 'start_extent'),
     extents: count(segment, 'extent_count'),
     type,
     stripes,
     stripeBytes: segment.values.has('stripe_size') ? count(segment, 'stripe_size') * SECTOR_BYTES : 0,
+    ...(typeof origin === 'string' ? { origin } : {}),
   };
 }
 

@@ -21,7 +21,17 @@ export interface ArrayMember {
   readonly arrayBytes: number;
   /** Where the array's data begins in this member. */
   readonly dataOffsetBytes: number;
+  /** What this member has for data, before it is rounded to chunks. */
+  readonly memberBytes: number;
+  /** Zero where the level knows no chunks. */
+  readonly chunkBytes: number;
   readonly role: number | 'spare' | 'faulty';
+  /** Counts the array's changes; of two members, the one with more is newer. */
+  readonly events: number;
+  /** It is being filled from the others. */
+  readonly recovering: boolean;
+  /** The array was changing its shape; then nothing lies where these figures say. */
+  readonly reshaping: boolean;
 }
 
 const MAGIC = 0xa92b4efc;
@@ -30,6 +40,9 @@ const V1_BYTES = 4096;
 const V1_FIXED_BYTES = 256;
 /** Roles above this are no places in the array. */
 const MAX_DEVICES = 1920;
+/** MD_FEATURE_RECOVERY_OFFSET and MD_FEATURE_RESHAPE_ACTIVE. */
+const RECOVERING = 2;
+const RESHAPING = 4;
 const V090_BYTES = 4096;
 const V090_ALIGNMENT_BYTES = 64 * 1024;
 const LEVELS: Readonly<Record<number, string>> = { [-1]: 'linear', [-4]: 'multipath', [-5]: 'faulty' };
@@ -54,7 +67,7 @@ export async function probeMd(
     const found = version1(block, '1.0', at10, device.sizeBytes);
     if (found) return found;
   }
-  return at090 > 0 ? version090(await readRun(device, at090, V090_BYTES, options), device.sizeBytes) : undefined;
+  return at090 > 0 ? version090(await readRun(device, at090, V090_BYTES, options), at090) : undefined;
 }
 
 function version1(sb: Uint8Array, version: string, at: number, sizeBytes: number): ArrayMember | undefined {
@@ -66,8 +79,12 @@ function version1(sb: Uint8Array, version: string, at: number, sizeBytes: number
   const dataOffsetBytes = view.u64(128) * SECTOR_BYTES;
   const raidDisks = view.u32(92);
   const level = new DataView(sb.buffer, sb.byteOffset).getInt32(72, true);
-  const arrayBytes = arraySize(level, raidDisks, view.u64(80)) * SECTOR_BYTES;
-  if (!(dataOffsetBytes < sizeBytes) || !Number.isSafeInteger(arrayBytes)) return undefined;
+  // RAID 0 has no size of its members in common; what this one has is as much as the others have, or the array is not opened.
+  const partSectors = level === 0 ? view.u64(136) : view.u64(80);
+  const arrayBytes = arraySize(level, raidDisks, partSectors) * SECTOR_BYTES;
+  const memberBytes = view.u64(136) * SECTOR_BYTES;
+  if (!(dataOffsetBytes < sizeBytes) || ![arrayBytes, memberBytes].every(Number.isSafeInteger)) return undefined;
+  const features = view.u32(8);
   const number = view.u32(160);
   const role = number < devices ? view.u16(V1_FIXED_BYTES + number * 2) : 0xffff;
   return {
@@ -80,11 +97,16 @@ function version1(sb: Uint8Array, version: string, at: number, sizeBytes: number
     raidDisks,
     arrayBytes,
     dataOffsetBytes,
+    memberBytes,
+    chunkBytes: view.u32(88) * SECTOR_BYTES,
     role: role === 0xffff ? 'spare' : role >= 0xfffd ? 'faulty' : role,
+    events: view.u64(200),
+    recovering: (features & RECOVERING) !== 0,
+    reshaping: (features & RESHAPING) !== 0,
   };
 }
 
-function version090(sb: Uint8Array, sizeBytes: number): ArrayMember | undefined {
+function version090(sb: Uint8Array, at: number): ArrayMember | undefined {
   const view = littleEndian(sb);
   if (view.u32(0) !== MAGIC || view.u32(4) !== 0 || view.u32(8) !== 90) return undefined;
   if (checksum090(sb) !== view.u32(152)) return undefined;
@@ -95,7 +117,7 @@ function version090(sb: Uint8Array, sizeBytes: number): ArrayMember | undefined 
   const arrayBytes = arraySize(level, raidDisks, view.u32(32)) * 1024;
   const thisDisk = 992 * 4;
   const role = view.u32(thisDisk + 12);
-  if (!Number.isSafeInteger(arrayBytes) || view.u32(32) * 1024 > sizeBytes) return undefined;
+  if (!Number.isSafeInteger(arrayBytes) || view.u32(32) * 1024 > at) return undefined;
   return {
     kind: 'array-member',
     type: 'linux_raid_member',
@@ -106,7 +128,13 @@ function version090(sb: Uint8Array, sizeBytes: number): ArrayMember | undefined 
     raidDisks,
     arrayBytes,
     dataOffsetBytes: 0,
+    memberBytes: at,
+    chunkBytes: view.u32(65 * 4),
     role: role < raidDisks ? role : 'spare',
+    events: view.u64(39 * 4),
+    // A member that is being filled is a spare until it is full; minor version 91 is an array that changes its shape.
+    recovering: false,
+    reshaping: false,
   };
 }
 

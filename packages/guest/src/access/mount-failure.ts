@@ -7,10 +7,11 @@ import type { FilesystemInspection } from '../inspect/guest-inspection.ts';
  */
 export function mountFailure(
   error: unknown,
-  { type, disk, partition }: Pick<FilesystemInspection, 'type' | 'disk' | 'partition'>,
+  filesystem: Pick<FilesystemInspection, 'type' | 'disk' | 'partition' | 'volume'>,
 ): unknown {
+  const { type, disk, partition } = filesystem;
   if (!hasCode(error, 'host.tool-failed')) return error;
-  const what = `The ${type} filesystem on ${disk} partition ${partition ?? 'none'} cannot be mounted`;
+  const what = `The ${type} filesystem on ${placeOf(filesystem)} cannot be mounted`;
   const more = { cause: error, context: { disk, partition, type } };
   // How kernels before 6.7 refuse a device that claims to be part of a filesystem that is mounted from another one.
   if (type === 'btrfs' && error.message.includes('File exists')) {
@@ -18,4 +19,13 @@ export function mountFailure(
     return new LifeboatError('guest.filesystem-twin', text, more);
   }
   return new LifeboatError('guest.mount-failed', `${what}: ${messageOf(error)}`, more);
+}
+
+/** `vda partition 2`, `vda partition none` for a disk without partitions, `volume vg0/root`. */
+export function placeOf({
+  disk,
+  partition,
+  volume,
+}: Pick<FilesystemInspection, 'disk' | 'partition' | 'volume'>): string {
+  return volume === undefined ? `${disk} partition ${partition ?? 'none'}` : `volume ${volume.name}`;
 }

@@ -4,24 +4,23 @@
  *   disk image (never written)
  *     └─ overlay, 4 KiB clusters ─ qemu-storage-daemon ─ FUSE file ─ loop at the partition ─ kernel filesystem ─ GuestTree
  *
- * 1. Serve each disk under an overlay of its own. 2. Read its partition table, probe every partition. 3. Mount what may
- * be a root read-only: a crash-consistent filesystem replays its journal, into the overlay. 4. Find the root, then
- * /boot by the root's fstab. 5. Do the work. 6. Unmount, detach, end the servers, in any case.
+ * 1. Serve each disk under an overlay of its own. 2. Read its partition table, probe every partition; compose the logical volumes
+ * and arrays, each under an overlay of its own (composed-volumes.ts). 3. Mount what may be a root read-only: a crash-consistent
+ * filesystem replays its journal, into the overlay. 4. Find the root, then /boot by the root's fstab. 5. Do the work. 6. Unmount,
+ * detach, end the servers, in any case.
  *
  * To edit, the same, but between 4 and 5 the filesystems are checked and mounted again for writing; after 5 they are
  * checked again, and the overlays' changes are handed to `changes` while they are still served. Then they are thrown away.
  *
  * Killed at any time: the overlays are worthless, the images unchanged; what is left (a mount, a loop device) lies
- * beneath `directory` or is recorded there, where the host's clean-up finds it. Not supported yet, and refused by name:
- * roots on LVM, LUKS or MD.
+ * beneath `directory` or is recorded there, where the host's clean-up finds it. Refused by name: roots on encrypted volumes, and on
+ * volumes of kinds that are not composed (thin, cached, RAID 5, ...).
  */
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openFileDevice } from '@lifeboat/disk/file-device';
 import { partitionTypes, readPartitionTable } from '@lifeboat/disk/partition-table';
 import { hasCode, LifeboatError, messageOf } from '@lifeboat/foundation/errors';
-import { KiB } from '@lifeboat/foundation/units';
-import { runTool } from '@lifeboat/host/children';
 import {
   serveDiskImage,
   type DiskImageServer,
@@ -34,9 +33,21 @@ import type { DiskInspection, FilesystemInspection } from '../inspect/guest-insp
 import type { MountedDisks } from '../inspect/inspect-guest.ts';
 import { parseFstab, type FstabEntry } from '../linux/fstab.ts';
 import { identifyMbrLoader } from '../linux/grub.ts';
+import { parseMdadmConfig } from '../linux/volume-names.ts';
+import { findSubvolume, subvolumeOf } from './btrfs-root.ts';
+import { checkFilesystem } from './check-filesystem.ts';
+import {
+  openComposedVolumes,
+  OVERLAY_CLUSTER_BYTES,
+  type ComposedVolume,
+  type ComposedVolumes,
+  type DiskPlace,
+} from './composed-volumes.ts';
 import { listEfiFiles } from './efi-files.ts';
+import { findSource, type Filesystems } from './filesystem-source.ts';
 import { GuestTree, type GuestMount } from './guest-tree.ts';
-import { mountFailure } from './mount-failure.ts';
+import { looksLikeRoot } from './looks-like-root.ts';
+import { mountFailure, placeOf } from './mount-failure.ts';
 import { probeFilesystem } from './probe-filesystem.ts';
 
 export interface GuestDisk {
@@ -60,13 +71,19 @@ export interface UnmountedPart {
   readonly reason: string;
 }
 
-/** One disk's overlay after the work, unmounted and checked. */
+/** An overlay after the work, unmounted and checked: of a disk, or of a volume that is composed of runs of disks. */
 export interface OverlayChanges {
-  readonly disk: GuestDisk;
-  readonly sizeBytes: number;
   readonly overlayPath: string;
-  /** The disk with the changes, as a file. */
+  /** The disk or volume with the changes, as a file. */
   readonly changedPath: string;
+  /** Where a run of it lies on the disks, by their names; of a mirror, in every copy. Absent: it is the disk of that name itself. */
+  readonly locate?: (run: { offsetBytes: number; lengthBytes: number }) => readonly DiskPlace[];
+}
+
+/** Everything that was changed. */
+export interface GuestChanges {
+  readonly disks: readonly (OverlayChanges & { readonly disk: GuestDisk; readonly sizeBytes: number })[];
+  readonly volumes: readonly Required<OverlayChanges>[];
 }
 
 export interface GuestAccess {
@@ -84,6 +101,7 @@ export interface GuestAccess {
 /** The kernel mounts these without our help; what else can hold a root is refused by name. */
 const LINUX_FILESYSTEMS = new Set(['ext2', 'ext3', 'ext4', 'xfs', 'btrfs']);
 const EXT_FILESYSTEMS = new Set(['ext2', 'ext3', 'ext4']);
+const MDADM_CONFIGS = ['/etc/mdadm/mdadm.conf', '/etc/mdadm.conf'];
 const CONTAINERS: Readonly<Record<string, string>> = {
   LVM2_member: 'LVM',
   crypto_LUKS: 'LUKS encryption',
@@ -97,9 +115,6 @@ const OTHER_FILESYSTEMS = new Set(['vfat']);
 /** Filesystems in fstab that lie on no disk, or on one that is no part of the machine. */
 const REMOVABLE = /^\/dev\/(?:sr\d+|cdrom\d*|dvd\w*|fd\d+|floppy\w*)$/;
 const ON_A_DISK = /^(?:(?:UUID|LABEL|PARTUUID|PARTLABEL)=|\/dev\/)/;
-/** A filesystem block: one changed block copies no neighbours into the journal. QEMU then takes disks up to 8 TiB. */
-const CLUSTER_BYTES = 4 * KiB;
-const CHECK_TIMEOUT_MS = 600_000;
 
 /** Looks into a guest. Errors: `guest.no-root`, `guest.several-roots`, `guest.layout-unsupported`, `guest.mount-failed`, `guest.filesystem-twin`, those of the host room. */
 export async function withGuest<T>(access: GuestAccess, work: (guest: OpenGuest) => Promise<T>): Promise<T> {
@@ -114,7 +129,7 @@ export async function withEditableGuest<T, R>(
   access: GuestAccess,
   steps: {
     work: (guest: OpenGuest) => Promise<T>;
-    changes: (overlays: readonly OverlayChanges[], result: T) => Promise<R>;
+    changes: (changes: GuestChanges, result: T) => Promise<R>;
   },
 ): Promise<R> {
   return new Session(access).run({ writable: true, ...steps });
@@ -128,9 +143,16 @@ interface ServedDisk {
   readonly inspection: DiskInspection;
 }
 
+/** What there is to mount. */
+interface OpenedDisks {
+  readonly served: readonly ServedDisk[];
+  readonly composed: ComposedVolumes;
+}
+
 interface MountedPart {
-  readonly filesystem: FilesystemInspection;
+  filesystem: FilesystemInspection;
   readonly mountPoint: string;
+  /** Shared by the subvolumes of one btrfs: a second device with the same filesystem would be its twin. */
   readonly loop: LoopDevice;
   mount: MountedFilesystem | undefined;
 }
@@ -148,7 +170,7 @@ class Session {
   async run<T, R>(steps: {
     writable: boolean;
     work: (guest: OpenGuest) => Promise<T>;
-    changes: (overlays: readonly OverlayChanges[], result: T) => Promise<R>;
+    changes: (changes: GuestChanges, result: T) => Promise<R>;
   }): Promise<R> {
     const { directory, disks, signal } = this.#access;
     signal.throwIfAborted();
@@ -157,23 +179,23 @@ class Session {
     try {
       const served: ServedDisk[] = [];
       for (const disk of disks) served.push(await this.#serve(disk));
-      const parts = await this.#mountAll(served);
+      const composed = await openComposedVolumes(served.map(memberDisk), {
+        directory,
+        signal,
+        undo: this.#undo,
+        mountable: LINUX_FILESYSTEMS,
+      });
+      const opened = { served, composed };
+      const parts = await this.#mountAll(opened);
       if (steps.writable) await this.#prepareForWriting(parts);
-      const guest = { ...(await describe(served, parts, signal)), notMounted: this.#notMounted };
+      const guest = { ...(await describe(opened, parts, signal)), notMounted: this.#notMounted };
       const result = await steps.work(guest);
       for (const part of parts) await this.#unmount(part);
-      if (steps.writable) for (const part of parts) await check(part, 'after', signal);
+      if (steps.writable) await checkAll(parts, 'after', signal);
       for (const part of parts) await part.loop.detach();
-      for (const { path } of served) await flush(path);
-      return await steps.changes(
-        served.map(({ disk, overlayPath, path, inspection }) => ({
-          disk,
-          overlayPath,
-          changedPath: path,
-          sizeBytes: inspection.sizeBytes,
-        })),
-        result,
-      );
+      const changes = changesOf(opened);
+      for (const { changedPath } of [...changes.disks, ...changes.volumes]) await flush(changedPath);
+      return await steps.changes(changes, result);
     } catch (error) {
       failure = { error };
       throw error;
@@ -188,7 +210,7 @@ class Session {
     await rm(overlayPath, { force: true }); // a dead attempt's: worthless
     const server = await serveDiskImage(
       {
-        image: { kind: 'overlay', path: overlayPath, clusterSizeBytes: CLUSTER_BYTES, backing: disk.image },
+        image: { kind: 'overlay', path: overlayPath, clusterSizeBytes: OVERLAY_CLUSTER_BYTES, backing: disk.image },
         fuse: { writable: true },
         directory,
         name: disk.name,
@@ -204,25 +226,25 @@ class Session {
   }
 
   /** Finds the root, then what its fstab mounts into it. */
-  async #mountAll(served: readonly ServedDisk[]): Promise<MountedPart[]> {
-    const candidates = served.flatMap(({ inspection }) => inspection.filesystems.filter(isMountable));
+  async #mountAll(opened: OpenedDisks): Promise<MountedPart[]> {
+    const candidates = [...filesystemsOf(opened), ...opened.composed.volumes.map(({ filesystem }) => filesystem)];
     const roots: MountedPart[] = [];
-    for (const filesystem of candidates) {
-      const part = await this.#mount(served, filesystem, '/');
-      const isRoot = await looksLikeRoot(new GuestTree([mountOf(part)]));
-      if (isRoot) roots.push(part);
-      else await this.#release(part);
+    for (const filesystem of candidates.filter(isMountable)) {
+      const part = await this.#findRoot(await this.#mount(opened, filesystem, '/'));
+      if (part) roots.push(part);
     }
     const [root, second] = roots;
-    if (root === undefined) throw noRoot(served);
+    if (root === undefined) throw noRoot(opened);
     if (second !== undefined) throw severalRoots(roots);
 
     const parts = [root];
-    const fstab = parseFstab((await new GuestTree([mountOf(root)]).readText('/etc/fstab')) ?? '');
+    const tree = new GuestTree([mountOf(root)]);
+    const fstab = parseFstab((await tree.readText('/etc/fstab')) ?? '');
+    const filesystems = await nameable(opened, tree);
     for (const mountPoint of FURTHER_MOUNT_POINTS) {
       const entry = fstab.find((candidate) => candidate.mountPoint === mountPoint);
       if (entry === undefined) continue;
-      const filesystem = findSource(entry, served);
+      const filesystem = findSource(entry, filesystems);
       if (!isMountable(filesystem)) {
         throw new LifeboatError(
           'guest.layout-unsupported',
@@ -230,26 +252,48 @@ class Session {
           { context: { mountPoint, type: filesystem.type } },
         );
       }
-      parts.push(await this.#mount(served, filesystem, mountPoint));
+      parts.push(await this.#mountBeside(opened, parts, { entry, filesystem }));
     }
-    if (this.#access.filesystems === 'all') await this.#mountOthers(served, fstab, parts);
+    if (this.#access.filesystems === 'all') await this.#mountOthers(opened, { fstab, filesystems, parts });
     return parts;
   }
 
+  /** The part with the root in it, mounted; undefined, and all released, where it holds none. */
+  async #findRoot(part: MountedPart): Promise<MountedPart | undefined> {
+    if (await looksLikeRoot(new GuestTree([mountOf(part)]))) return part;
+    if (part.filesystem.type === 'btrfs' && (await this.#mountRootSubvolume(part))) return part;
+    await this.#release(part);
+    return undefined;
+  }
+
+  async #mountRootSubvolume(part: MountedPart): Promise<boolean> {
+    const whole = part.filesystem;
+    await this.#unmount(part);
+    part.filesystem = { ...whole, subvolume: '/' };
+    await this.#mountAgain(part, { readOnly: true });
+    const subvolume = await findSubvolume(new GuestTree([mountOf(part)]), whole.uuid);
+    if (subvolume === undefined) return false;
+    await this.#unmount(part);
+    part.filesystem = { ...whole, subvolume };
+    await this.#mountAgain(part, { readOnly: true });
+    return true;
+  }
+
   /** What cannot be mounted is named, not refused. */
-  async #mountOthers(served: readonly ServedDisk[], fstab: readonly FstabEntry[], parts: MountedPart[]): Promise<void> {
+  async #mountOthers(
+    opened: OpenedDisks,
+    { fstab, filesystems, parts }: { fstab: readonly FstabEntry[]; filesystems: Filesystems; parts: MountedPart[] },
+  ): Promise<void> {
     for (const entry of fstab) {
       const { mountPoint, source } = entry;
       const isThere = parts.some((part) => part.mountPoint === mountPoint);
       if (isThere || !mountPoint.startsWith('/') || !ON_A_DISK.test(source) || REMOVABLE.test(source)) continue;
       try {
-        const filesystem = findSource(entry, served);
-        const shared = parts.find((part) => part.filesystem === filesystem);
-        if (shared) throw unmountable(`it is a part of the filesystem at ${shared.mountPoint}`);
+        const filesystem = findSource(entry, filesystems);
         if (!isMountable(filesystem) && !OTHER_FILESYSTEMS.has(filesystem.type)) {
           throw unmountable(`it is ${filesystem.type || 'something unknown'} (${source})`);
         }
-        parts.push(await this.#mount(served, filesystem, mountPoint));
+        parts.push(await this.#mountBeside(opened, parts, { entry, filesystem }));
       } catch (error) {
         if (!hasCode(error, 'guest.layout-unsupported', 'guest.mount-failed', 'guest.filesystem-twin')) throw error;
         this.#notMounted.push({ mountPoint, reason: error.message.split('\n', 1)[0] ?? '' });
@@ -257,20 +301,35 @@ class Session {
     }
   }
 
-  async #mount(
-    served: readonly ServedDisk[],
-    filesystem: FilesystemInspection,
-    mountPoint: string,
+  async #mountBeside(
+    opened: OpenedDisks,
+    parts: readonly MountedPart[],
+    { entry, filesystem }: { entry: FstabEntry; filesystem: FilesystemInspection },
   ): Promise<MountedPart> {
+    const { mountPoint } = entry;
+    const shared = parts.find((part) => isSameVolume(part.filesystem, filesystem));
+    if (shared === undefined) return this.#mount(opened, filesystem, mountPoint);
+    const subvolume = filesystem.type === 'btrfs' ? subvolumeOf(entry) : undefined;
+    if (subvolume === undefined) throw unmountable(`it is a part of the filesystem at ${shared.mountPoint}`);
+    const part: MountedPart = {
+      filesystem: { ...filesystem, subvolume },
+      mountPoint,
+      loop: shared.loop,
+      mount: undefined,
+    };
+    this.#undo.push(() => this.#unmount(part));
+    await this.#mountAgain(part, { readOnly: true });
+    return part;
+  }
+
+  async #mount(opened: OpenedDisks, filesystem: FilesystemInspection, mountPoint: string): Promise<MountedPart> {
     const { directory, signal } = this.#access;
-    const disk = served.find((candidate) => candidate.disk.name === filesystem.disk);
-    if (disk === undefined) throw new LifeboatError('internal.bug', `no disk ${filesystem.disk} is served`);
     this.#counter += 1;
     const name = `part${this.#counter}`;
     const { offsetBytes, lengthBytes } = filesystem;
     const loop = detachedOnce(
       await loopDevice({
-        path: disk.path,
+        path: fileOf(opened, filesystem),
         offsetBytes,
         sizeLimitBytes: lengthBytes,
         readOnly: false,
@@ -286,6 +345,11 @@ class Session {
     return part;
   }
 
+  async #mountAgain(part: MountedPart, how: { readOnly: boolean }): Promise<void> {
+    this.#counter += 1;
+    await this.#attach(part, { name: `part${this.#counter}`, ...how });
+  }
+
   async #attach(part: MountedPart, how: { name: string; readOnly: boolean }): Promise<void> {
     const { directory, signal } = this.#access;
     const { type } = part.filesystem;
@@ -294,7 +358,7 @@ class Session {
         device: part.loop.path,
         type,
         readOnly: how.readOnly,
-        options: mountOptions(type, how.readOnly),
+        options: mountOptions(part.filesystem, how.readOnly),
         directory,
         name: how.name,
         signal,
@@ -304,13 +368,11 @@ class Session {
     }
   }
 
+  /** All are unmounted before the first is mounted again: subvolumes of one filesystem are one filesystem. */
   async #prepareForWriting(parts: readonly MountedPart[]): Promise<void> {
-    for (const part of parts) {
-      await this.#unmount(part);
-      await check(part, 'before', this.#access.signal);
-      this.#counter += 1;
-      await this.#attach(part, { name: `part${this.#counter}`, readOnly: false });
-    }
+    for (const part of parts) await this.#unmount(part);
+    await checkAll(parts, 'before', this.#access.signal);
+    for (const part of parts) await this.#mountAgain(part, { readOnly: false });
   }
 
   async #unmount(part: MountedPart): Promise<void> {
@@ -382,7 +444,7 @@ async function inspectDisk(name: string, path: string, signal: AbortSignal): Pro
 }
 
 async function describe(
-  served: readonly ServedDisk[],
+  { served, composed }: OpenedDisks,
   parts: readonly MountedPart[],
   signal: AbortSignal,
 ): Promise<Omit<OpenGuest, 'notMounted'>> {
@@ -401,6 +463,7 @@ async function describe(
     mounts,
     mounted: {
       disks: served.map(({ inspection }) => inspection),
+      volumes: composed.volumes.map(({ filesystem }) => filesystem),
       root: root.filesystem,
       mounts: parts.map(({ mountPoint, filesystem }) => ({ mountPoint, filesystem })),
       efiFiles,
@@ -408,74 +471,97 @@ async function describe(
   };
 }
 
-/** Read-only, on the loop device, so that only this filesystem is seen. */
-async function check(part: MountedPart, when: 'before' | 'after', signal: AbortSignal): Promise<void> {
-  const { type, disk, partition } = part.filesystem;
-  if (!EXT_FILESYSTEMS.has(type)) return;
-  const result = await runTool('e2fsck', ['-fn', part.loop.path], {
-    timeoutMs: CHECK_TIMEOUT_MS,
-    okCodes: [0, 1, 2, 4, 8, 12],
-    signal,
-  });
-  if (result.code === 0) return;
-  throw new LifeboatError(
-    'guest.filesystem-damaged',
-    `The ${type} filesystem on ${disk} partition ${partition ?? 'none'} is damaged ${when} the edit (e2fsck -fn ends with ${result.code}): ${result.stdout.trim().slice(-800)}`,
-    { context: { disk, partition, when, code: result.code } },
-  );
+/** Each filesystem once, on the loop device, so that only this filesystem is seen. */
+async function checkAll(parts: readonly MountedPart[], when: 'before' | 'after', signal: AbortSignal): Promise<void> {
+  const seen = new Set<string>();
+  for (const { filesystem, loop } of parts) {
+    if (!seen.has(loop.path)) await checkFilesystem(filesystem, loop.path, when, signal);
+    seen.add(loop.path);
+  }
 }
 
-function mountOptions(type: string, readOnly: boolean): string[] {
-  // XFS refuses a second filesystem with the same UUID, as the point's and the restored one have.
-  const common = ['nosymfollow', 'noatime', ...(type === 'xfs' ? ['nouuid'] : [])];
+function mountOptions({ type, subvolume }: FilesystemInspection, readOnly: boolean): string[] {
+  const common = [
+    'nosymfollow',
+    'noatime',
+    // XFS refuses a second filesystem with the same UUID, as the point's and the restored one have.
+    ...(type === 'xfs' ? ['nouuid'] : []),
+    ...(subvolume === undefined ? [] : [`subvol=${subvolume}`]),
+  ];
   // ext4 would go on to zero unused inode tables in the background, and every block of that would enter the journal.
   return EXT_FILESYSTEMS.has(type) && !readOnly && type !== 'ext2' ? [...common, 'noinit_itable'] : common;
 }
 
-async function looksLikeRoot(tree: GuestTree): Promise<boolean> {
-  const hasRelease = (await tree.isFile('/etc/os-release')) || (await tree.isFile('/usr/lib/os-release'));
-  return hasRelease && (await tree.isDirectory('/etc'));
+function memberDisk({ disk, inspection }: ServedDisk): Parameters<typeof openComposedVolumes>[0][number] {
+  return { name: disk.name, image: disk.image, filesystems: inspection.filesystems };
 }
 
-function findSource(entry: FstabEntry, served: readonly ServedDisk[]): FilesystemInspection {
-  const all = served.flatMap(({ inspection }) => inspection.filesystems);
-  const [, key, value] = /^(UUID|LABEL|PARTUUID)="?([^"]+)"?$/.exec(entry.source) ?? byLink(entry.source) ?? [];
-  const found = all.filter((filesystem) => {
-    if (key === 'UUID') return filesystem.uuid.toLowerCase() === value?.toLowerCase();
-    if (key === 'LABEL') return filesystem.label === value;
-    if (key === 'PARTUUID') return filesystem.partitionUuid === value?.toLowerCase();
-    // A kernel name says which partition, but not which disk; with one disk there is no doubt.
-    const number = /^\/dev\/(?:[a-z]+|nvme\d+n\d+p|mmcblk\d+p)(\d+)$/.exec(entry.source)?.[1];
-    return served.length === 1 && number !== undefined && filesystem.partition === Number(number);
-  });
-  const [only] = found;
-  if (only === undefined || found.length > 1) {
-    throw new LifeboatError(
-      'guest.layout-unsupported',
-      `The guest's fstab mounts ${entry.mountPoint} from ${entry.source}, which is ${found.length} of its filesystems`,
-      { context: { mountPoint: entry.mountPoint, source: entry.source } },
-    );
-  }
-  return only;
+function changesOf({ served, composed }: OpenedDisks): GuestChanges {
+  return {
+    disks: served.map(({ disk, overlayPath, path, inspection }) => ({
+      disk,
+      overlayPath,
+      changedPath: path,
+      sizeBytes: inspection.sizeBytes,
+    })),
+    volumes: composed.volumes.flatMap((volume) =>
+      volume.served ? [{ ...volume.served, changedPath: volume.served.path }] : [],
+    ),
+  };
 }
 
-function byLink(source: string): string[] | undefined {
-  const match = /^\/dev\/disk\/by-(uuid|label|partuuid)\/(.+)$/.exec(source);
-  return match === null ? undefined : ['', (match[1] ?? '').toUpperCase(), match[2] ?? ''];
+function filesystemsOf({ served }: OpenedDisks): FilesystemInspection[] {
+  return served.flatMap(({ inspection }) => inspection.filesystems);
+}
+
+/** The file in which a filesystem lies at its offset. */
+function fileOf({ served, composed }: OpenedDisks, filesystem: FilesystemInspection): string {
+  const { volume, disk } = filesystem;
+  const isIt = (candidate: ComposedVolume): boolean => candidate.filesystem.volume?.name === volume?.name;
+  const path = volume
+    ? composed.volumes.find(isIt)?.served?.path
+    : served.find((candidate) => candidate.disk.name === disk)?.path;
+  if (path === undefined) throw new LifeboatError('internal.bug', `${placeOf(filesystem)} is not served`);
+  return path;
+}
+
+function isSameVolume(one: FilesystemInspection, other: FilesystemInspection): boolean {
+  return one.disk === other.disk && one.offsetBytes === other.offsetBytes && one.volume?.name === other.volume?.name;
+}
+
+async function nameable(opened: OpenedDisks, tree: GuestTree): Promise<Filesystems> {
+  const configs: string[] = [];
+  for (const path of MDADM_CONFIGS) configs.push((await tree.readText(path)) ?? '');
+  return {
+    onDisks: filesystemsOf(opened),
+    inVolumes: opened.composed.volumes.map(({ filesystem }) => filesystem),
+    diskCount: opened.served.length,
+    arrays: configs.flatMap(parseMdadmConfig),
+  };
 }
 
 function unmountable(reason: string): LifeboatError {
   return new LifeboatError('guest.layout-unsupported', reason);
 }
 
-function noRoot(served: readonly ServedDisk[]): LifeboatError {
-  const all = served.flatMap(({ inspection }) => inspection.filesystems);
-  const container = all.find(({ type }) => CONTAINERS[type] !== undefined);
-  const seen = all.map(({ disk, partition, type }) => `${disk}${partition ?? ''} ${type || 'unknown'}`).join(', ');
+function noRoot(opened: OpenedDisks): LifeboatError {
+  const { volumes, problems } = opened.composed;
+  const all = [...filesystemsOf(opened), ...volumes.map(({ filesystem }) => filesystem)];
+  // What was composed of members is looked at instead of them.
+  const container =
+    all.find(({ type }) => type === 'crypto_LUKS' || type === 'BitLocker') ??
+    (problems.length > 0 ? all.find(({ type }) => CONTAINERS[type] !== undefined) : undefined);
+  const seen = all
+    .map(
+      (filesystem) =>
+        `${filesystem.volume?.name ?? `${filesystem.disk}${filesystem.partition ?? ''}`} ${filesystem.type || 'unknown'}`,
+    )
+    .join(', ');
   if (container !== undefined) {
+    const why = problems.length > 0 ? `. ${problems.join(' ')} Found` : ', which cannot be opened yet; found';
     return new LifeboatError(
       'guest.layout-unsupported',
-      `The guest's root may lie inside ${CONTAINERS[container.type]} on ${container.disk} partition ${container.partition ?? 'none'}, which cannot be opened yet; found: ${seen}`,
+      `The guest's root may lie inside ${CONTAINERS[container.type]} on ${placeOf(container)}${why}: ${seen}`,
       { context: { disk: container.disk, type: container.type } },
     );
   }
@@ -483,8 +569,8 @@ function noRoot(served: readonly ServedDisk[]): LifeboatError {
 }
 
 function severalRoots(roots: readonly MountedPart[]): LifeboatError {
-  const places = roots.map(({ filesystem: { disk, partition, type } }) => `${disk}${partition ?? ''} (${type})`);
-  return new LifeboatError('guest.several-roots', `Several partitions hold a root filesystem: ${places.join(', ')}`);
+  const places = roots.map(({ filesystem }) => `${placeOf(filesystem)} (${filesystem.type})`);
+  return new LifeboatError('guest.several-roots', `Several filesystems hold a root: ${places.join(', ')}`);
 }
 
 function isMountable(filesystem: FilesystemInspection): boolean {

@@ -66,8 +66,8 @@ export async function injectDrivers(options: InjectOptions, context: VerbContext
       { disks: options.disks, directory, signal },
       {
         work: ({ tree }) => applyEdits(tree, plan, { nowMs: clock.nowMs(), context }),
-        changes: (overlays, { kernels, edits }) =>
-          recordChanges(overlays, {
+        changes: (changes, { kernels, edits }) =>
+          recordChanges(changes, {
             directory: journalDirectory,
             workDirectory: directory,
             edits,

@@ -4,6 +4,7 @@
  *
  *   GuestInspection
  *    ├─ disks        partition tables, filesystems, boot code
+ *    ├─ volumes      what logical volumes and arrays hold
  *    ├─ os           name and version
  *    ├─ root         the filesystem that holds /
  *    ├─ kernels      image, initrd (generator, modules inside), module tables
@@ -13,6 +14,7 @@
  */
 import type { FilesystemSpace } from '../access/guest-tree.ts';
 import type { DeviceNameUse } from '../linux/device-names.ts';
+import type { MadeVolume } from '../inventory/compose-volumes.ts';
 import type { FstabEntry } from '../linux/fstab.ts';
 import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
@@ -20,6 +22,7 @@ import type { OsRelease } from '../linux/os-release.ts';
 import type { PartitionTable } from '@lifeboat/disk/partition-table';
 
 export interface FilesystemInspection {
+  /** Of a volume over several disks, the one where it begins. */
   readonly disk: string;
   /** Absent: the filesystem takes the whole disk. */
   readonly partition?: number;
@@ -30,6 +33,10 @@ export interface FilesystemInspection {
   readonly uuid: string;
   readonly label: string;
   readonly partitionUuid: string;
+  /** The logical volume or array that holds it; its offset and length are then those of the volume. */
+  readonly volume?: MadeVolume & { readonly name: string };
+  /** Of btrfs: the path of what is mounted, from the top of the filesystem; absent: what it mounts by itself. */
+  readonly subvolume?: string;
 }
 
 export interface DiskInspection {
@@ -49,6 +56,8 @@ export interface GuestInspection {
   readonly formatVersion: 1;
   readonly disks: readonly DiskInspection[];
   readonly os: OsRelease;
+  /** In logical volumes and arrays. */
+  readonly volumes: readonly FilesystemInspection[];
   readonly root: FilesystemInspection;
   /** Mounted below the root for this inspection, by mount point. */
   readonly mounts: readonly { readonly mountPoint: string; readonly filesystem: FilesystemInspection }[];

@@ -12,6 +12,7 @@ import type { DiskInspection, FilesystemInspection, GuestInspection, SpaceInspec
 /** What is known of the disks before anything is mounted. */
 export interface MountedDisks {
   readonly disks: readonly DiskInspection[];
+  readonly volumes: readonly FilesystemInspection[];
   readonly root: FilesystemInspection;
   readonly mounts: GuestInspection['mounts'];
   /** Loaders on EFI system partitions, as `/EFI/BOOT/BOOTX64.EFI`. */
@@ -38,10 +39,11 @@ export async function inspectGuest(
   const grub = await readGrub(tree);
   const initramfsModules = await readInitramfsModules(tree);
   const dracutDrivers = await readDracutDrivers(tree);
-  const { disks, root, mounts, efiFiles } = mounted;
+  const { disks, volumes, root, mounts, efiFiles } = mounted;
   return {
     formatVersion: 1,
     disks,
+    volumes,
     root,
     mounts,
     os: parseOsRelease((await tree.readText('/etc/os-release')) ?? (await tree.readText('/usr/lib/os-release')) ?? ''),

@@ -19,7 +19,7 @@ import { parseOsRelease } from '../linux/os-release.ts';
 import { parseCrypttab, parseMdadmConfig } from '../linux/volume-names.ts';
 import { readEfiLoaders } from './efi-loaders.ts';
 import type { InitrdInventory, KernelInventory, MachineInventory, SystemInventory } from './machine-inventory.ts';
-import type { Volume } from './take-inventory.ts';
+import { mapperName, type Volume } from './compose-volumes.ts';
 
 export interface FileSources {
   /** For initrds that Node cannot unpack. */
@@ -142,14 +142,6 @@ function isSource(entry: FstabEntry, { name, content, partitionId }: Volume): bo
     default:
       return entry.source === `/dev/${name}` || entry.source === `/dev/mapper/${mapperName(name)}`;
   }
-}
-
-/** The device mapper doubles the dashes of a name and puts one between group and volume. */
-function mapperName(name: string): string {
-  return name
-    .split('/')
-    .map((part) => part.replaceAll('-', '--'))
-    .join('-');
 }
 
 const ELF_MACHINES: Readonly<Record<number, string>> = {

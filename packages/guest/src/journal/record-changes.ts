@@ -1,12 +1,14 @@
 /**
  * Writes the journal of what overlays hold against the disks below them.
  *
- * `qemu-img map` says which runs the overlay has; each is read from the changed disk and from the unchanged one, in
- * pieces; pieces that are equal are no change. Both contents are fsynced before the journal is sealed.
+ * `qemu-img map` says which runs the overlay has, and for one of a composed volume the volume says where on the disks they lie. Each
+ * is read from the changed disk or volume and from the unchanged disk, in pieces; pieces that are equal are no change. Both contents
+ * are fsynced before the journal is sealed.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, open, type FileHandle } from 'node:fs/promises';
 import { openFileDevice } from '@lifeboat/disk/file-device';
+import type { Run } from '@lifeboat/disk/mapped-device';
 import type { BlockDevice } from '@lifeboat/foundation/block-device';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
@@ -14,7 +16,8 @@ import { runTool } from '@lifeboat/host/children';
 import { serveDiskImage, type ImageFile } from '@lifeboat/host/disk-image-server';
 import { syncDirectory } from '@lifeboat/host/durable-file';
 import type { FileEdit } from '../access/guest-tree.ts';
-import type { OverlayChanges } from '../access/open-guest.ts';
+import type { GuestChanges, OverlayChanges } from '../access/open-guest.ts';
+import { changedRunsOf, type ChangedRun, type OpenedOverlay } from './changed-runs.ts';
 import {
   newBytesPath,
   oldBytesPath,
@@ -41,7 +44,7 @@ export interface RecordOptions {
 }
 
 /** Errors: `guest.journal-too-big`, `disk.full`, those of the host room. */
-export async function recordChanges(overlays: readonly OverlayChanges[], options: RecordOptions): Promise<Journal> {
+export async function recordChanges(changes: GuestChanges, options: RecordOptions): Promise<Journal> {
   const { directory, signal } = options;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const disks: JournalDisk[] = [];
@@ -50,12 +53,19 @@ export async function recordChanges(overlays: readonly OverlayChanges[], options
   );
   try {
     const [oldFile, newFile] = files.map((file) => new ByteStore(file, directory)) as [ByteStore, ByteStore];
-    for (const overlay of overlays) {
-      const { image, name } = overlay.disk;
+    const opened: OpenedOverlay[] = [];
+    for (const overlay of [...changes.disks, ...changes.volumes]) {
+      opened.push({ ...overlay, allocated: await allocatedRuns(overlay, signal) });
+    }
+    for (const { disk, sizeBytes } of changes.disks) {
+      const { image, name } = disk;
       if (!('path' in image))
         throw new LifeboatError('internal.bug', `the disk ${name} is an export and cannot be edited`);
-      const runs = await recordDisk(overlay, image, { oldFile, newFile, workDirectory: options.workDirectory, signal });
-      if (runs.length > 0) disks.push({ name, image, sizeBytes: overlay.sizeBytes, runs });
+      const changed = changedRunsOf(name, opened);
+      if (changed.length === 0) continue;
+      const place = { name, image, workDirectory: options.workDirectory, signal };
+      const runs = await recordDisk(changed, place, { oldFile, newFile });
+      if (runs.length > 0) disks.push({ name, image, sizeBytes, runs });
     }
     for (const file of files) await file.sync();
   } finally {
@@ -69,58 +79,56 @@ export async function recordChanges(overlays: readonly OverlayChanges[], options
 }
 
 async function recordDisk(
-  overlay: OverlayChanges,
-  image: ImageFile,
-  to: { oldFile: ByteStore; newFile: ByteStore; workDirectory: string; signal: AbortSignal },
+  changed: readonly ChangedRun[],
+  disk: { name: string; image: ImageFile; workDirectory: string; signal: AbortSignal },
+  to: { oldFile: ByteStore; newFile: ByteStore },
 ): Promise<JournalRun[]> {
-  const { signal } = to;
-  const allocated = await allocatedRuns(overlay, signal);
-  if (allocated.length === 0) return [];
+  const { name, image, workDirectory, signal } = disk;
   const server = await serveDiskImage(
     {
       image: { kind: 'image', ...image, readOnly: true },
       fuse: { writable: false },
-      directory: to.workDirectory,
-      name: `${overlay.disk.name}-old`,
+      directory: workDirectory,
+      name: `${name}-old`,
     },
     { signal },
   );
+  const sources = new Map<string, BlockDevice>();
   try {
     const before = await openFileDevice(server.fusePath as string);
-    const after = await openFileDevice(overlay.changedPath);
-    try {
-      const runs: JournalRun[] = [];
-      for (const run of allocated) {
-        for (let at = run.start; at < run.end; at += PIECE_BYTES) {
-          const piece = { offsetBytes: at, lengthBytes: Math.min(PIECE_BYTES, run.end - at) };
-          const [oldBytes, newBytes] = await Promise.all([
-            readPiece(before, piece, signal),
-            readPiece(after, piece, signal),
-          ]);
-          if (oldBytes.equals(newBytes)) continue;
-          const oldAt = await to.oldFile.add(oldBytes);
-          const newAt = await to.newFile.add(newBytes);
-          runs.push({
-            ...piece,
-            oldSha256: sha256(oldBytes),
-            newSha256: sha256(newBytes),
-            ...(oldAt === undefined ? {} : { oldAt }),
-            ...(newAt === undefined ? {} : { newAt }),
-          });
-        }
+    sources.set('', before);
+    const runs: JournalRun[] = [];
+    for (const run of changed) {
+      const after = sources.get(run.changedPath) ?? (await openFileDevice(run.changedPath));
+      sources.set(run.changedPath, after);
+      for (let done = 0; done < run.lengthBytes; done += PIECE_BYTES) {
+        const lengthBytes = Math.min(PIECE_BYTES, run.lengthBytes - done);
+        const piece = { offsetBytes: run.offsetBytes + done, lengthBytes };
+        const [oldBytes, newBytes] = await Promise.all([
+          readPiece(before, piece, signal),
+          readPiece(after, { offsetBytes: run.changedOffsetBytes + done, lengthBytes }, signal),
+        ]);
+        if (oldBytes.equals(newBytes)) continue;
+        const oldAt = await to.oldFile.add(oldBytes);
+        const newAt = await to.newFile.add(newBytes);
+        runs.push({
+          ...piece,
+          oldSha256: sha256(oldBytes),
+          newSha256: sha256(newBytes),
+          ...(oldAt === undefined ? {} : { oldAt }),
+          ...(newAt === undefined ? {} : { newAt }),
+        });
       }
-      return runs;
-    } finally {
-      await before.close();
-      await after.close();
     }
+    return runs;
   } finally {
+    for (const device of sources.values()) await device.close();
     await server.stop();
   }
 }
 
 /** The overlay is open in its server, flushed and at rest; -U reads it all the same. */
-async function allocatedRuns(overlay: OverlayChanges, signal: AbortSignal): Promise<{ start: number; end: number }[]> {
+async function allocatedRuns(overlay: OverlayChanges, signal: AbortSignal): Promise<Run[]> {
   const args = ['map', '-U', '--output=json', '-f', 'qcow2', '--', overlay.overlayPath];
   const { stdout } = await runTool('qemu-img', args, {
     timeoutMs: MAP_TIMEOUT_MS,
@@ -128,12 +136,12 @@ async function allocatedRuns(overlay: OverlayChanges, signal: AbortSignal): Prom
     signal,
   });
   const extents = JSON.parse(stdout) as { start: number; length: number; depth: number; present?: boolean }[];
-  const runs: { start: number; end: number }[] = [];
+  const runs: { offsetBytes: number; lengthBytes: number }[] = [];
   for (const { start, length, depth, present } of extents) {
     if (depth !== 0 || present === false) continue;
     const last = runs.at(-1);
-    if (last?.end === start) last.end = start + length;
-    else runs.push({ start, end: start + length });
+    if (last && last.offsetBytes + last.lengthBytes === start) last.lengthBytes += length;
+    else runs.push({ offsetBytes: start, lengthBytes: length });
   }
   return runs;
 }

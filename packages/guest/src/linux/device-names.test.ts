@@ -27,7 +27,12 @@ const disk = (...filesystems: FilesystemInspection[]): DiskInspection => ({
   filesystems,
 });
 const root = filesystem(2, 'root-uuid');
-const guest = { disks: [disk(filesystem(1, 'boot-uuid'), root, filesystem(5, 'swap-uuid', 'swap'))], root, mounts: [] };
+const guest = {
+  disks: [disk(filesystem(1, 'boot-uuid'), root, filesystem(5, 'swap-uuid', 'swap'))],
+  volumes: [],
+  root,
+  mounts: [],
+};
 const use = (change: Partial<DeviceNameUse>): DeviceNameUse => ({
   path: '/etc/fstab',
   line: 1,

@@ -70,6 +70,7 @@ export function stableName(
   use: DeviceNameUse,
   guest: {
     readonly disks: readonly DiskInspection[];
+    readonly volumes: readonly FilesystemInspection[];
     readonly root: FilesystemInspection;
     readonly mounts: readonly { readonly mountPoint: string; readonly filesystem: FilesystemInspection }[];
   },
@@ -79,7 +80,7 @@ export function stableName(
   if (filesystem === undefined) return undefined;
   const key = byPartition ? 'partitionUuid' : 'uuid';
   const id = filesystem[key];
-  const all = guest.disks.flatMap(({ filesystems }) => filesystems);
+  const all = [...guest.disks.flatMap(({ filesystems }) => filesystems), ...guest.volumes];
   // Hostile or damaged: what goes into a configuration file is an id and nothing else.
   if (!/^[0-9A-Za-z-]{4,36}$/.test(id) || all.filter((other) => other[key] === id).length > 1) return undefined;
   return `${byPartition ? 'PARTUUID' : 'UUID'}=${id}`;

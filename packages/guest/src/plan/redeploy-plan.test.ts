@@ -63,6 +63,7 @@ function guest(kernels: readonly KernelInspection[], change: Partial<GuestInspec
   return {
     formatVersion: 1,
     disks: [],
+    volumes: [],
     os: { id: 'debian', versionId: '12', prettyName: 'Debian 12' },
     root,
     mounts: [],
@@ -289,6 +290,15 @@ describe('planRedeploy', () => {
       { kind: 'remove-file', path: '/etc/lvm/devices/system.devices' },
     ]);
     expect(planRedeploy({ ...whole, dracutDrivers: ['nvme', 'e1000e'] }, nvme).edits).toHaveLength(1);
+  });
+
+  it('refuses to edit a logical volume past LVM while a snapshot of it is there', () => {
+    const volume = { kind: 'logical-volume', group: 'vg0', volume: 'root', name: 'vg0/root' } as const;
+    const on = (isOrigin: boolean) => ({ root: { ...guest([]).root, volume: { ...volume, isOrigin } } });
+    expect(planRedeploy(guest([kernel('6.1')], on(true)), nvme).refusals).toMatchObject([
+      { code: 'volume-has-snapshot', text: expect.stringContaining('vg0/root') as string },
+    ]);
+    expect(planRedeploy(guest([kernel('6.1')], on(false)), nvme).refusals).toEqual([]);
   });
 });
 

@@ -69,6 +69,7 @@ export type RefusalCode =
   | 'module-dependency-missing'
   | 'unstable-device-name'
   | 'firmware-change'
+  | 'volume-has-snapshot'
   | 'no-space';
 
 export interface Refusal {
@@ -109,7 +110,7 @@ export function planRedeploy(inspection: GuestInspection, profile: HardwareProfi
   const requests = modaliasesOf(profile);
   const edits: PlannedEdit[] = [];
   const warnings: string[] = profile.secureBoot ? [SECURE_BOOT_WARNING] : [];
-  const refusals: Refusal[] = checkFirmware(inspection, profile);
+  const refusals: Refusal[] = [...checkFirmware(inspection, profile), ...checkSnapshots(inspection)];
   const drivers: { kernelVersion: string; resolution: DriverResolution }[] = [];
   const persistent = new Set<string>();
 
@@ -297,6 +298,21 @@ function mountEfiSystem({ disks, fstab }: GuestInspection): PlannedEdit | undefi
     why: 'updates of the boot loader look for the EFI system partition there; without it the machine starts all the same',
     line: `UUID=${only.uuid} /boot/efi vfat umask=0077,nofail 0 1`,
   };
+}
+
+/** A snapshot keeps what LVM overwrites in its origin; what is written past LVM it would show as if it had always been so. */
+function checkSnapshots({ root, mounts }: GuestInspection): Refusal[] {
+  const edited = [root, ...mounts.map(({ filesystem }) => filesystem)];
+  return edited.flatMap(({ volume }) =>
+    volume?.kind === 'logical-volume' && volume.isOrigin
+      ? [
+          {
+            code: 'volume-has-snapshot',
+            text: `The logical volume ${volume.name} has snapshots, which an edit would spoil. Remove them in the source machine and back it up again.`,
+          } as const,
+        ]
+      : [],
+  );
 }
 
 /** What a later initrd has to be built with, for each generator that is there. */
