@@ -23,6 +23,13 @@ import { buildComposedGuest, rootsOf, type Composition } from '../support/compos
 const { signal } = new AbortController();
 const INITRD = `/boot/initrd.img-${FAKE_VERSION}`;
 
+const NETPLAN = '/etc/netplan/01.yaml';
+
+function nameCard(root: string): void {
+  mkdirSync(join(root, 'etc/netplan'));
+  writeFileSync(join(root, NETPLAN), 'ethernets:\n  lan:\n    match:\n      macaddress: 52:54:00:00:00:01\n');
+}
+
 let base: string;
 beforeEach(async () => {
   base = realpathSync(await scratchDirectory());
@@ -46,7 +53,7 @@ describe.each<{ composition: Composition; source: string; name: string }>([
   test('gets its drivers on the disks it lies on, and gives back identical bytes', async () => {
     const directory = join(base, 'img');
     mkdirSync(directory);
-    const paths = buildComposedGuest(composition, { directory, rootSource: source });
+    const paths = buildComposedGuest(composition, { directory, rootSource: source, change: nameCard });
     const disks: GuestDisk[] = paths.map((path, i) => ({ name: `vd${'ab'[i]}`, image: { path, format: 'raw' } }));
     const hashes = () => paths.map((path) => sha256(readFileSync(path)));
     const before = hashes();
@@ -56,7 +63,8 @@ describe.each<{ composition: Composition; source: string; name: string }>([
     expect(inspection.root).toMatchObject({ type: 'ext4', volume: { name } });
     expect(hashes()).toEqual(before);
 
-    const plan = planRedeploy(inspection, await loadHardwareProfile('virtio-scsi'));
+    const profile = { ...(await loadHardwareProfile('virtio-scsi')), macs: ['52:54:00:00:00:02'] };
+    const plan = planRedeploy(inspection, profile);
     expect(plan.refusals).toEqual([]);
     const result = await injectDrivers({ disks, plan, directory: join(base, 'op') }, { signal, progress: () => {} });
     expect(result.kernels[0]?.addedModules).toContain('virtio_scsi');
@@ -65,7 +73,10 @@ describe.each<{ composition: Composition; source: string; name: string }>([
     expect(after[0]).not.toBe(before[0]);
     expect(after[1]).not.toBe(before[1]);
     const written = result.edits.find(({ path }) => path === INITRD)?.newSha256;
-    for (const root of rootsOf(composition, paths)) expect(sha256(fileIn(root, INITRD))).toBe(written);
+    for (const root of rootsOf(composition, paths)) {
+      expect(sha256(fileIn(root, INITRD))).toBe(written);
+      expect(fileIn(root, NETPLAN).toString()).toContain('macaddress: 52:54:00:00:00:02\n');
+    }
     await revertJournal({ directory: join(base, 'op', 'journal'), workDirectory: join(base, 'op'), signal });
     expect(hashes()).toEqual(before);
     expect(await mountsBeneath(base)).toEqual([]);

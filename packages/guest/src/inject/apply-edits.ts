@@ -46,7 +46,9 @@ export async function applyEdits(tree: GuestTree, plan: RedeployPlan, context: E
     } else if (edit.kind === 'keep-drivers') {
       edits.push(await keepDrivers(tree, edit, plan.profile.name));
     } else if (edit.kind === 'rename-disks') {
-      edits.push(await renameDisks(tree, edit));
+      edits.push(await rename(tree, edit, replaceName));
+    } else if (edit.kind === 'rename-cards') {
+      edits.push(await rename(tree, edit, (line, from, to) => line.replaceAll(from, to)));
     } else if (edit.kind === 'add-mount') {
       edits.push(await addLine(tree, edit));
     } else {
@@ -139,15 +141,16 @@ async function addLine(
 }
 
 /** Line by line, so that a name in a comment stays what it is. */
-async function renameDisks(
+async function rename(
   tree: GuestTree,
-  { path, names }: Extract<PlannedEdit, { kind: 'rename-disks' }>,
+  { path, names }: Extract<PlannedEdit, { kind: 'rename-disks' | 'rename-cards' }>,
+  replace: (line: string, from: string, to: string) => string,
 ): Promise<FileEdit> {
   // Bytes, not characters: what is not UTF-8 stays as it is.
   const lines = ((await tree.read(path)) ?? Buffer.alloc(0)).toString('latin1').split('\n');
   for (const { line, from, to } of names) {
     const before = lines[line - 1] ?? '';
-    const after = replaceName(before, from, to);
+    const after = replace(before, from, to);
     if (after === before) {
       throw new LifeboatError('guest.changed-since-plan', `${path} does not name ${from} in line ${line} any more`, {
         context: { path, line, name: from },

@@ -18,6 +18,7 @@ import type { MadeVolume } from '../inventory/compose-volumes.ts';
 import type { FstabEntry } from '../linux/fstab.ts';
 import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
+import type { AddressUse } from '../linux/network-addresses.ts';
 import type { OsRelease } from '../linux/os-release.ts';
 import type { PartitionTable } from '@lifeboat/disk/partition-table';
 
@@ -72,6 +73,8 @@ export interface GuestInspection {
   readonly fstab: readonly FstabEntry[];
   /** Where a disk is named by controller and order. */
   readonly unstableNames: readonly DeviceNameUse[];
+  /** Where a network card is known by its address. */
+  readonly networkAddresses: readonly AddressUse[];
   /** The file in which initramfs-tools is told of more modules; absent: no initramfs-tools. */
   readonly initramfsModules?: { readonly path: string; readonly modules: readonly string[] };
   /** Drivers that dracut was told to add; absent: no dracut. */

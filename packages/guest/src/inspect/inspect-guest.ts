@@ -6,6 +6,7 @@ import { parseFstab } from '../linux/fstab.ts';
 import { parseGrubConfig, type GrubEntry } from '../linux/grub.ts';
 import { inspectKernels } from '../linux/kernels.ts';
 import { normalModuleName } from '../linux/module-name.ts';
+import { readAddressUses } from '../linux/network-addresses.ts';
 import { parseOsRelease } from '../linux/os-release.ts';
 import type { DiskInspection, FilesystemInspection, GuestInspection, SpaceInspection } from './guest-inspection.ts';
 
@@ -56,6 +57,7 @@ export async function inspectGuest(
     },
     fstab,
     unstableNames: await unstableNames(tree, grub?.path),
+    networkAddresses: await readAddressUses(tree),
     ...(initramfsModules === undefined ? {} : { initramfsModules }),
     ...(dracutDrivers === undefined ? {} : { dracutDrivers }),
     ...((await tree.isFile(LVM_DEVICES)) ? { lvmDevicesFile: LVM_DEVICES } : {}),

@@ -71,6 +71,7 @@ function guest(kernels: readonly KernelInspection[], change: Partial<GuestInspec
     bootLoader: { firmware: ['bios'], grubEntries: [], efiFiles: [] },
     fstab: [],
     unstableNames: [],
+    networkAddresses: [],
     initramfsModules: { path: '/etc/initramfs-tools/modules', modules: [] },
     blacklistedModules: [],
     space: [

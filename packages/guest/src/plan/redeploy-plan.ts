@@ -10,6 +10,7 @@ import { stableName, type DeviceNameUse } from '../linux/device-names.ts';
 import { resolveDrivers, type DriverResolution } from '../linux/driver-resolution.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
 import { moduleNameOf } from '../linux/module-name.ts';
+import { renameCards } from './rename-cards.ts';
 import type { HardwareProfile } from '../profile/hardware-profile.ts';
 import { modaliasesOf } from '../profile/modalias.ts';
 
@@ -50,6 +51,13 @@ export type PlannedEdit =
       readonly path: string;
       readonly why: string;
       readonly line: string;
+    }
+  | {
+      readonly kind: 'rename-cards';
+      readonly path: string;
+      readonly why: string;
+      /** Counted from 1; `from` stands there. */
+      readonly names: readonly { readonly line: number; readonly from: string; readonly to: string }[];
     }
   | {
       readonly kind: 'remove-file';
@@ -137,6 +145,7 @@ export function planRedeploy(inspection: GuestInspection, profile: HardwareProfi
 
   edits.push(...keepForLater(inspection, persistent));
   edits.push(...renameDisks(inspection, { profile, decisive, warnings, refusals }));
+  edits.push(...renameCards(inspection.networkAddresses, profile, warnings));
   const efi = profile.firmware === 'uefi' ? mountEfiSystem(inspection) : undefined;
   if (efi) edits.push(efi);
   if (inspection.lvmDevicesFile !== undefined) {

@@ -29,6 +29,7 @@ function describeEdit(edit: PlannedEdit): string {
     case 'keep-drivers':
       return `list for later initrds ${edit.modules.join(', ')}`;
     case 'rename-disks':
+    case 'rename-cards':
       return [...new Set(edit.names.map(({ from, to }) => `${from} becomes ${to}`))].join(', ');
     case 'add-mount':
       return `add "${edit.line}"`;

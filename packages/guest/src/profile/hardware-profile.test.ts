@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LifeboatError } from '@lifeboat/foundation/errors';
-import { parseHardwareProfile } from './hardware-profile.ts';
+import { formatHardwareProfile, parseHardwareProfile } from './hardware-profile.ts';
 import { loadHardwareProfile, shippedProfileNames } from './shipped-profiles.ts';
 
 const valid = JSON.parse(readFileSync(new URL('../../profiles/nvme.json', import.meta.url), 'utf8')) as Record<
@@ -19,6 +19,12 @@ function failureOf(value: unknown): LifeboatError {
   }
   throw new Error('the profile was accepted');
 }
+
+it('addresses of network cards are read in lower case, and written back', () => {
+  const profile = parseHardwareProfile(JSON.stringify({ ...valid, macs: ['52:54:00:AA:BB:01'] }), 'mine.json');
+  expect(profile.macs).toEqual(['52:54:00:aa:bb:01']);
+  expect(parseHardwareProfile(formatHardwareProfile(profile), 'mine.json')).toEqual(profile);
+});
 
 describe('shipped profiles', () => {
   it('are all readable and named like their files', async () => {
@@ -73,6 +79,7 @@ describe('parseHardwareProfile names the place of a mistake', () => {
       { ...valid, emulation: { diskController: 'scsi', nicModel: 'e1000' } },
       'emulation.diskController must be one of virtio-blk',
     ],
+    ['an address that is none', { ...valid, macs: ['52:54:00'] }, 'macs[0] must be an address'],
     ['a name that is no name', { ...valid, name: '../x' }, 'name must match'],
   ])('%s', (_, value, expected) => {
     const failure = failureOf(value);

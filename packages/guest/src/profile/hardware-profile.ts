@@ -45,12 +45,15 @@ export interface HardwareProfile {
   /** Absent: none. */
   readonly tpm?: '1.2' | '2.0';
   readonly pciDevices: readonly PciDevice[];
+  /** Addresses of its network cards, lower case with colons, in the order of the cards. Absent: not known. */
+  readonly macs?: readonly string[];
   /** The closest models that can be emulated. */
   readonly emulation: { readonly diskController: DiskController; readonly nicModel: NicModel };
 }
 
 /** The most PCI functions one machine can be expected to list; more is not a profile. */
 const MAX_PCI_DEVICES = 1024;
+const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
 /** `source` names the text in errors (a path). Errors: `guest.profile-invalid`. */
@@ -66,7 +69,7 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
   }
   const root = new Reader(value, '', source).object(
     ['name', 'description', 'firmware', 'pciDevices', 'emulation'],
-    ['secureBoot', 'tpm'],
+    ['secureBoot', 'tpm', 'macs'],
   );
   const emulation = root.get('emulation').object(['diskController', 'nicModel']);
   const name = root.get('name');
@@ -80,6 +83,7 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
   const secureBoot = root.optional('secureBoot');
   if (secureBoot?.boolean() && firmware === 'bios') secureBoot.fail('needs the firmware uefi');
   const tpm = root.optional('tpm')?.oneOf(['1.2', '2.0']);
+  const macs = root.optional('macs')?.array(MAX_PCI_DEVICES).map(parseMac);
   return {
     name: name.string(),
     description: root.get('description').string(),
@@ -87,6 +91,7 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
     ...(secureBoot?.boolean() ? { secureBoot: true } : {}),
     ...(tpm === undefined ? {} : { tpm }),
     pciDevices,
+    ...(macs === undefined ? {} : { macs }),
     emulation: {
       diskController: emulation.get('diskController').oneOf(diskControllers),
       nicModel: emulation.get('nicModel').oneOf(nicModels),
@@ -97,7 +102,7 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
 /** The file that `parseHardwareProfile` reads back as the same. */
 export function formatHardwareProfile(profile: HardwareProfile): string {
   const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
-  const { name, description, firmware, secureBoot, tpm, pciDevices, emulation } = profile;
+  const { name, description, firmware, secureBoot, tpm, pciDevices, macs, emulation } = profile;
   const document = {
     name,
     description,
@@ -113,9 +118,16 @@ export function formatHardwareProfile(profile: HardwareProfile): string {
       role: device.role,
       name: device.name,
     })),
+    macs,
     emulation,
   };
   return `${JSON.stringify(document, null, 2)}\n`;
+}
+
+function parseMac(reader: Reader): string {
+  const mac = reader.string().toLowerCase();
+  if (!MAC.test(mac)) reader.fail('must be an address as 52:54:00:12:34:56');
+  return mac;
 }
 
 function parsePciDevice(reader: Reader): PciDevice {

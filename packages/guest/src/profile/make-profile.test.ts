@@ -202,7 +202,7 @@ describe('a profile of a virtual machine', () => {
       { name: 'sdb', controller: 'virtio-scsi' },
       { name: 'sdc', controller: 'ahci' },
     ],
-    nics: [{ model: 'virtio-non-transitional' }, { model: 'ne2k_pci' }],
+    nics: [{ model: 'virtio-non-transitional', mac: '52:54:00:AA:00:01' }, { model: 'ne2k_pci' }],
   };
 
   it('has its controllers, cards, firmware and TPM', () => {
@@ -218,6 +218,7 @@ describe('a profile of a virtual machine', () => {
         emulatedController('ahci', 'other'),
         emulatedNic('virtio'),
       ],
+      macs: ['52:54:00:aa:00:01'],
       emulation: { diskController: 'virtio-scsi', nicModel: 'virtio' },
     });
     expect(parseHardwareProfile(formatHardwareProfile(profile), 'x')).toEqual(profile);

@@ -61,7 +61,7 @@ export interface DescribedMachine {
   readonly tpm?: string;
   readonly machineType?: string;
   readonly disks: readonly { readonly name: string; readonly controller: string }[];
-  readonly nics: readonly { readonly model: string }[];
+  readonly nics: readonly { readonly model: string; readonly mac?: string }[];
 }
 
 /** `name` of the profile. Errors: `guest.hardware-list-invalid` when its first disk hangs on what cannot be emulated. */
@@ -87,6 +87,7 @@ export function profileFromMachine(machine: DescribedMachine, name: string): Har
     controller.known && controller.known !== boot ? [controller.known] : [],
   );
   const models = machine.nics.flatMap(({ model }) => known(nicModels, model.replace(/^virtio-.*/, 'virtio')) ?? []);
+  const macs = machine.nics.flatMap(({ mac }) => mac?.toLowerCase() ?? []);
   const tpm = machine.tpm === '1.2' || machine.tpm === '2.0' ? machine.tpm : undefined;
   const { firmware, secureBoot, machineType } = machine;
   return {
@@ -99,6 +100,7 @@ export function profileFromMachine(machine: DescribedMachine, name: string): Har
       ...others.map((controller) => emulatedController(controller, 'other')),
       ...models.map(emulatedNic),
     ]),
+    ...(macs.length > 0 ? { macs } : {}),
     emulation: { diskController: boot, nicModel: models[0] ?? 'e1000e' },
   };
 }
