@@ -4,6 +4,7 @@
 #   demo      back up, boot, restore onto other hardware, and prove it, once, with a real guest
 #   test      all tests
 #   bench     the figures of docs/performance.md
+#   matrix    the rows of docs/support-matrix.md: real guests moved onto every shipped model, and started there
 #   lifeboat  the command line
 #   stage     the command line and all it starts as a directory that needs neither this tree nor npm
 #   setup     the set-up alone, as `test` needs it
@@ -30,7 +31,7 @@ clean_npm_environment() {
   done
 }
 
-[ $# -gt 0 ] || die "usage: sh scripts/launch.sh demo|test|bench|lifeboat|stage|setup [argument...]"
+[ $# -gt 0 ] || die "usage: sh scripts/launch.sh demo|test|bench|matrix|lifeboat|stage|setup [argument...]"
 command=$1
 shift
 
@@ -38,12 +39,13 @@ needs_libvirt=
 case $command in
   test | setup) groups='run guest test' ;;
   demo | bench) groups='run guest' ;;
+  matrix) groups='run guest matrix' ;;
   lifeboat | stage) groups='run' ;;
-  *) die "'$command' is not a command: demo, test, bench, lifeboat, stage or setup." ;;
+  *) die "'$command' is not a command: demo, test, bench, matrix, lifeboat, stage or setup." ;;
 esac
 case $command:${1:-} in
   bench:repo-*) ;;
-  test:* | demo:* | bench:*) needs_libvirt=yes ;;
+  test:* | demo:* | bench:* | matrix:*) needs_libvirt=yes ;;
   lifeboat:demo | lifeboat:up | lifeboat:backup | lifeboat:verify | lifeboat:restore | lifeboat:redeploy) needs_libvirt=yes ;;
 esac
 
@@ -79,5 +81,6 @@ case $command in
   lifeboat) exec "$NODE" "$ROOT/cli/src/main.ts" "$@" ;;
   test) exec "$NODE" "$ROOT/scripts/test.ts" "$@" ;;
   bench) exec "$NODE" "$ROOT/bench/src/main.ts" "$@" ;;
+  matrix) exec "$NODE" "$ROOT/test/matrix/main.ts" "$@" ;;
   stage) exec "$NODE" "$ROOT/scripts/stage.ts" "$@" ;;
 esac
