@@ -152,6 +152,12 @@ describe('command line', () => {
     });
   });
 
+  it('a copy gets an identity of its own only when that is asked for', async () => {
+    const redeploy = ['redeploy', 'web', '--target', 'nvme', '--name', 'n'];
+    expect((await parse(...redeploy)).calls[0]?.[2]).toMatchObject({ newIdentity: false });
+    expect((await parse(...redeploy, '--new-identity')).calls[0]?.[2]).toMatchObject({ newIdentity: true });
+  });
+
   it('takes a device by what only it has, and how partitions are to lie there', async () => {
     const device = ['restore', 'web', '--disk', 'vda', '--to-device'];
     for (const [given, path] of [

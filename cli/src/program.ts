@@ -58,6 +58,7 @@ export interface RedeployOptions extends BootOptions {
   readonly to?: string;
   readonly boot: boolean;
   readonly start: boolean;
+  readonly newIdentity: boolean;
   readonly layout?: RestoreLayout;
 }
 
@@ -270,6 +271,11 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
       .option('--point <id>', 'recovery point (default: the newest)', pointOption)
       .option('--to <dir>', 'directory for the new disks (default: under the state directory)', pathOption)
       .option('--start', 'start the new machine once it is defined', false)
+      .option(
+        '--new-identity',
+        'the original goes on running: machine id, SSH host keys, leases and random seed become its own (Linux)',
+        false,
+      )
       .option('--no-boot', 'define it without a boot test; nothing is proven then')
       .option('--disk <disk>', 'the disk that is laid out anew, where there are several', diskOption),
   );
@@ -318,9 +324,10 @@ interface RawRedeployOptions extends Omit<RedeployOptions, 'layout'>, RawLayoutO
 function redeployOptions(raw: RawRedeployOptions): RedeployOptions {
   const layout = layoutOf(raw, raw.disk);
   if (raw.disk !== undefined && !layout) throw usage('--disk goes with a layout; every disk is restored.');
-  const { point, target, name, to, boot, start, ready, timeout } = raw;
+  const { point, target, name, to, boot, start, newIdentity, ready, timeout } = raw;
   return {
     target,
+    newIdentity,
     name,
     boot,
     start,

@@ -55,7 +55,8 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
       const restored = { machine, pointId: restore.pointId, disks: restore.disks };
 
       undo.register(EDIT_STAGE, () => verbs.abandonOperation({ opId: opIds.edit, removeTargets: false }));
-      const edit = { ...restored, opId: opIds.edit, epoch, profile };
+      const identity = input.newIdentity ? { newIdentity: true } : {};
+      const edit = { ...restored, opId: opIds.edit, epoch, profile, ...identity };
       const plan = await stages.run(
         PLAN_STAGE,
         () => verbs.planRedeploy(edit),

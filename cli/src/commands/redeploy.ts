@@ -17,7 +17,7 @@ export async function redeployCommand(
   options: RedeployOptions,
 ): Promise<ExitCode> {
   const { output, display, configuration } = context;
-  const { point, target: profile, name, boot, ready, timeout, start, layout } = options;
+  const { point, target: profile, name, boot, ready, timeout, start, newIdentity, layout } = options;
   await describeProfile(profile); // a wrong one is said before anything is restored
   const directory = options.to ?? join(configuration.stateRoot, 'machines', name);
   const target = { kind: 'directory', directory, name } as const;
@@ -34,6 +34,7 @@ export async function redeployCommand(
       define: { name, start },
       ...(point === undefined ? {} : { pointId: point }),
       ...(layout ? { layout } : {}),
+      ...(newIdentity ? { newIdentity } : {}),
       ...(boot ? { boot: { readyPattern: ready, timeoutMs: timeout } } : {}),
     }),
   });

@@ -339,6 +339,8 @@ export interface RestoreSummary {
 }
 
 export interface RedeployInput extends OperationInput {
+  /** The original goes on running: ids, host keys and leases become the new machine's own. */
+  readonly newIdentity?: boolean;
   readonly pointId: PointId;
   readonly machine: string;
   readonly disks: readonly RestoredDisk[];

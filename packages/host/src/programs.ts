@@ -44,6 +44,7 @@ const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   resize2fs: 'e2fsprogs',
   setpriv: 'util-linux',
   sgdisk: 'gdisk',
+  'ssh-keygen': 'openssh-client',
   umount: 'mount',
   xfs_growfs: 'xfsprogs',
   xfs_repair: 'xfsprogs',

@@ -92,6 +92,8 @@ export interface RedeployMachineInput extends OperationTarget {
   readonly layout?: RestoreInput['layout'];
   /** Hardware profile of the new machine. */
   readonly profile: string;
+  /** The original goes on running: ids, host keys and leases become the new machine's own. */
+  readonly newIdentity?: boolean;
   /** Whether to compare every file of the edited disks with the point's. */
   readonly compare?: boolean;
   /** The boot test on the new hardware; its profile is `profile`. */

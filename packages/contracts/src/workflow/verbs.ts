@@ -183,6 +183,7 @@ export interface RestoreSummary {
 }
 
 export interface RedeployInput extends Admitted {
+  readonly newIdentity?: boolean;
   readonly pointId: string;
   readonly machine: string;
   readonly disks: readonly RestoredDisk[];

@@ -124,7 +124,7 @@ async function makePlan(operation: Operation, input: RedeployInput, context: Ver
     { disks: input.disks.map(guestDisk), directory: operation.directory, signal: operation.signal },
     ({ tree, mounted }) => inspectGuest(tree, mounted, systemUnpackers(operation.signal)),
   );
-  return planFor(inspection, profile);
+  return planFor(inspection, profile, { newIdentity: input.newIdentity ?? false });
 }
 
 export function guestDisk({ name, path, format }: RestoredDisk): GuestDisk {

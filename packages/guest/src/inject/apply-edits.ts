@@ -9,6 +9,7 @@ import { buildDriverArchive, paddingBefore } from '../linux/driver-archive.ts';
 import { moduleFilesOf } from '../linux/initrd.ts';
 import { MAX_INITRD_BYTES } from '../linux/kernels.ts';
 import { moduleNameOf } from '../linux/module-name.ts';
+import { replaceHostKey } from './new-host-key.ts';
 import type { PlannedEdit, RedeployPlan } from '../plan/redeploy-plan.ts';
 
 export interface InstalledKernel {
@@ -24,6 +25,8 @@ export interface InstalledKernel {
 export interface EditContext {
   /** Unix ms; stamped on the appended files. */
   readonly nowMs: number;
+  /** The operation's. */
+  readonly directory: string;
   readonly context: VerbContext;
 }
 
@@ -51,6 +54,11 @@ export async function applyEdits(tree: GuestTree, plan: RedeployPlan, context: E
       edits.push(await rename(tree, edit, (line, from, to) => line.replaceAll(from, to)));
     } else if (edit.kind === 'add-mount') {
       edits.push(await addLine(tree, edit));
+    } else if (edit.kind === 'empty-file') {
+      edits.push(await tree.replace(edit.path, []));
+    } else if (edit.kind === 'new-host-key') {
+      const { directory } = context;
+      edits.push(...(await replaceHostKey(tree, edit, { directory, signal: context.context.signal })));
     } else {
       edits.push(await tree.remove(edit.path));
     }

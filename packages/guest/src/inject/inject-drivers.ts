@@ -65,7 +65,7 @@ export async function injectDrivers(options: InjectOptions, context: VerbContext
     await withEditableGuest(
       { disks: options.disks, directory, signal },
       {
-        work: ({ tree }) => applyEdits(tree, plan, { nowMs: clock.nowMs(), context }),
+        work: ({ tree }) => applyEdits(tree, plan, { nowMs: clock.nowMs(), directory, context }),
         changes: (changes, { kernels, edits }) =>
           recordChanges(changes, {
             directory: journalDirectory,

@@ -17,6 +17,7 @@ import type { DeviceNameUse } from '../linux/device-names.ts';
 import type { MadeVolume } from '../inventory/compose-volumes.ts';
 import type { FstabEntry } from '../linux/fstab.ts';
 import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
+import type { IdentityFile } from '../linux/identity.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
 import type { AddressUse } from '../linux/network-addresses.ts';
 import type { OsRelease } from '../linux/os-release.ts';
@@ -75,6 +76,8 @@ export interface GuestInspection {
   readonly unstableNames: readonly DeviceNameUse[];
   /** Where a network card is known by its address. */
   readonly networkAddresses: readonly AddressUse[];
+  /** What a copy must not share with the original. */
+  readonly identityFiles: readonly IdentityFile[];
   /** The file in which initramfs-tools is told of more modules; absent: no initramfs-tools. */
   readonly initramfsModules?: { readonly path: string; readonly modules: readonly string[] };
   /** Drivers that dracut was told to add; absent: no dracut. */

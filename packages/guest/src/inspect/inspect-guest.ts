@@ -4,6 +4,7 @@ import type { Unpackers } from '../linux/compression.ts';
 import { namesInArguments, namesInCrypttab, namesInFstab, type DeviceNameUse } from '../linux/device-names.ts';
 import { parseFstab } from '../linux/fstab.ts';
 import { parseGrubConfig, type GrubEntry } from '../linux/grub.ts';
+import { readIdentityFiles } from '../linux/identity.ts';
 import { inspectKernels } from '../linux/kernels.ts';
 import { normalModuleName } from '../linux/module-name.ts';
 import { readAddressUses } from '../linux/network-addresses.ts';
@@ -58,6 +59,7 @@ export async function inspectGuest(
     fstab,
     unstableNames: await unstableNames(tree, grub?.path),
     networkAddresses: await readAddressUses(tree),
+    identityFiles: await readIdentityFiles(tree),
     ...(initramfsModules === undefined ? {} : { initramfsModules }),
     ...(dracutDrivers === undefined ? {} : { dracutDrivers }),
     ...((await tree.isFile(LVM_DEVICES)) ? { lvmDevicesFile: LVM_DEVICES } : {}),

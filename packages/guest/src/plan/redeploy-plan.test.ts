@@ -72,6 +72,7 @@ function guest(kernels: readonly KernelInspection[], change: Partial<GuestInspec
     fstab: [],
     unstableNames: [],
     networkAddresses: [],
+    identityFiles: [],
     initramfsModules: { path: '/etc/initramfs-tools/modules', modules: [] },
     blacklistedModules: [],
     space: [

@@ -8,8 +8,10 @@ import { formatBytes, MiB } from '@lifeboat/foundation/units';
 import type { GuestInspection } from '../inspect/guest-inspection.ts';
 import { stableName, type DeviceNameUse } from '../linux/device-names.ts';
 import { resolveDrivers, type DriverResolution } from '../linux/driver-resolution.ts';
+import type { HostKeyType } from '../linux/identity.ts';
 import type { KernelInspection } from '../linux/kernels.ts';
 import { moduleNameOf } from '../linux/module-name.ts';
+import { giveIdentity } from './give-identity.ts';
 import { renameCards } from './rename-cards.ts';
 import type { HardwareProfile } from '../profile/hardware-profile.ts';
 import { modaliasesOf } from '../profile/modalias.ts';
@@ -60,9 +62,16 @@ export type PlannedEdit =
       readonly names: readonly { readonly line: number; readonly from: string; readonly to: string }[];
     }
   | {
-      readonly kind: 'remove-file';
+      readonly kind: 'remove-file' | 'empty-file';
       readonly path: string;
       readonly why: string;
+    }
+  | {
+      readonly kind: 'new-host-key';
+      /** The private key; the public one lies beside it. */
+      readonly path: string;
+      readonly why: string;
+      readonly keyType: HostKeyType;
     };
 
 export type RefusalCode =
@@ -114,7 +123,12 @@ const EFI_MOUNT_POINTS = ['/boot/efi', '/efi', '/boot'];
 const SECURE_BOOT_WARNING =
   'The target has Secure Boot: it starts only loaders and kernels that are signed for its keys. Those of the guest stay as they are, and the boot test runs without Secure Boot.';
 
-export function planRedeploy(inspection: GuestInspection, profile: HardwareProfile): RedeployPlan {
+/** `newIdentity`: the original goes on running beside the machine that is made. */
+export function planRedeploy(
+  inspection: GuestInspection,
+  profile: HardwareProfile,
+  { newIdentity = false }: { readonly newIdentity?: boolean } = {},
+): RedeployPlan {
   const requests = modaliasesOf(profile);
   const edits: PlannedEdit[] = [];
   const warnings: string[] = profile.secureBoot ? [SECURE_BOOT_WARNING] : [];
@@ -145,6 +159,7 @@ export function planRedeploy(inspection: GuestInspection, profile: HardwareProfi
 
   edits.push(...keepForLater(inspection, persistent));
   edits.push(...renameDisks(inspection, { profile, decisive, warnings, refusals }));
+  if (newIdentity) edits.push(...giveIdentity(inspection, warnings));
   edits.push(...renameCards(inspection.networkAddresses, profile, warnings));
   const efi = profile.firmware === 'uefi' ? mountEfiSystem(inspection) : undefined;
   if (efi) edits.push(efi);

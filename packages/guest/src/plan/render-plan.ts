@@ -33,6 +33,10 @@ function describeEdit(edit: PlannedEdit): string {
       return [...new Set(edit.names.map(({ from, to }) => `${from} becomes ${to}`))].join(', ');
     case 'add-mount':
       return `add "${edit.line}"`;
+    case 'empty-file':
+      return 'empty it';
+    case 'new-host-key':
+      return `make a new ${edit.keyType} key`;
     default:
       return 'remove it';
   }
