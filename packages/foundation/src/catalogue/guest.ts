@@ -116,6 +116,19 @@ export const guestErrors = {
     impact: 'The inventory says less about the machine; nothing was changed.',
     next: 'Nothing need be done for the inventory. If the filesystem may be damaged, check it in the source machine.',
   },
+  'guest.hive-unreadable': {
+    retry: 'permanent',
+    cause: 'A registry hive of the guest is damaged, or is no hive.',
+    impact: 'What it holds cannot be told, and it is not edited; nothing was changed.',
+    next: 'Check the disk of the source machine (chkdsk), see that Windows starts there, and back it up again; or choose an earlier point.',
+  },
+  'guest.hive-dirty': {
+    retry: 'permanent',
+    cause:
+      'A registry hive of the guest was not written to its end, as it is while Windows runs, and its logs do not bring it up to date.',
+    impact: 'Windows might put older state over an edit, so it is not edited; nothing was changed.',
+    next: 'Shut the source machine down completely and back it up again, or choose a point that was taken while it was off.',
+  },
   'guest.filesystem-damaged': {
     retry: 'permanent',
     cause: 'A filesystem of the guest does not pass a read-only check, even after its journal was replayed.',

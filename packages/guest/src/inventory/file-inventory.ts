@@ -1,10 +1,11 @@
 /**
- * What the files on a machine's volumes say: loaders on FAT, installed systems on ext. A volume that cannot be read is a sentence among
- * the problems, and the rest goes on. XFS, btrfs and NTFS are named, not read.
+ * What the files on a machine's volumes say: loaders on FAT, installed systems on ext, Windows on NTFS. A volume that cannot be read is a
+ * sentence among the problems, and the rest goes on. XFS and btrfs are named, not read.
  */
 import { openExt } from '@lifeboat/disk/files/ext';
 import { openFat } from '@lifeboat/disk/files/fat';
 import type { FileNode } from '@lifeboat/disk/files/file-node';
+import { openNtfs } from '@lifeboat/disk/files/ntfs';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
 import { ImageTree } from '../access/image-tree.ts';
@@ -17,6 +18,8 @@ import { moduleNameOf } from '../linux/module-name.ts';
 import { readNetworkFiles } from '../linux/network-names.ts';
 import { parseOsRelease } from '../linux/os-release.ts';
 import { parseCrypttab, parseMdadmConfig } from '../linux/volume-names.ts';
+import { inspectWindows } from '../windows/inspect-windows.ts';
+import type { WindowsInspection } from '../windows/windows-inspection.ts';
 import { readEfiLoaders } from './efi-loaders.ts';
 import type { InitrdInventory, KernelInventory, MachineInventory, SystemInventory } from './machine-inventory.ts';
 import { mapperName, type Volume } from './compose-volumes.ts';
@@ -32,11 +35,11 @@ interface Context extends FileSources {
   readonly problems: string[];
 }
 
-type FileInventory = Pick<MachineInventory, 'efiLoaders' | 'systems'>;
+type FileInventory = Pick<MachineInventory, 'efiLoaders' | 'systems' | 'windows'>;
 
 const EXT = new Set(['ext2', 'ext3', 'ext4']);
 /** What may hold a root and is not read here. */
-const OTHER_ROOTS = new Set(['xfs', 'btrfs', 'ntfs']);
+const OTHER_ROOTS = new Set(['xfs', 'btrfs']);
 const MAX_SYSTEMS = 8;
 /** The rest of a large file would keep the backup waiting. A Debian initrd with all drivers has 40 MB. */
 const MAX_INITRD_BYTES = 128 * MiB;
@@ -60,6 +63,7 @@ export async function inventoryOfFiles(
 ): Promise<FileInventory> {
   const efiLoaders: FileInventory['efiLoaders'][number][] = [];
   const roots = new Map<Volume, FileNode>();
+  const windows: WindowsInspection[] = [];
   for (const volume of volumes) {
     const { name, device, content } = volume;
     if (content.kind !== 'filesystem') continue;
@@ -68,7 +72,10 @@ export async function inventoryOfFiles(
         const found = await readEfiLoaders(await openFat(device, options));
         efiLoaders.push(...found.map((loader) => ({ ...loader, volume: name })));
       } else if (EXT.has(content.type)) roots.set(volume, await openExt(device, options));
-      else if (OTHER_ROOTS.has(content.type)) {
+      else if (content.type === 'ntfs') {
+        const found = await inspectWindows(await openNtfs(device, options), name);
+        if (found) windows.push(found);
+      } else if (OTHER_ROOTS.has(content.type)) {
         context.problems.push(
           `The files on ${name} were not looked at: ${content.type} is not read without being mounted.`,
         );
@@ -83,7 +90,7 @@ export async function inventoryOfFiles(
         systems.push(await readSystem(volume, roots, context));
     });
   }
-  return { efiLoaders, systems };
+  return { efiLoaders, systems, ...(windows.length === 0 ? {} : { windows }) };
 }
 
 async function looksLikeRoot(tree: ImageTree): Promise<boolean> {

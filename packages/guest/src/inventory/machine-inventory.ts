@@ -8,6 +8,7 @@
  *    ├─ volumes    logical volumes and arrays, made of partitions
  *    ├─ efiLoaders whose they are
  *    ├─ systems    Linux: release, kernels with their initrds, what asks for disks and networks by name
+ *    ├─ windows    version, control set, drivers for disk controllers, state of its hives
  *    └─ problems   what could not be found out, a sentence each
  *
  * Everything below `disks` and `volumes` comes from bytes the guest wrote: text in it may say anything.
@@ -18,6 +19,7 @@ import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
 import type { NetworkFile } from '../linux/network-names.ts';
 import type { OsRelease } from '../linux/os-release.ts';
 import type { CrypttabEntry, MdadmArray } from '../linux/volume-names.ts';
+import type { WindowsInspection } from '../windows/windows-inspection.ts';
 import type { EfiLoader } from './efi-loaders.ts';
 
 export interface MachineInventory {
@@ -31,6 +33,8 @@ export interface MachineInventory {
   readonly efiLoaders: readonly (EfiLoader & { readonly volume: string })[];
   /** Installed Linux systems, as far as their root could be read. */
   readonly systems: readonly SystemInventory[];
+  /** Absent: none was found, or the inventory is older than the reading of NTFS. */
+  readonly windows?: readonly WindowsInspection[];
   readonly problems: readonly string[];
 }
 

@@ -2,6 +2,7 @@
 import type { VolumeContent } from '@lifeboat/disk/volume-content';
 import { formatBytes, MiB } from '@lifeboat/foundation/units';
 import { isUnstableDeviceName } from '../linux/fstab.ts';
+import { windowsLines } from '../windows/render-windows.ts';
 import type { EfiLoaderKind } from './efi-loaders.ts';
 import { typeName } from './partition-type-names.ts';
 import type {
@@ -15,7 +16,7 @@ import type {
 } from './machine-inventory.ts';
 
 export function renderInventory(inventory: MachineInventory): string[] {
-  const { hardware, disks, volumes, efiLoaders, systems, problems } = inventory;
+  const { hardware, disks, volumes, efiLoaders, systems, windows = [], problems } = inventory;
   return [
     ...(hardware
       ? [
@@ -30,6 +31,7 @@ export function renderInventory(inventory: MachineInventory): string[] {
     ...volumes.map(volumeLine),
     ...efiLoaders.map(loaderLine),
     ...systems.flatMap(systemLines),
+    ...windows.flatMap(windowsLines),
     ...problems.map((problem) => `Note      ${problem}`),
   ];
 }

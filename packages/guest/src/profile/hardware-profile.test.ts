@@ -73,6 +73,7 @@ describe('parseHardwareProfile names the place of a mistake', () => {
     ['Secure Boot of a BIOS', { ...valid, secureBoot: true }, 'secureBoot needs the firmware uefi'],
     ['a text for a switch', { ...valid, secureBoot: 'yes' }, 'secureBoot must be true or false, not "yes"'],
     ['an unknown TPM', { ...valid, tpm: '3' }, 'tpm must be one of 1.2, 2.0'],
+    ['an unknown maker of processors', { ...valid, processor: 'via' }, 'processor must be one of intel, amd'],
     ['no boot device', withDevice({ role: 'other' }), "pciDevices must hold a device with the role 'boot-storage'"],
     [
       'an unknown controller',

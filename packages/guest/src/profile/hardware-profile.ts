@@ -44,6 +44,8 @@ export interface HardwareProfile {
   readonly secureBoot?: boolean;
   /** Absent: none. */
   readonly tpm?: '1.2' | '2.0';
+  /** Whose processors it has; absent: not known, and of no matter to Linux. */
+  readonly processor?: 'intel' | 'amd';
   readonly pciDevices: readonly PciDevice[];
   /** Addresses of its network cards, lower case with colons, in the order of the cards. Absent: not known. */
   readonly macs?: readonly string[];
@@ -69,7 +71,7 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
   }
   const root = new Reader(value, '', source).object(
     ['name', 'description', 'firmware', 'pciDevices', 'emulation'],
-    ['secureBoot', 'tpm', 'macs'],
+    ['secureBoot', 'tpm', 'processor', 'macs'],
   );
   const emulation = root.get('emulation').object(['diskController', 'nicModel']);
   const name = root.get('name');
@@ -84,12 +86,14 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
   if (secureBoot?.boolean() && firmware === 'bios') secureBoot.fail('needs the firmware uefi');
   const tpm = root.optional('tpm')?.oneOf(['1.2', '2.0']);
   const macs = root.optional('macs')?.array(MAX_PCI_DEVICES).map(parseMac);
+  const processor = root.optional('processor')?.oneOf(['intel', 'amd']);
   return {
     name: name.string(),
     description: root.get('description').string(),
     firmware,
     ...(secureBoot?.boolean() ? { secureBoot: true } : {}),
     ...(tpm === undefined ? {} : { tpm }),
+    ...(processor === undefined ? {} : { processor }),
     pciDevices,
     ...(macs === undefined ? {} : { macs }),
     emulation: {
@@ -102,13 +106,14 @@ export function parseHardwareProfile(text: string, source: string): HardwareProf
 /** The file that `parseHardwareProfile` reads back as the same. */
 export function formatHardwareProfile(profile: HardwareProfile): string {
   const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
-  const { name, description, firmware, secureBoot, tpm, pciDevices, macs, emulation } = profile;
+  const { name, description, firmware, secureBoot, tpm, processor, pciDevices, macs, emulation } = profile;
   const document = {
     name,
     description,
     firmware,
     secureBoot,
     tpm,
+    processor,
     pciDevices: pciDevices.map((device) => ({
       vendor: hex(device.vendor, 4),
       device: hex(device.device, 4),

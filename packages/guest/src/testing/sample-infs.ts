@@ -44,6 +44,16 @@ StartType = %SERVICE_BOOT_START%
 ErrorControl = %SERVICE_ERROR_NORMAL%
 ServiceBinary = %12%\\vioblk.sys
 LoadOrderGroup = SCSI miniport
+AddReg = parameters
+[parameters]
+HKR, "Parameters\\PnpInterface", "5", %REG_DWORD%, 0x00000001
+HKR, Parameters, BusType, 0x00010001, 0x0A
+HKR,, Tag, 1, 01, ff
+HKR, Parameters, Names, 0x00010000, a, "b, c"
+HKR, Parameters, Path, 0x00020000, %%SystemRoot%%\\x
+HKR, Parameters,,, default
+HKR, Parameters, Gone, 0x00000004
+HKLM, Software\\Example, Other, 0, x
 [log]
 HKR,,TypesSupported,0x00010001,7
 
@@ -52,6 +62,7 @@ Vendor = "Example"
 Name = "Example virtual block device"
 DiskId = "Example driver disk"
 SERVICE_BOOT_START = 0x0
+REG_DWORD = 0x00010001
 SERVICE_KERNEL_DRIVER = 1
 SERVICE_ERROR_NORMAL = 1
 `;

@@ -12,6 +12,7 @@
  * one of its architecture, else `.NT`, else the one without a decoration.
  */
 import type { InfFile, InfLine } from './inf-file.ts';
+import { type InfRegistryValue, readAddedValues } from './inf-registry.ts';
 import { infInvalid } from './inf-text.ts';
 import {
   compareCloseness,
@@ -59,6 +60,8 @@ export interface DriverService {
   readonly serviceType: number;
   readonly errorControl: number;
   readonly loadOrderGroup: string;
+  /** What AddReg of the service writes below its key. */
+  readonly registry: readonly InfRegistryValue[];
 }
 
 export interface DriverFile {
@@ -215,6 +218,7 @@ function readServices(inf: InfFile, section: string): DriverService[] {
         serviceType: number('ServiceType', SERVICE_KERNEL_DRIVER),
         errorControl: number('ErrorControl', SERVICE_ERROR_NORMAL),
         loadOrderGroup: inf.value(install, 'LoadOrderGroup') ?? '',
+        registry: readAddedValues(inf, install),
       },
     ];
   });
