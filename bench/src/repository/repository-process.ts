@@ -46,7 +46,7 @@ import { PackSetWriter } from '@lifeboat/repository/write/pack-set-writer';
 import { PackSizes } from '@lifeboat/repository/write/pack-sizes';
 import { PageWriter } from '@lifeboat/repository/write/page-writer';
 import { SessionFiles } from '@lifeboat/repository/write/session-files';
-import type { ByteRange, ObjectInfo, StoreOptions } from '@lifeboat/repository/store/object-store';
+import { listNames, type ByteRange, type ObjectInfo, type StoreOptions } from '@lifeboat/repository/store/object-store';
 import { DirectoryStore } from '@lifeboat/repository/store/directory-store';
 import type { WriteDiskStats } from '@lifeboat/repository/write/disk-writer';
 import { threadSealer } from '@lifeboat/repository/write/thread-sealer';
@@ -115,6 +115,12 @@ class CountingStore extends DirectoryStore {
     if (prefix !== PACKS) return;
     for (let i = 0; i < (request.madeUpPacks ?? 0); i++)
       yield { name: packObject(madeUpPack(i)), sizeBytes: MADE_UP_BYTES };
+  }
+
+  override async *names(prefix: string, options?: StoreOptions): AsyncIterable<string> {
+    // What is left out or made up, is so in both.
+    if (this.onlyPoint === undefined && prefix !== PACKS) yield* super.names(prefix, options);
+    else yield* listNames({ list: this.list.bind(this) }, prefix, options);
   }
 
   override async head(name: string): Promise<ObjectInfo | undefined> {
@@ -198,10 +204,12 @@ async function backup(): Promise<Partial<RepositoryReport>> {
   const { size: sizeBytes } = await stat(imagePath);
   const allocation = await readAllocation();
   const beganAtMs = systemClock.monotonicMs();
-  const parent = said === undefined ? undefined : (await newestPoint(repository)).disks[0]?.root;
+  const from = said === undefined ? undefined : await newestPoint(repository);
+  const parent = from?.disks[0]?.root;
   const session = await repository.beginSession({
     machineId: MACHINE,
     directory: join(request.directory, 'operation'),
+    parent: from?.pointId,
   });
   if (parent && auditChunks > 0) {
     const chunkIndexes = Array.from({ length: auditChunks }, (_, i) =>

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '@lifeboat/foundation/clock';
+import { LifeboatError } from '@lifeboat/foundation/errors';
 import { newPointId, parseHostId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
 import { systemRandom } from '@lifeboat/foundation/random';
@@ -95,13 +96,15 @@ async function world(options: { nvramPath?: string; running?: boolean } = {}) {
     },
     repository: {
       chunkSizeBytes: MiB,
-      points: async () => state.points.map((pointId) => ({ state: 'readable', machineId: MACHINE, pointId })),
       newestPoint: async () => {
         await state.before.newestPoint?.();
         const newest = state.points.at(-1);
         return newest && readPoint(MACHINE, newest);
       },
-      readPoint,
+      readPoint: async (machineId: string, pointId: PointId) => {
+        if (state.points.includes(pointId)) return readPoint(machineId, pointId);
+        throw new LifeboatError('repository.point-missing', `no ${pointId}`);
+      },
       writeObject: async () => undefined,
       beginSession: async ({ signal }: { signal: AbortSignal }) => {
         await state.before.beginSession?.(signal);

@@ -73,7 +73,7 @@ export async function undoCapture(deps: EngineDeps, operation: Operation): Promi
   const machineId = parseMachineId(begun.machineId);
   await deps.hypervisor.endBackup(machineId, operation.qemuDirectory);
   const pointId = parsePointId(begun.pointId);
-  const isCommitted = await isReadable(deps, begun);
+  const isCommitted = (await readIfThere(deps, begun)) !== undefined;
   for (const checkpoint of await deps.hypervisor.listCheckpoints(machineId)) {
     // Ids of points sort by time. What is newer belongs to somebody else.
     const goes = isCommitted ? checkpoint < pointId : checkpoint === pointId;
@@ -84,13 +84,24 @@ export async function undoCapture(deps: EngineDeps, operation: Operation): Promi
 /** The point of an attempt that was killed after its commit. */
 async function alreadyCommitted(deps: EngineDeps, operation: Operation): Promise<Point | undefined> {
   const begun = await recallBegun(operation);
-  if (!begun || !(await isReadable(deps, begun))) return undefined;
-  return deps.repository.readPoint(parseMachineId(begun.machineId), parsePointId(begun.pointId));
+  return begun && readIfThere(deps, begun);
 }
 
-async function isReadable({ repository }: EngineDeps, { machineId, pointId }: Begun): Promise<boolean> {
-  const listings = await repository.points(parseMachineId(machineId));
-  return listings.some((listing) => listing.state === 'readable' && listing.pointId === pointId);
+/** Undefined: it is not there, or cannot be read. */
+async function readIfThere({ repository }: EngineDeps, { machineId, pointId }: Begun): Promise<Point | undefined> {
+  try {
+    return await repository.readPoint(parseMachineId(machineId), parsePointId(pointId));
+  } catch (error) {
+    const isNone = hasCode(
+      error,
+      'repository.point-missing',
+      'repository.point-damaged',
+      'repository.agent-revoked',
+      'repository.newer-version',
+    );
+    if (!isNone) throw error;
+    return undefined;
+  }
 }
 
 async function recallBegun(operation: Pick<Operation, 'recall'>): Promise<Begun | undefined> {
@@ -129,6 +140,7 @@ async function capture(
         const begun = await repository.beginSession({
           machineId: machine.id,
           directory: join(operation.directory, 'session'),
+          parent: found?.point.pointId,
           signal: own,
         });
         held.session = begun;

@@ -23,7 +23,7 @@ import { chainLinkObject, hex, pointOfObject, POINTS, pointsPrefix } from '../fo
 import { earliestValid } from '../read/point-reader.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import { isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { listLinks, readChain, readLink, type Chain } from './links.ts';
 import type { Tail, TailMemory } from './tail-memory.ts';
 
@@ -122,7 +122,7 @@ interface UnlinkedPoint {
 async function unlinkedPoints(core: Core, chain: Chain, options: StoreOptions): Promise<UnlinkedPoint[]> {
   const { machineId } = chain;
   const ids: PointId[] = [];
-  for await (const { name } of core.store.list(pointsPrefix(machineId), options)) {
+  for await (const name of listNames(core.store, pointsPrefix(machineId), options)) {
     const key = pointOfObject(name);
     if (key && !chain.points.has(key.pointId)) ids.push(key.pointId);
   }

@@ -19,7 +19,7 @@ import {
 } from '../format/names.ts';
 import { controlName, openRecord } from '../seal/control-records.ts';
 import { isBadObject, isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { sortRecords } from './listing.ts';
 
 export interface CondemnLists {
@@ -38,7 +38,7 @@ export interface CondemnLists {
 /** One listing, and a GET for each head: the newest is kept when it was swept, the others go. */
 export async function readCondemnLists(core: Core, options: StoreOptions = {}): Promise<CondemnLists> {
   const names: string[] = [];
-  for await (const { name } of core.store.list(CONDEMNED, options)) names.push(name);
+  for await (const name of listNames(core.store, CONDEMNED, options)) names.push(name);
   const { ours, foreign } = sortRecords(core, names);
   const numbers = new Set<number>();
   const swept = new Set<number>();

@@ -32,7 +32,7 @@ import {
   type PackName,
 } from '../format/names.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import type { WriterLimits } from '../write/limits.ts';
 import { Compaction } from './compact.ts';
 import { CompactionPlan, isLocked, type Candidate, type CompactionLimits } from './compaction-plan.ts';
@@ -256,7 +256,7 @@ class ListWriter {
   async withdraw(): Promise<void> {
     const names: string[] = [];
     const prefix = `${CONDEMN_PARTS}${hex(this.#listId)}/`;
-    for await (const { name } of this.#core.store.list(prefix, this.#options)) names.push(name);
+    for await (const name of listNames(this.#core.store, prefix, this.#options)) names.push(name);
     for (const name of names) await this.#core.store.delete(name, this.#options);
   }
 

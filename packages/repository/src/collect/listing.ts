@@ -1,12 +1,12 @@
 import type { Core } from '../core.ts';
 import { plainName } from '../seal/control-records.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 
 /** The names under a prefix, all of them. A listing that fails is an error, and never "no more". */
 export async function listAll(core: Core, prefix: string, options: StoreOptions = {}): Promise<string[]> {
   const names: string[] = [];
   try {
-    for await (const { name } of core.store.list(prefix, options)) names.push(name);
+    for await (const name of listNames(core.store, prefix, options)) names.push(name);
   } catch (error) {
     if (core.rules.refuseFailedListing) throw error;
   }

@@ -12,7 +12,7 @@ import { Revocations, type AgentPoint } from '../agents/revocations.ts';
 import type { Core } from '../core.ts';
 import { OUTCOMES, TOMBSTONES, tombstonesPrefix } from '../format/names.ts';
 import type { Point } from '../read/point-reader.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { sortRecords } from './listing.ts';
 import { readOutcome } from './outcomes.ts';
 import { isBuried, listTombstones, type PointKey } from './tombstones.ts';
@@ -33,7 +33,7 @@ export class PointValidity {
   static async load(core: Core, machineId?: MachineId, options: StoreOptions = {}): Promise<PointValidity> {
     const tombstones = await listTombstones(core, machineId ? tombstonesPrefix(machineId) : TOMBSTONES, options);
     const names: string[] = [];
-    for await (const { name } of core.store.list(OUTCOMES, options)) names.push(name);
+    for await (const name of listNames(core.store, OUTCOMES, options)) names.push(name);
     const outcomes = [...sortRecords(core, names).ours.keys()].map((name) => name.slice(OUTCOMES.length));
     return new PointValidity(core, tombstones, new Set(outcomes));
   }

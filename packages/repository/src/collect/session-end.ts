@@ -20,7 +20,7 @@ import { encodeFence, type SessionOutcome } from '../format/session-outcome.ts';
 import { earliestValid } from '../read/point-reader.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import { isBadObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { decideOutcome } from './outcomes.ts';
 import { readClosed } from './session-records.ts';
 
@@ -51,7 +51,7 @@ async function pointOfSession(
   options: StoreOptions,
 ): Promise<PointId | undefined> {
   let unreadable: LifeboatError | undefined;
-  for await (const { name } of core.store.list(prefixOf(session.machineId), options)) {
+  for await (const name of listNames(core.store, prefixOf(session.machineId), options)) {
     const key = pointOfObject(name);
     if (!key) continue;
     try {

@@ -32,7 +32,7 @@ import { open, seal } from '../seal/aead.ts';
 import { controlName, openRecord, sealRecord } from '../seal/control-records.ts';
 import { evidenceSeal } from '../seal/evidence-seal.ts';
 import { isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 
 /** Others that append at the same moment; each attempt reads what they wrote. */
 const MAX_ATTEMPTS = 16;
@@ -151,7 +151,7 @@ async function listNumbers(
   options: StoreOptions,
 ): Promise<{ numbers: number[]; foreign: readonly string[] }> {
   const names: string[] = [];
-  for await (const { name } of core.store.list(evidencePrefix(machineId), options)) names.push(name);
+  for await (const name of listNames(core.store, evidencePrefix(machineId), options)) names.push(name);
   const { ours, foreign } = sortRecords(core, names);
   const prefix = evidencePrefix(machineId);
   const numbers = [...ours.keys()].map((plain) => Number(plain.slice(prefix.length)));

@@ -30,6 +30,7 @@ import type { DiskRoot } from '../format/point.ts';
 import { readPackSet } from '../read/pack-set-reader.ts';
 import { listPoints, readPoint, type PointSummary } from '../read/point-reader.ts';
 import { isUselessObject } from '../store/bad-object.ts';
+import { listNames } from '../store/object-store.ts';
 import { inLanes } from './lanes.ts';
 import { locksOf } from './lock-extension.ts';
 import type { LockPolicy } from './lock-policy.ts';
@@ -100,7 +101,7 @@ async function* neededObjects(
 ): AsyncIterable<{ object: string; point?: string }> {
   const { signal, report } = deps;
   yield { object: SUPERBLOCK };
-  for await (const { name } of core.store.list(KEYS, { signal })) yield { object: name };
+  for await (const object of listNames(core.store, KEYS, { signal })) yield { object };
   // What others put among them needs no lock.
   for (const prefix of [LEDGER, CHAINS, OBJECTS, EVIDENCE, AGENTS])
     for (const object of (await listRecords(core, prefix, { signal })).ours.values()) yield { object };
@@ -169,7 +170,7 @@ async function* relocatedObjects(
     for (const object of use.is(pack, 'hinted', 'target') ? names : [])
       yield { object, ...(point === undefined ? {} : { point }) };
   }
-  for await (const { name } of core.store.list(PACKS, { signal })) {
+  for await (const name of listNames(core.store, PACKS, { signal })) {
     const pack = packOfObject(name);
     // Those that points name as well were asked for already.
     if (pack && use.is(pack, 'target') && !(use.is(pack, 'hinted') && !sources.has(pack))) yield { object: name };

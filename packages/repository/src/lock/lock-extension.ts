@@ -25,7 +25,7 @@ import {
   RELOCATIONS,
   SUPERBLOCK,
 } from '../format/names.ts';
-import type { ObjectLocks } from '../store/object-store.ts';
+import { listNames, type ObjectLocks } from '../store/object-store.ts';
 import { inLanes } from './lanes.ts';
 import { lockEndMs, type LockPolicy } from './lock-policy.ts';
 
@@ -70,7 +70,7 @@ export async function extendLocks(core: Core, policy: LockPolicy, context: VerbC
 /** Everything that is locked: what all tenants share, and of the rest this tenant's. Others know themselves what their points need. */
 async function* ownObjects({ store }: Core, signal: AbortSignal): AsyncIterable<string> {
   for (const prefix of [SUPERBLOCK, KEYS, DATA])
-    for await (const { name } of store.list(prefix, { signal })) if (!name.startsWith(OTHER_TENANTS)) yield name;
+    for await (const name of listNames(store, prefix, { signal })) if (!name.startsWith(OTHER_TENANTS)) yield name;
 }
 
 /** Says of an object's name whether no valid point needs it any more. */

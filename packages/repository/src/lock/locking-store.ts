@@ -1,14 +1,15 @@
 import type { Clock } from '@lifeboat/foundation/clock';
 
-import type {
-  ByteRange,
-  ObjectInfo,
-  ObjectLocks,
-  ObjectStore,
-  ObjectVersion,
-  PutOptions,
-  StoreOptions,
-  StoreTraits,
+import {
+  listNames,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectLocks,
+  type ObjectStore,
+  type ObjectVersion,
+  type PutOptions,
+  type StoreOptions,
+  type StoreTraits,
 } from '../store/object-store.ts';
 import { isLocked, lockEndMs, type LockPolicy } from './lock-policy.ts';
 
@@ -54,6 +55,10 @@ export class LockingStore implements ObjectStore {
 
   list(prefix: string, options?: StoreOptions): AsyncIterable<ObjectInfo> {
     return this.#store.list(prefix, options);
+  }
+
+  names(prefix: string, options?: StoreOptions): AsyncIterable<string> {
+    return listNames(this.#store, prefix, options);
   }
 
   delete(name: string, options?: StoreOptions): Promise<void> {

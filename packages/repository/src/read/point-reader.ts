@@ -9,11 +9,12 @@ import { MAX_POINT_BODY_BYTES, MAX_POINT_BYTES } from '../format/limits.ts';
 import { hex, pointObject, pointOfObject, POINTS, pointsPrefix } from '../format/names.ts';
 import { decodePointBody, decodePointObject, type PointBody, type PointHeader } from '../format/point.ts';
 import { assertNotRevoked } from '../agents/revocations.ts';
+import { inLanes } from '../lock/lanes.ts';
 import { open } from '../seal/aead.ts';
 import { authorOf, type AgentCertificate } from '../seal/certificate.ts';
 import { pointSeal, signedBytes } from '../seal/point-seal.ts';
 import { isBadObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 
 /** A recovery point that was read and checked: signature, seal, and that it is what its name says. */
 export interface Point extends PointBody {
@@ -54,6 +55,13 @@ export type PointSummary =
       readonly pointId?: PointId;
       readonly error: LifeboatError;
     };
+
+type Damaged = Extract<PointSummary, { state: 'damaged' }>;
+/** A summary before all points are known. */
+type Listed = Omit<Extract<PointSummary, { state: 'readable' }>, 'previous'> & Pick<Point, 'previous'>;
+
+/** Points that are read at a time; of each the whole object is in memory, which is small but for those with many files. */
+const LANES = 8;
 
 /**
  * Throws `repository.point-missing` (also for a point that was pruned), `repository.point-damaged`, `repository.agent-revoked`,
@@ -175,22 +183,24 @@ export async function listPoints(
   options: StoreOptions = {},
 ): Promise<PointSummary[]> {
   const names: string[] = [];
-  for await (const { name } of core.store.list(machineId ? pointsPrefix(machineId) : POINTS, options)) {
+  for await (const name of listNames(core.store, machineId ? pointsPrefix(machineId) : POINTS, options)) {
     const key = core.keyring.role === 'tenant' ? undefined : pointOfObject(name);
     // What the keys at hand do not open is none of the business of who has them.
     if (!key || core.keyring.mayOpen(key)) names.push(name);
   }
   // After the points: a tombstone that is written in between hides its point.
   const validity = await PointValidity.load(core, machineId, options);
-  const points: (Point | Extract<PointSummary, { state: 'damaged' }>)[] = [];
-  for (const name of names) {
+  const found: (Listed | Damaged | undefined)[] = names.map(() => undefined);
+  await inLanes(LANES, names.entries(), async ([i, name]) => {
     const point = await readOrReport(core, name, { validity, options });
-    if (point) points.push(point);
-  }
+    // What else a point holds, its files above all, is let go of at once.
+    found[i] = point && !('state' in point) ? listed(point) : point;
+  });
+  const points = found.filter((point) => point !== undefined);
   const hashes = new Map(
-    points.map((point) => ('state' in point ? ['', ''] : [`${point.machineId} ${point.pointId}`, point.hash])),
+    points.map((point) => (point.state === 'damaged' ? ['', ''] : [`${point.machineId} ${point.pointId}`, point.hash])),
   );
-  return points.map((point) => ('state' in point ? point : summarise(point, hashes))).toSorted(byTime);
+  return points.map((point) => (point.state === 'damaged' ? point : withPrevious(point, hashes))).toSorted(byTime);
 }
 
 /**
@@ -203,7 +213,7 @@ export async function newestReadable(
   options: StoreOptions = {},
 ): Promise<Point | undefined> {
   const names: string[] = [];
-  for await (const { name } of core.store.list(pointsPrefix(machineId), options)) names.push(name);
+  for await (const name of listNames(core.store, pointsPrefix(machineId), options)) names.push(name);
   const validity = await PointValidity.load(core, machineId, options);
   for (const name of names.toSorted().toReversed()) {
     const found = await readOrReport(core, name, { validity, options });
@@ -217,7 +227,7 @@ async function readOrReport(
   core: Core,
   name: string,
   how: { validity: PointValidity; options: StoreOptions },
-): Promise<Point | Extract<PointSummary, { state: 'damaged' }> | undefined> {
+): Promise<Point | Damaged | undefined> {
   const { validity, options } = how;
   const id: { machineId?: MachineId; pointId?: PointId } = {};
   try {
@@ -241,16 +251,17 @@ async function readOrReport(
   }
 }
 
-function summarise(point: Point, hashes: ReadonlyMap<string, string>): PointSummary {
-  const { machineId, pointId, createdMs, sessionId, hash, machine, capture } = point;
-  let previous: 'none' | 'linked' | 'missing' | 'changed' = 'none';
-  if (point.previous) {
-    const there = hashes.get(`${machineId} ${point.previous.pointId}`);
-    if (there === undefined) previous = 'missing';
-    else previous = there === point.previous.hash ? 'linked' : 'changed';
-  }
+function listed(point: Point): Listed {
+  const { machineId, pointId, createdMs, sessionId, hash, machine, capture, previous } = point;
   const disks = point.disks.map(({ name, root }) => ({ name, sizeBytes: root.sizeBytes }));
   return { state: 'readable', machineId, pointId, createdMs, sessionId, hash, machine, capture, disks, previous };
+}
+
+function withPrevious({ previous, ...point }: Listed, hashes: ReadonlyMap<string, string>): PointSummary {
+  if (!previous) return { ...point, previous: 'none' };
+  const there = hashes.get(`${point.machineId} ${previous.pointId}`);
+  if (there === undefined) return { ...point, previous: 'missing' };
+  return { ...point, previous: there === previous.hash ? 'linked' : 'changed' };
 }
 
 /** By the writer's clock, then by name; damaged ones by the time in their name. */

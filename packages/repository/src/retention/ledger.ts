@@ -17,7 +17,7 @@ import { controlName, plainName } from '../seal/control-records.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
 import type { OpenedSlot } from '../seal/key-store.ts';
 import { isBadObject } from '../store/bad-object.ts';
-import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
+import { listNames, type ObjectStore, type StoreOptions } from '../store/object-store.ts';
 import { LedgerFold, type LedgerState } from './ledger-state.ts';
 
 /** Entries that are read at a time. */
@@ -66,7 +66,7 @@ export async function readLedgerOf(
   trust: Trust = UNPROVEN,
 ): Promise<Ledger> {
   const names: { number: number; name: string }[] = [];
-  for await (const { name } of store.list(LEDGER, options)) {
+  for await (const name of listNames(store, LEDGER, options)) {
     const number = trust.numberOf(name);
     if (number !== undefined) names.push({ number, name });
     if (names.length > MAX_LEDGER_ENTRIES) {

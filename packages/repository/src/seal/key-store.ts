@@ -12,7 +12,7 @@ import { decodeKeySet, type KeyBundle, type KeySet } from '../format/key-set.ts'
 import { MAX_KEY_SET_BYTES, MAX_PASSPHRASE_TRIES, MAX_TENANTS } from '../format/limits.ts';
 import { hex, keySetObject, keySetOfObject, keySetsPrefix, KEYS, type KeySetCopy } from '../format/names.ts';
 import { isBadObject } from '../store/bad-object.ts';
-import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
+import { listNames, type ObjectStore, type StoreOptions } from '../store/object-store.ts';
 import { isSignedBy, openKeySet } from './key-set.ts';
 import { openSlot, type SlotBinding } from './key-slot.ts';
 import { kindOfSecret, type SecretBytes } from './secret.ts';
@@ -35,7 +35,7 @@ export async function listTenants(
   options: StoreOptions & { log?: Log } = {},
 ): Promise<TenantKeys[]> {
   const found = new Map<string, Set<number>>();
-  for await (const { name } of store.list(KEYS, options)) {
+  for await (const name of listNames(store, KEYS, options)) {
     const set = keySetOfObject(name);
     if (!set) {
       options.log?.warn('an object among the keys is no key set; it is ignored', { object: name });
@@ -59,7 +59,7 @@ export async function newestGeneration(
   options: StoreOptions = {},
 ): Promise<number> {
   let newest = 0;
-  for await (const { name } of store.list(keySetsPrefix(tenant), options))
+  for await (const name of listNames(store, keySetsPrefix(tenant), options))
     newest = Math.max(newest, keySetOfObject(name)?.generation ?? 0);
   return newest;
 }

@@ -81,6 +81,7 @@ export class TenantKeyring implements Keyring {
   #bundle: KeyBundle;
   #signer: Buffer | undefined;
   #controlKey: Buffer | undefined;
+  #lastMachine: { readonly machineId: MachineId; readonly key: Buffer } | undefined;
 
   constructor(bundle: KeyBundle) {
     this.#bundle = bundle;
@@ -138,7 +139,12 @@ export class TenantKeyring implements Keyring {
   }
 
   machineKey(machineId: MachineId): Buffer {
-    return deriveKey(this.#bundle.machineRootKey, `machine key ${machineId}`, this.tenantId);
+    // Asked for each point of a machine after the other.
+    if (this.#lastMachine?.machineId !== machineId) {
+      const key = deriveKey(this.#bundle.machineRootKey, `machine key ${machineId}`, this.tenantId);
+      this.#lastMachine = { machineId, key };
+    }
+    return this.#lastMachine.key;
   }
 
   get epoch(): number {

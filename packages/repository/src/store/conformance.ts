@@ -2,7 +2,7 @@
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
-import type { ObjectStore } from './object-store.ts';
+import { listNames, type ObjectStore } from './object-store.ts';
 
 export interface StoreUnderTest {
   readonly store: ObjectStore;
@@ -96,6 +96,11 @@ export function testObjectStore(name: string, open: () => Promise<StoreUnderTest
       expect(await names('a/')).toEqual(['a/1', 'a/2/3']);
       expect(await names('a/2/')).toEqual(['a/2/3']);
       expect(await names('none/')).toEqual([]);
+      for (const prefix of ['', 'a/', 'a/2/', 'ab/', 'none/']) {
+        const found: string[] = [];
+        for await (const name of listNames(store, prefix)) found.push(name);
+        expect(found.toSorted()).toEqual(await names(prefix));
+      }
       const sizes: number[] = [];
       for await (const { sizeBytes } of store.list('ab/')) sizes.push(sizeBytes);
       expect(sizes).toEqual([4]);

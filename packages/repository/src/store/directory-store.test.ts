@@ -181,6 +181,11 @@ describe('a directory store', () => {
           for await (const _ of store.list('data/')) throw new Error('listed something');
         })(),
       ).rejects.toMatchObject(away);
+      await expect(
+        (async () => {
+          for await (const _ of store.names('data/')) throw new Error('listed something');
+        })(),
+      ).rejects.toMatchObject(away);
       expect(await everything(root)).toEqual(before);
 
       await rm(root, { recursive: true });
@@ -188,6 +193,18 @@ describe('a directory store', () => {
       expect(await store.putIfAbsent('data/y', [])).toBe('created');
     },
   );
+
+  test('whose disk is pulled out after a read has lost nothing', async () => {
+    const root = scratch.directory();
+    const made = new DirectoryStore(root);
+    await made.putIfAbsent('lifeboat.repository', [Buffer.from('one')]);
+    await made.putIfAbsent('data/x', [Buffer.from('x')]);
+    const store = new DirectoryStore(root);
+    await store.get('data/x', { maxBytes: 1 });
+    await rename(root, `${root}-away`);
+    await mkdir(root);
+    await expect(store.get('data/x', { maxBytes: 1 })).rejects.toMatchObject({ code: 'repository.store-unreachable' });
+  });
 
   test('whose disk is pulled out in the middle of a write names nothing on the next one', async () => {
     const root = scratch.directory();
@@ -253,6 +270,11 @@ describe('a directory store', () => {
     await expect(
       (async () => {
         for await (const object of store.list('data/')) expect(object.sizeBytes).toBe(0);
+      })(),
+    ).rejects.toMatchObject({ code: 'repository.store-failed' });
+    await expect(
+      (async () => {
+        for await (const name of store.names('data/')) expect(name).toMatch(/^data\/[abc]\/\d$/);
       })(),
     ).rejects.toMatchObject({ code: 'repository.store-failed' });
   });

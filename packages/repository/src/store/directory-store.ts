@@ -16,7 +16,7 @@
  * unique or say what the content is, so nothing rests on it); and that `tmp/` is empty after a crash. What lies there has no meaning and is removed by `sweepTemporary`.
  */
 import type { FileHandle } from 'node:fs/promises';
-import { dirname, join, relative, sep } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
 import { systemRandom, type Random } from '@lifeboat/foundation/random';
@@ -137,40 +137,62 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async *list(prefix: string, options: StoreOptions = {}): AsyncIterable<ObjectInfo> {
-    const start = join(this.#root, prefix);
-    await this.#reporting('list', start, () => this.#assertSameDisk());
+    for await (const files of this.#walk(prefix, options)) {
+      for (let at = 0; at < files.length; at += LISTED_TOGETHER) {
+        options.signal?.throwIfAborted();
+        const some = files.slice(at, at + LISTED_TOGETHER);
+        const found = await Promise.all(
+          some.map((name) => {
+            const path = join(this.#root, name);
+            return this.#reporting('look up', path, () => this.#stat(path));
+          }),
+        );
+        for (const [i, name] of some.entries()) {
+          const size = found[i]?.size;
+          if (size !== undefined) yield { name, sizeBytes: size };
+        }
+      }
+    }
+    await this.#assertListedWhole(prefix);
+  }
+
+  async *names(prefix: string, options: StoreOptions = {}): AsyncIterable<string> {
+    for await (const files of this.#walk(prefix, options)) yield* files;
+    await this.#assertListedWhole(prefix);
+  }
+
+  /** Names of objects, directory by directory. */
+  async *#walk(prefix: string, options: StoreOptions): AsyncGenerator<string[]> {
+    const start = prefix.replace(/\/$/, '');
+    await this.#reporting('list', join(this.#root, start), () => this.#assertSameDisk());
     // One directory at a time is open; what is still to visit are names, at most one per folder of the layout.
     const pending = [start];
     for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
       options.signal?.throwIfAborted();
-      const current = directory;
+      const within = directory;
+      const current = join(this.#root, within);
       const entries = await this.#reporting('list', current, async () => {
         try {
           return await this.#files.readdir(current);
         } catch (error) {
-          if (systemCode(error) !== 'ENOENT' || current !== start) throw error;
+          if (systemCode(error) !== 'ENOENT' || within !== start) throw error;
           await this.#assertSameDisk();
           return [];
         }
       });
       const files: string[] = [];
       for (const entry of entries) {
-        const path = join(current, entry.name);
-        if (!entry.isDirectory()) files.push(path);
-        else if (path !== join(this.#root, TEMPORARY)) pending.push(path);
+        const name = within === '' ? entry.name : `${within}/${entry.name}`;
+        if (!entry.isDirectory()) files.push(name);
+        else if (name !== TEMPORARY) pending.push(name);
       }
-      for (let at = 0; at < files.length; at += LISTED_TOGETHER) {
-        options.signal?.throwIfAborted();
-        const paths = files.slice(at, at + LISTED_TOGETHER);
-        const found = await Promise.all(paths.map((path) => this.#reporting('look up', path, () => this.#stat(path))));
-        for (const [i, path] of paths.entries()) {
-          const size = found[i]?.size;
-          if (size !== undefined) yield { name: relative(this.#root, path).split(sep).join('/'), sizeBytes: size };
-        }
-      }
+      yield files;
     }
-    // A disk that was exchanged meanwhile must not make half a listing look whole.
-    await this.#reporting('list', start, () => this.#assertSameDisk());
+  }
+
+  /** A disk that was exchanged meanwhile must not make half a listing look whole. */
+  async #assertListedWhole(prefix: string): Promise<void> {
+    await this.#reporting('list', join(this.#root, prefix), () => this.#assertSameDisk());
   }
 
   async delete(name: string): Promise<void> {
@@ -349,6 +371,8 @@ export class DirectoryStore implements ObjectStore {
       });
     }
     try {
+      // Who only reads must know the disk as well, to tell one that was pulled out from objects that are lost.
+      if (!this.#identity) await this.#assertSameDisk();
       return await use(file);
     } finally {
       await file.close();

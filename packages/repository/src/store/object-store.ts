@@ -33,6 +33,11 @@ export interface ObjectStore {
   /** Every object whose name begins with `prefix` (which ends in `/` or is empty), in no particular order. */
   list(prefix: string, options?: StoreOptions): AsyncIterable<ObjectInfo>;
   /**
+   * The same, names only, and maybe of what was deleted while it ran. Undefined where a size costs nothing more; a directory asks for
+   * each of them. `listNames` is how it is called.
+   */
+  readonly names?: ((prefix: string, options?: StoreOptions) => AsyncIterable<string>) | undefined;
+  /**
    * Removes the object for good, every version of it; resolves also when it is not there. `repository.object-locked` (retried later:
    * a lock ends by itself, `context.untilMs` says when where the store tells) is never mixed up with `repository.store-denied`
    * (these credentials may not delete here, which is an alarm).
@@ -58,6 +63,16 @@ export interface ObjectLocks {
   lockedUntilMs(name: string, options?: StoreOptions): Promise<number | undefined>;
   /** Moves the end of the lock to a later instant; changes nothing when it is that late already. A right that no writer needs. */
   extend(name: string, untilMs: number, options?: StoreOptions): Promise<void>;
+}
+
+/** The name of every object under a prefix, as `list` gives them, by the cheapest way the store has. Fails as `list` does. */
+export async function* listNames(
+  store: Pick<ObjectStore, 'list' | 'names'>,
+  prefix: string,
+  options?: StoreOptions,
+): AsyncGenerator<string> {
+  if (store.names) yield* store.names(prefix, options);
+  else for await (const { name } of store.list(prefix, options)) yield name;
 }
 
 export interface StoreTraits {

@@ -1,13 +1,14 @@
 import { LifeboatError } from '@lifeboat/foundation/errors';
 
-import type {
-  ByteRange,
-  ObjectInfo,
-  ObjectLocks,
-  ObjectStore,
-  ObjectVersion,
-  PutOptions,
-  StoreOptions,
+import {
+  listNames,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectLocks,
+  type ObjectStore,
+  type ObjectVersion,
+  type PutOptions,
+  type StoreOptions,
 } from './object-store.ts';
 
 /**
@@ -58,6 +59,11 @@ export class OverlayStore implements ObjectStore {
   async *list(prefix: string, options?: StoreOptions): AsyncIterable<ObjectInfo> {
     yield* this.#below.list(prefix, options);
     for (const [name, { length }] of this.#objects) if (name.startsWith(prefix)) yield { name, sizeBytes: length };
+  }
+
+  async *names(prefix: string, options?: StoreOptions): AsyncIterable<string> {
+    yield* listNames(this.#below, prefix, options);
+    for (const name of this.#objects.keys()) if (name.startsWith(prefix)) yield name;
   }
 
   delete(name: string): Promise<void> {

@@ -1,13 +1,14 @@
 import { CONTROL } from '../format/names.ts';
-import type {
-  ByteRange,
-  ObjectInfo,
-  ObjectLocks,
-  ObjectStore,
-  ObjectVersion,
-  PutOptions,
-  StoreOptions,
-  StoreTraits,
+import {
+  listNames,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectLocks,
+  type ObjectStore,
+  type ObjectVersion,
+  type PutOptions,
+  type StoreOptions,
+  type StoreTraits,
 } from './object-store.ts';
 
 /**
@@ -60,6 +61,15 @@ export class SplitStore implements ObjectStore {
 
   delete(name: string, options?: StoreOptions): Promise<void> {
     return this.#of(name).delete(name, options);
+  }
+
+  async *names(prefix: string, options?: StoreOptions): AsyncIterable<string> {
+    if (prefix.startsWith(CONTROL)) {
+      yield* listNames(this.#control, prefix, options);
+      return;
+    }
+    for await (const name of listNames(this.#data, prefix, options)) if (!name.startsWith(CONTROL)) yield name;
+    if (prefix === '') yield* listNames(this.#control, CONTROL, options);
   }
 
   async traits(options?: StoreOptions): Promise<StoreTraits> {

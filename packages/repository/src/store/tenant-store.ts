@@ -1,11 +1,12 @@
-import type {
-  ByteRange,
-  ObjectInfo,
-  ObjectLocks,
-  ObjectStore,
-  ObjectVersion,
-  PutOptions,
-  StoreOptions,
+import {
+  listNames,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectLocks,
+  type ObjectStore,
+  type ObjectVersion,
+  type PutOptions,
+  type StoreOptions,
 } from './object-store.ts';
 
 /** What every tenant has for itself. Superblock and keys are where they are for everybody. */
@@ -21,6 +22,7 @@ export class TenantStore implements ObjectStore {
   readonly locks: ObjectLocks | undefined;
   readonly versions: ((name: string, options?: StoreOptions) => Promise<readonly ObjectVersion[]>) | undefined;
   readonly sweepTemporary: ObjectStore['sweepTemporary'];
+  readonly names: ObjectStore['names'];
   readonly #store: ObjectStore;
   readonly #infix: string;
 
@@ -30,6 +32,7 @@ export class TenantStore implements ObjectStore {
     this.description = `${store.description} (tenant ${tenant})`;
     const { locks } = store;
     this.sweepTemporary = store.sweepTemporary && ((input) => store.sweepTemporary?.(input) ?? Promise.resolve(0));
+    this.names = store.names && ((prefix, options) => this.#names(prefix, options));
     this.locks = locks && {
       lockedUntilMs: (name, options) => locks.lockedUntilMs(this.#outer(name), options),
       extend: (name, untilMs, options) => locks.extend(this.#outer(name), untilMs, options),
@@ -64,6 +67,11 @@ export class TenantStore implements ObjectStore {
     for await (const info of this.#store.list(outer, options)) {
       yield { ...info, name: prefix + info.name.slice(outer.length) };
     }
+  }
+
+  async *#names(prefix: string, options?: StoreOptions): AsyncIterable<string> {
+    const outer = this.#outer(prefix);
+    for await (const name of listNames(this.#store, outer, options)) yield prefix + name.slice(outer.length);
   }
 
   delete(name: string, options?: StoreOptions): Promise<void> {

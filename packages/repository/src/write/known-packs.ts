@@ -12,7 +12,7 @@ import { INDEX, packOfObject, PACKS } from '../format/names.ts';
 import { open } from '../seal/aead.ts';
 import { deriveKey } from '../seal/derive.ts';
 import { isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import type { ChunkIndex } from './chunk-index.ts';
 import type { IndexCache } from './index-cache.ts';
 import type { PackSizes } from './pack-sizes.ts';
@@ -38,7 +38,7 @@ export async function loadIndex(
   into: { index: ChunkIndex; isUsable: (ref: BlobRef) => boolean },
   options: StoreOptions = {},
 ): Promise<void> {
-  for await (const { name } of core.store.list(INDEX, options)) {
+  for await (const name of listNames(core.store, INDEX, options)) {
     for (const ref of (await readSegment(core, name, options)) ?? []) if (into.isUsable(ref)) into.index.add(ref);
   }
 }
@@ -50,7 +50,7 @@ export async function syncIndex(
   options: StoreOptions = {},
 ): Promise<void> {
   const names = async function* (): AsyncGenerator<string> {
-    for await (const { name } of core.store.list(INDEX, options)) yield name;
+    for await (const name of listNames(core.store, INDEX, options)) yield name;
   };
   await into.cache.sync(
     names(),

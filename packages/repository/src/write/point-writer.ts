@@ -16,7 +16,7 @@ import {
 import { seal } from '../seal/aead.ts';
 import { pointKey, pointSeal, signedBytes } from '../seal/point-seal.ts';
 import { isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 
 export interface PointInput extends PointBody {
   readonly machineId: MachineId;
@@ -88,9 +88,9 @@ export async function putPoint(
  */
 async function newestPoint(core: Core, machineId: MachineId, options: StoreOptions): Promise<PointLink | undefined> {
   const points: { name: string; pointId: PointId }[] = [];
-  for await (const { name, sizeBytes } of core.store.list(pointsPrefix(machineId), options)) {
+  for await (const name of listNames(core.store, pointsPrefix(machineId), options)) {
     const pointId = pointOfObject(name)?.pointId;
-    if (pointId && sizeBytes <= MAX_POINT_BYTES) points.push({ name, pointId });
+    if (pointId) points.push({ name, pointId });
   }
   for (const { name, pointId } of points.toSorted((a, b) => (a.name < b.name ? 1 : -1))) {
     try {

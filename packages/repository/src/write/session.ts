@@ -50,6 +50,7 @@ import { controlName, sealRecord } from '../seal/control-records.ts';
 import { deriveKey } from '../seal/derive.ts';
 import type { SessionKey } from '../seal/keyring.ts';
 import { isUselessObject } from '../store/bad-object.ts';
+import { listNames } from '../store/object-store.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import { compareChunks, type Comparison } from './compare.ts';
 import { DiskWriter, type DiskSession, type WriteDiskRequest, type WriteDiskStats } from './disk-writer.ts';
@@ -71,6 +72,8 @@ export interface BeginSession {
   readonly machineId: MachineId;
   /** The operation's directory: key and journal of the session live here, across attempts. */
   readonly directory: string;
+  /** The point whose disks are to be taken over: that they are held is shown by reading it, and no other point is looked for. */
+  readonly parent?: PointId | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -107,6 +110,7 @@ export class WriterSession {
   readonly #sealer: Sealer;
   readonly #key: SessionKey;
   readonly #indexDirectory: string | undefined;
+  readonly #parent: PointId | undefined;
   /** What this session stored lately; without a local index also what was known before. */
   #index = new ChunkIndex();
   #cache: IndexCache | undefined;
@@ -142,7 +146,7 @@ export class WriterSession {
     input: BeginSession,
     deps: { sealer: Sealer; limits: WriterLimits; indexDirectory?: string | undefined; files?: SessionStorage },
   ): Promise<WriterSession> {
-    const { machineId, directory, signal } = input;
+    const { machineId, directory, parent, signal } = input;
     const options = { signal };
     const files = deps.files ?? new SessionFiles({ directory, tenantId: core.keyring.tenantId, machineId });
     let session: WriterSession | undefined;
@@ -168,7 +172,7 @@ export class WriterSession {
         await files.writeKey(stored);
       }
       const healing = await Healing.begin(core, options);
-      session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory, healing });
+      session = new WriterSession({ core, ...deps, files, ...stored, machineId, directory, parent, healing });
       const before = await readCondemnLists(core, options);
       await session.#record('open', { before }, options);
       // A list published between the two knows nothing of this session: it must know of the list.
@@ -196,6 +200,7 @@ export class WriterSession {
     key: SessionKey;
     machineId: MachineId;
     indexDirectory?: string | undefined;
+    parent?: PointId | undefined;
     healing: Healing;
   }) {
     this.#core = input.core;
@@ -204,6 +209,7 @@ export class WriterSession {
     this.#limits = input.limits;
     this.#sealer = input.sealer;
     this.#indexDirectory = input.indexDirectory;
+    this.#parent = input.parent;
     this.sessionId = input.sessionId;
     this.#key = input.key;
     this.#healing = input.healing;
@@ -636,11 +642,7 @@ export class WriterSession {
     const wanted = JSON.stringify(parent);
     if (!this.#core.rules.checkParent || this.#heldRoots.has(wanted)) return;
     if (typeof parent.map === 'string') return;
-    const names: string[] = [];
-    const prefix = pointsPrefix(this.machineId);
-    for await (const { name } of this.#core.store.list(prefix, options)) names.push(name.slice(prefix.length));
-    // Newest first: a parent is the newest point nearly always.
-    for (const name of names.toSorted().toReversed()) {
+    for await (const name of this.#possibleHolders(options)) {
       try {
         const point = await readPoint(this.#core, { machineId: this.machineId, pointId: parsePointId(name) }, options);
         for (const { root } of point.disks) this.#heldRoots.add(JSON.stringify(root));
@@ -662,6 +664,15 @@ export class WriterSession {
       `no point of machine ${this.machineId} holds the disk that was to be taken over`,
       { context: { machineId: this.machineId } },
     );
+  }
+
+  /** The one the caller named; then all points of the machine, newest first: a parent is the newest nearly always. */
+  async *#possibleHolders(options: { signal?: AbortSignal }): AsyncGenerator<string> {
+    if (this.#parent !== undefined) yield this.#parent;
+    const names: string[] = [];
+    const prefix = pointsPrefix(this.machineId);
+    for await (const name of listNames(this.#core.store, prefix, options)) names.push(name.slice(prefix.length));
+    yield* names.toSorted().toReversed();
   }
 
   /**
