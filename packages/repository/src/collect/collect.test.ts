@@ -10,6 +10,7 @@ import {
   RELOCATIONS,
   SESSIONS,
   pointObject,
+  relocationObject,
   tombstoneObject,
   type PackName,
 } from '../format/names.ts';
@@ -271,6 +272,23 @@ describe('relocations', () => {
     const [relocation = ''] = namesUnder(store, RELOCATIONS);
     store.objects.set(relocation, Buffer.from('something else'));
     await expect(condemn(repository.core)).rejects.toMatchObject({ code: 'repository.collection-refused' });
+  });
+
+  test('without a tag that cannot be read stop it only where the pack they lead from is gone', async () => {
+    const store = new MemoryStore();
+    const repository = await initTiny(store);
+    await backUp(repository, 1, noisyDisk(10));
+    const [name = ''] = namesUnder(store, PACKS);
+    const pack = name.slice(-64) as PackName;
+    const object = store.objects.get(name) ?? new Uint8Array();
+    store.objects.set(relocationObject(pack, 'r1'), Buffer.from('something else'));
+    expect((await collect(repository)).condemned.deadPacks).toBe(0);
+    store.objects.delete(name);
+    await expect(condemn(repository.core)).rejects.toMatchObject({ code: 'repository.collection-refused' });
+    store.objects.set(name, object);
+    await movePack(repository, pack, { relocationId: 'r2' });
+    store.objects.delete(name);
+    expect((await condemn(repository.core)).deadPacks).toBe(0);
   });
 });
 

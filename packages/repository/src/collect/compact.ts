@@ -24,6 +24,7 @@ import { MAX_INDEX_SEGMENT_ENTRIES, MAX_PACK_BYTES, MAX_PAGE_BYTES } from '../fo
 import { chunkIdOf, hex, packObject, relocationObject, type ChunkId, type PackName } from '../format/names.ts';
 import { decodePackHeader, HEADER_READ_BYTES, hashSealed, kindOf, parsePack, type PackHeader } from '../format/pack.ts';
 import { openBlob, openToc, packKey } from '../seal/blob-seal.ts';
+import { controlName } from '../seal/control-records.ts';
 import { discard } from '../seal/discard.ts';
 import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
@@ -285,7 +286,7 @@ export class Compaction {
     throw new LifeboatError(
       'repository.object-damaged',
       `what lies under the name of relocation ${relocationId} of pack ${what.pack} is not what was put just now`,
-      { context: { object: relocationObject(what.pack, relocationId) } },
+      { context: { object: controlName(this.#core, relocationObject(what.pack, relocationId)) } },
     );
   }
 

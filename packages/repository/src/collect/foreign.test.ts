@@ -12,8 +12,10 @@ import {
   PACKS,
   POINTS,
   pointObject,
+  relocationObject,
   sessionClosedObject,
   tombstoneObject,
+  type PackName,
 } from '../format/names.ts';
 import { buryPoint } from './tombstones.ts';
 import { machinesWithEvidence } from '../evidence/chain.ts';
@@ -186,6 +188,26 @@ test('who has an agent’s keys stops nobody with tags on names that no writer g
   expect(await machinesWithEvidence(tenant.core)).toEqual([]);
   expect((await tenant.checkObjects()).map(({ kind }) => kind)).toEqual(['foreign']);
   expect(await tenant.retention.state()).toMatchObject({ lost: [] });
+});
+
+test('who may put objects and has no key stops no collection by what he puts among relocations', async () => {
+  const store = new MemoryStore();
+  const repository = await initTiny(store);
+  const content = noisyDisk(20);
+  await backUp(repository, 1, content);
+  const packs = [...store.objects.keys()].filter((name) => name.startsWith(PACKS)).map((name) => name.slice(-64));
+  const planted = packs.map((pack) => `${relocationObject(pack as PackName, 'mine')}.${'0'.repeat(32)}`);
+  planted.push('data/relocations/zz', `data/relocations/zz/${'x'.repeat(64)}/mine`);
+  const likeOld = packs.map((pack) => relocationObject(pack as PackName, 'mine'));
+  for (const name of [...planted, ...likeOld]) store.objects.set(name, garbage);
+  await bury(repository, 1);
+  await backUp(repository, 2, content);
+  const condemned = await repository.condemn({ compact: {} });
+  expect(condemned.state).toBe('published');
+  expect(condemned.foreign.toSorted()).toEqual(planted.toSorted());
+  expect((await repository.sweep()).state).toBe('swept');
+  expect(await readDisk(await openTiny(store), MACHINE, pointId(2))).toEqual(content);
+  for (const name of planted) expect(store.objects.has(name)).toBe(true);
 });
 
 describe('who has the keys, but is not the session', () => {

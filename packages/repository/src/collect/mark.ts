@@ -46,7 +46,7 @@ export interface Mark {
   readonly forgotten: readonly PackName[];
   /** Packs that were moved and are named by points, and where their blobs are. Read anew each time. */
   readonly sources: () => AsyncIterable<MovedSource>;
-  /** What lies among the points and is not named like one. */
+  /** What lies among the points and is not named like one, and among the relocations and is not ours. */
   readonly foreign: readonly string[];
   /** Whether the valid points are exactly the ones that were expected. */
   readonly asExpected: boolean;
@@ -119,7 +119,7 @@ export async function markLive(
       },
     );
   const marking = new RelocatedMark({ ...input, core, use: mark.use, disks, options });
-  const relocated = await marking.run();
+  const relocated = await marking.run(foreign);
   return {
     ...mark,
     ...relocated,
@@ -162,9 +162,10 @@ class RelocatedMark {
     this.#options = input.options;
   }
 
-  async run(): Promise<Pick<Mark, 'relocated' | 'forgotten' | 'sources'>> {
+  async run(foreign: string[]): Promise<Pick<Mark, 'relocated' | 'forgotten' | 'sources'>> {
     let anyMoved = false;
-    for await (const { pack, names } of listRelocations(this.#core, this.#options)) {
+    const noting = { ...this.#options, foreign: (name: string): void => void foreign.push(name) };
+    for await (const { pack, names } of listRelocations(this.#core, noting)) {
       this.#relocated.add(pack);
       anyMoved ||= this.#use.is(pack, 'hinted') && names.some(isOfCompaction);
     }

@@ -13,6 +13,7 @@ import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
 import type { BlobRef } from '../format/blob-ref.ts';
+import { damaged } from '../format/frame.ts';
 import { MAX_RELOCATION_BYTES } from '../format/limits.ts';
 import {
   packObject,
@@ -25,8 +26,8 @@ import {
 } from '../format/names.ts';
 import { targetPacks } from '../format/relocation.ts';
 import { LruCache } from '../read/lru.ts';
-import { openRelocation, type RelocationRecord } from '../read/relocations.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { namingOf, openRelocation, type RelocationRecord } from '../read/relocations.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { PackNames } from './pack-names.ts';
 import type { PackUse } from './pack-use.ts';
 
@@ -52,11 +53,21 @@ export interface MovedSource {
   readonly places: ReadonlyMap<number, BlobRef>;
 }
 
-/** The relocations there are, by the pack they lead from. Throws when the listing fails. */
-export async function* listRelocations(core: Core, options: StoreOptions = {}): AsyncGenerator<RelocationGroup> {
+/**
+ * The relocations there are, by the pack they lead from. What is not ours by its name is left out, and told to `foreign`. Throws when the
+ * listing fails.
+ */
+export async function* listRelocations(
+  core: Core,
+  options: StoreOptions & { readonly foreign?: (name: string) => void } = {},
+): AsyncGenerator<RelocationGroup> {
   let pack: PackName | undefined;
   let names: string[] = [];
-  for await (const { name } of core.store.list(RELOCATIONS, options)) {
+  for await (const name of listNames(core.store, RELOCATIONS, options)) {
+    if (namingOf(core, name) === 'foreign') {
+      options.foreign?.(name);
+      continue;
+    }
     const source = relocatedPackOf(name);
     if (pack !== undefined && source !== pack) {
       yield { pack, names };
@@ -68,6 +79,14 @@ export async function* listRelocations(core: Core, options: StoreOptions = {}): 
   if (pack !== undefined) yield { pack, names };
 }
 
+/** The relocations of one pack, without what is not ours by its name. Throws when the listing fails. */
+export async function relocationsOf(core: Core, pack: PackName, options: StoreOptions = {}): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of listNames(core.store, relocationsPrefix(pack), options))
+    if (namingOf(core, name) !== 'foreign') names.push(name);
+  return names;
+}
+
 /** By its name: what a compaction wrote, and not healing. */
 export function isOfCompaction(name: string): boolean {
   return !relocationIdOf(name).startsWith('healed-');
@@ -76,6 +95,8 @@ export function isOfCompaction(name: string): boolean {
 export class MovedPacks {
   readonly #core: Core;
   readonly #options: StoreOptions;
+  /** Packs among whose relocations something without a tag lies that is none. */
+  readonly #doubtful = new PackNames();
   /** Packs that relocations lead from. */
   readonly #sources: PackNames;
   /** Packs that a collector may delete, or delete again: nothing relies on them. */
@@ -121,6 +142,7 @@ export class MovedPacks {
    * Notes in `use` what the relocations of a pack keep alive of which `needed` says what is needed: the same, or a part. 'moved': the pack
    * itself is not needed. 'there': it is. 'gone': it is not there, and relocations lead on from pack to pack. 'lost': it is not there, and
    * not all that is needed is anywhere else.
+   * Throws `repository.object-damaged` for a relocation that cannot be read; for one without a tag only where the pack would be lost.
    */
   async apply(group: RelocationGroup, { needed, use }: Needs): Promise<'moved' | 'there' | 'gone' | 'lost'> {
     const { pack } = group;
@@ -132,7 +154,9 @@ export class MovedPacks {
       return 'moved';
     }
     if ((await this.#sizeOf(pack)) !== undefined) return 'there';
-    return (await this.#keepAll(group, { needed, use })) >= needed.used(pack).blobs ? 'gone' : 'lost';
+    if ((await this.#keepAll(group, { needed, use })) >= needed.used(pack).blobs) return 'gone';
+    if (!this.#doubtful.has(pack)) return 'lost';
+    throw damaged(relocationsPrefix(pack), 'what cannot be read there may lead to what is needed of that pack');
   }
 
   /** Notes what healing led to, away from a pack that is needed: which of it is needed is not known, so all of it is. */
@@ -162,7 +186,7 @@ export class MovedPacks {
     const isNew = use.add(place, 'target');
     if (!isNew || hops >= MAX_HOPS || !this.#sources.has(place.pack)) return;
     const isGone = (await this.#sizeOf(place.pack)) === undefined;
-    const names = await this.#namesOf(place.pack);
+    const names = await relocationsOf(this.#core, place.pack, this.#options);
     for (const record of await this.#read({ pack: place.pack, names })) {
       if (!isGone && this.#standsForPack(record)) continue;
       const next = record.moved.find(({ id }) => id === place.id);
@@ -203,19 +227,21 @@ export class MovedPacks {
     return found?.sizeBytes;
   }
 
-  async #namesOf(pack: PackName): Promise<string[]> {
-    const names: string[] = [];
-    for await (const { name } of this.#core.store.list(relocationsPrefix(pack), this.#options)) names.push(name);
-    return names;
-  }
-
   async #read({ pack, names }: RelocationGroup): Promise<readonly RelocationRecord[]> {
     const known = this.#records.get(pack);
     if (known) return known;
     const records: RelocationRecord[] = [];
     for (const name of names) {
-      const record = await readRelocation(this.#core, name, this.#options);
-      if (record) records.push(record);
+      try {
+        const record = await readRelocation(this.#core, name, this.#options);
+        if (record) records.push(record);
+      } catch (error) {
+        // Anybody may have put it. If it is ours, no reader finds what it leads to; so it counts where nothing else leads there.
+        const isAnybodys = hasCode(error, 'repository.object-damaged') && namingOf(this.#core, name) === 'untagged';
+        if (!isAnybodys) throw error;
+        this.#doubtful.add(pack);
+        this.#core.log.warn('a relocation without a tag cannot be used', { object: name, why: error.message });
+      }
     }
     this.#records.set(pack, records);
     return records;

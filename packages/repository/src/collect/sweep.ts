@@ -16,7 +16,7 @@ import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
 import { encodeCondemnSwept, type CondemnHead } from '../format/condemn-list.ts';
-import { condemnSweptObject, packObject, pointObject, relocationsPrefix, type PackName } from '../format/names.ts';
+import { condemnSweptObject, packObject, pointObject, type PackName } from '../format/names.ts';
 import { controlName, sealRecord } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
 import {
@@ -29,6 +29,7 @@ import {
 } from './condemn-lists.ts';
 import { linkedPoints } from './linked-points.ts';
 import { markLive, type Mark } from './mark.ts';
+import { relocationsOf } from './moved-packs.ts';
 import { settleSession } from './session-end.ts';
 import { readSessions } from './session-records.ts';
 import { buryPoint } from './tombstones.ts';
@@ -169,9 +170,7 @@ function isFollowed(core: Core, { use }: Mark, pack: PackName): boolean {
 }
 
 async function removeRelocations(core: Core, pack: PackName, options: StoreOptions): Promise<void> {
-  const names: string[] = [];
-  for await (const { name } of core.store.list(relocationsPrefix(pack), options)) names.push(name);
-  for (const name of names) await remove(core, name, options);
+  for (const name of await relocationsOf(core, pack, options)) await remove(core, name, options);
 }
 
 /** False: a lock of the store still holds it. */

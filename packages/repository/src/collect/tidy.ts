@@ -32,9 +32,10 @@ import {
   SESSIONS,
 } from '../format/names.ts';
 import { targetPacks } from '../format/relocation.ts';
+import { namingOf } from '../read/relocations.ts';
 import { controlName } from '../seal/control-records.ts';
 import { isUselessObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { openSegment } from '../write/known-packs.ts';
 import { isSwept } from './condemn-lists.ts';
 import { listAll, listRecords } from './listing.ts';
@@ -55,7 +56,7 @@ export async function tidyUp(
 ): Promise<void> {
   const reports = await listReports(core, options);
   const segments = await listAll(core, INDEX, options);
-  const relocations = await listAll(core, RELOCATIONS, options);
+  const relocations = (await listAll(core, RELOCATIONS, options)).filter((name) => namingOf(core, name) !== 'foreign');
   const packs = await listPackNames(core, options);
   const stale = [
     ...(await settledReports(core, { reports, packs, use: what.use }, options)),
@@ -78,7 +79,7 @@ async function removeUnlocked(core: Core, name: string, options: StoreOptions): 
 
 async function listPackNames(core: Core, options: StoreOptions): Promise<PackNames> {
   const packs = new PackNames();
-  for await (const { name } of core.store.list(PACKS, options)) {
+  for await (const name of listNames(core.store, PACKS, options)) {
     const pack = packOfObject(name);
     if (pack) packs.add(pack);
   }

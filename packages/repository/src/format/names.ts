@@ -1,7 +1,7 @@
 /**
  * Names of objects in a store. What a retention lock must hold lies under `data/`; what is rewritten, collected or lost
- * without harm lies under `control/`. Names of records there, all but index segments, of ledger entries, links of machine chains and
- * control objects end in a tag when they are stored: `seal/control-records.ts`.
+ * without harm lies under `control/`. Names of records there, all but index segments, of relocations, ledger entries, links of machine chains
+ * and control objects end in a tag when they are stored: `seal/control-records.ts`.
  */
 import { hasCode } from '@lifeboat/foundation/errors';
 import {
@@ -85,12 +85,14 @@ export const pointsPrefix = (machineId: MachineId): string => `${POINTS}${machin
 export const pointObject = (machineId: MachineId, pointId: PointId): string => `${pointsPrefix(machineId)}${pointId}`;
 /** By the pack that was left, so that who does not find a blob asks one place. */
 export const relocationsPrefix = (pack: PackName): string => `${RELOCATIONS}${pack.slice(0, 2)}/${pack}/`;
+/** Stored under a name with a tag (`seal/control-records.ts`); those written before relocations had one lie under this. */
 export const relocationObject = (pack: PackName, relocationId: string): string =>
   `${relocationsPrefix(pack)}${relocationId}`;
 /** The pack a relocation leads from, by its name. */
 export const relocatedPackOf = (object: string): PackName =>
   object.slice(0, object.lastIndexOf('/')).slice(-64) as PackName;
-export const relocationIdOf = (object: string): string => object.slice(object.lastIndexOf('/') + 1);
+/** An id has no dot: what follows one is the tag. */
+export const relocationIdOf = (object: string): string => object.slice(object.lastIndexOf('/') + 1).replace(/\..*/, '');
 export const sessionOpenObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/open`;
 export const sessionClosedObject = (sessionId: SessionId): string => `${SESSIONS}${sessionId}/closed`;
 export const fenceObject = (sessionId: SessionId): string => `${FENCES}${sessionId}`;

@@ -22,6 +22,7 @@ import {
 import { decodePackHeader, kindOf } from '../format/pack.ts';
 import { inlineOpener } from '../read/blob-opener.ts';
 import { addTenant, type Repository } from '../repository.ts';
+import { controlName } from '../seal/control-records.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { enrolled } from '../testing/agents.ts';
 import { noise, noisyDisk } from '../testing/disks.ts';
@@ -153,6 +154,7 @@ describe('locks of a repository', () => {
     const pack = packOfObject(old) ?? ('' as PackName);
     const moved = await movePack(repository, pack);
     const again = await movePack(repository, moved, { relocationId: 'r2' });
+    const named = (from: PackName, id: string): string => controlName(core, relocationObject(from, id));
     for (const gone of [pack, moved]) memory.objects.delete(packObject(gone));
     expect(await checkLocks(core, { policy, inPolicy: all }, context)).toMatchObject({ sound: true });
     clock.ms += 3 * policy.generationMs;
@@ -160,15 +162,15 @@ describe('locks of a repository', () => {
       if (name !== packObject(again) && !name.startsWith(RELOCATIONS))
         await memory.locks.extend(name, clock.ms + 99 * DAY_MS, {});
     const late = await checkLocks(core, { policy, inPolicy: all }, context);
-    const needed = [relocationObject(pack, 'r1'), relocationObject(moved, 'r2'), packObject(again)];
+    const needed = [named(pack, 'r1'), named(moved, 'r2'), packObject(again)];
     expect(late.problems.map(({ object }) => object).toSorted()).toEqual(needed.toSorted());
     expect((await extendLocks(core, policy, context)).extended).toBe(3);
     expect((await checkLocks(core, { policy, inPolicy: all }, context)).sound).toBe(true);
 
-    const object = memory.objects.get(relocationObject(pack, 'r1')) ?? new Uint8Array();
+    const object = memory.objects.get(named(pack, 'r1')) ?? new Uint8Array();
     object[60] = (object[60] ?? 0) ^ 1;
     const lost = await checkLocks(core, { policy, inPolicy: all }, context);
-    expect(lost.problems).toMatchObject([{ object: relocationObject(pack, 'r1'), problem: 'unreadable' }]);
+    expect(lost.problems).toMatchObject([{ object: named(pack, 'r1'), problem: 'unreadable' }]);
     await repository.close();
   });
 

@@ -2,7 +2,17 @@
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 
 import type { BlobRef } from '../format/blob-ref.ts';
-import { KEYS, packObject, packOfObject, PACKS, RELOCATIONS, type PackName } from '../format/names.ts';
+import {
+  KEYS,
+  packObject,
+  packOfObject,
+  PACKS,
+  relocatedPackOf,
+  relocationIdOf,
+  relocationObject,
+  RELOCATIONS,
+  type PackName,
+} from '../format/names.ts';
 import { decodePackHeader, kindOf, type PackKind } from '../format/pack.ts';
 import { decodeRelocation, encodeRelocation, encodeRelocationStatement, targetPacks } from '../format/relocation.ts';
 import type { Repository } from '../repository.ts';
@@ -154,6 +164,32 @@ describe('relocations', () => {
     const [name = ''] = [...store.objects.keys()].filter((object) => object.startsWith(RELOCATIONS));
     const { statement } = decodeRelocation(store.objects.get(name) ?? new Uint8Array(), name);
     expect(targetPacks(statement)).toEqual([{ pack: to, sizeBytes: store.objects.get(packObject(to))?.length }]);
+  });
+
+  test('are found behind any number of names that others put there, with tags of their own and without', async () => {
+    const ours = await moveAll();
+    const foreign = ours.flatMap((name) =>
+      Array.from({ length: 300 }, (_, i) => {
+        const made = `${name.slice(0, name.lastIndexOf('/'))}/${String(i).padStart(4, '0')}`;
+        return [made, `${made}.${'0'.repeat(32)}`];
+      }).flat(),
+    );
+    const before = [...store.objects];
+    store.objects.clear();
+    for (const name of foreign) store.objects.set(name, Buffer.from('first'));
+    for (const [name, object] of before) store.objects.set(name, object);
+    expect(await readBack()).toEqual(content);
+  });
+
+  test('of before their names had tags are read', async () => {
+    for (const name of await moveAll()) {
+      const object = store.objects.get(name) ?? new Uint8Array();
+      store.objects.delete(name);
+      const plain = relocationObject(relocatedPackOf(name), relocationIdOf(name));
+      expect(plain).not.toBe(name);
+      store.objects.set(plain, object);
+    }
+    expect(await readBack()).toEqual(content);
   });
 
   test('written twice are one, and never two different ones', async () => {

@@ -12,17 +12,25 @@ import type { Log } from '@lifeboat/foundation/log';
 import type { BlobRef } from '../format/blob-ref.ts';
 import { damaged } from '../format/frame.ts';
 import { MAX_RELOCATION_BYTES } from '../format/limits.ts';
-import { hashBytes, relocationIdOf, relocationsPrefix, type ChunkId, type PackName } from '../format/names.ts';
+import {
+  hashBytes,
+  isRecordName,
+  relocationIdOf,
+  relocationsPrefix,
+  type ChunkId,
+  type PackName,
+} from '../format/names.ts';
 import { decodeMoved, decodeRelocation, type RelocationStatement } from '../format/relocation.ts';
 import { open } from '../seal/aead.ts';
 import { authorOf } from '../seal/certificate.ts';
 import type { Keyring } from '../seal/keyring.ts';
+import { plainName } from '../seal/control-records.ts';
 import { relocationSeal, signedRelocation } from '../seal/relocation-seal.ts';
 import { isUselessObject } from '../store/bad-object.ts';
-import type { ObjectStore, StoreOptions } from '../store/object-store.ts';
+import { listNames, type ObjectStore, type StoreOptions } from '../store/object-store.ts';
 import { LruCache } from './lru.ts';
 
-/** Relocations of one pack that are read; it is healed or compacted a few times at most. */
+/** Relocations of one pack that are read, and once more as many without a tag; it is healed or compacted a few times at most. */
 const MAX_PER_PACK = 256;
 /** Entries kept: some 50 MB. */
 const MAX_CACHED_ENTRIES = 262_144;
@@ -55,6 +63,19 @@ export function openRelocation(
   if (!plain) throw damaged(what, 'its seal does not open');
   const { places, slots } = decodeMoved(plain, what);
   return { statement, moved: places, slots };
+}
+
+export type RelocationNaming =
+  /** By who has the tenant's keys. */
+  | 'tagged'
+  /** As before names had tags: ours if its signature is; anybody may have put it. */
+  | 'untagged'
+  | 'foreign';
+
+/** `name`: of what lies among the relocations. */
+export function namingOf(keys: { readonly keyring: Keyring }, name: string): RelocationNaming {
+  if (isRecordName(name)) return 'untagged';
+  return plainName(keys, name) === undefined ? 'foreign' : 'tagged';
 }
 
 export class Relocations {
@@ -103,13 +124,24 @@ export class Relocations {
     return (await this.#list(pack, options)).length > 0;
   }
 
+  /** Those with a tag first: however many names others put there, they hide none of them. */
   async #list(pack: PackName, options: StoreOptions): Promise<readonly string[]> {
-    const names: string[] = [];
-    for await (const { name } of this.#store.list(relocationsPrefix(pack), options)) {
-      if (names.push(name) < MAX_PER_PACK) continue;
-      this.#log.warn('a pack has more relocations than are read', { pack, limit: MAX_PER_PACK });
-      break;
+    const found: Record<RelocationNaming, string[]> = { tagged: [], untagged: [], foreign: [] };
+    let leftOut = 0;
+    for await (const name of listNames(this.#store, relocationsPrefix(pack), options)) {
+      const alike = found[namingOf({ keyring: this.#keyring }, name)];
+      if (alike.length < MAX_PER_PACK) alike.push(name);
+      else leftOut++;
     }
+    const { tagged, untagged, foreign } = found;
+    if (leftOut > 0 || foreign.length > 0) {
+      const counts = { foreign: foreign.length, leftOut, limit: MAX_PER_PACK };
+      this.#log.warn('a pack has more relocations than are read, or objects among them that are not ours', {
+        pack,
+        ...counts,
+      });
+    }
+    const names = [...tagged, ...untagged];
     this.#listed.set(pack, names);
     return names;
   }

@@ -9,6 +9,7 @@ import { MAX_PACK_ENTRIES } from '../format/limits.ts';
 import { hex, packObject, relocationObject, type ChunkId, type PackName } from '../format/names.ts';
 import { encodeMoved } from '../format/relocation.ts';
 import { BlobDamage } from '../read/blob-reader.ts';
+import { controlName } from '../seal/control-records.ts';
 import { discard } from '../seal/discard.ts';
 import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
@@ -52,7 +53,7 @@ async function heal(
     const relocationId = i === 0 ? first : `${first}-${i}`;
     if (await writeRelocation(core, { ...input, moved, relocationId, reason: 'healed' }, options)) return;
   }
-  const object = relocationObject(input.pack, first);
+  const object = controlName(core, relocationObject(input.pack, first));
   throw new LifeboatError('repository.object-damaged', `${object}, and ${MAX_IDS - 1} more like it, cannot be used`, {
     context: { object },
   });

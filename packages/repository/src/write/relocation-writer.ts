@@ -14,6 +14,7 @@ import {
 } from '../format/relocation.ts';
 import { openRelocation } from '../read/relocations.ts';
 import { seal } from '../seal/aead.ts';
+import { controlName } from '../seal/control-records.ts';
 import { relocationSeal, signedRelocation } from '../seal/relocation-seal.ts';
 import { isUselessObject } from '../store/bad-object.ts';
 import type { StoreOptions } from '../store/object-store.ts';
@@ -67,7 +68,7 @@ export async function writeRelocation(
   const statementBytes = encodeRelocationStatement(statement);
   const { signer: _inStatement, ...signed } = core.keyring.signAsWriter(signedRelocation(statementBytes));
   const object = encodeRelocation({ statement: statementBytes, ...signed });
-  const name = relocationObject(input.pack, relocationId);
+  const name = controlName(core, relocationObject(input.pack, relocationId));
   if ((await core.store.putIfAbsent(name, [object], options)) === 'created') return name;
   try {
     const there = await core.store.get(name, { ...options, maxBytes: MAX_RELOCATION_BYTES });
