@@ -11,7 +11,7 @@ import { decodeTombstone, encodeTombstone, encodeTombstoneBody, type Tombstone }
 import { controlName } from '../seal/control-records.ts';
 import { lengthPrefixed } from '../seal/derive.ts';
 import { isBadObject } from '../store/bad-object.ts';
-import type { StoreOptions } from '../store/object-store.ts';
+import { listNames, type StoreOptions } from '../store/object-store.ts';
 import { sortRecords } from './listing.ts';
 
 /** In place of the hash of an object that cannot have been a point, or cannot be read. */
@@ -25,7 +25,7 @@ export interface PointKey {
 /**
  * Writes the tombstone of a point: from then on no reader lists it. Its bytes go with the next collection. May be repeated. A point that
  * is not there can be let go of when the chain of its machine names it: then nobody waits for it any more.
- * Errors: `repository.point-missing`, those of the store.
+ * Errors: `repository.point-missing`, `repository.object-damaged` where a tombstone that cannot be read does not give way, those of the store.
  */
 export async function buryPoint(
   core: Core,
@@ -54,8 +54,19 @@ export async function buryPoint(
   const prunedMs = core.clock.nowMs();
   const body = encodeTombstoneBody({ tenantId, machineId, pointId, pointHash, prunedMs, by, reason, signer });
   const signature = core.keyring.sign(signedTombstone(body));
-  const name = controlName(core, tombstoneObject(machineId, pointId));
-  await core.store.putIfAbsent(name, [encodeTombstone({ body, signature })], options);
+  await putTombstone(core, point, encodeTombstone({ body, signature }), options);
+}
+
+/** Where one lies there already that cannot be read, it gives way: it hides no point, and would keep the point from being pruned for ever. */
+async function putTombstone(core: Core, point: PointKey, object: Uint8Array, options: StoreOptions): Promise<void> {
+  const name = controlName(core, tombstoneObject(point.machineId, point.pointId));
+  if ((await core.store.putIfAbsent(name, [object], options)) === 'created') return;
+  if (await isBuried(core, point, { ...options, fresh: true })) return;
+  await core.store.delete(name, options);
+  core.log.warn('a tombstone that could not be read was removed, and is written anew', { object: name });
+  if ((await core.store.putIfAbsent(name, [object], options)) === 'created') return;
+  if (await isBuried(core, point, { ...options, fresh: true })) return;
+  throw damaged(name, 'it is a tombstone that cannot be read, and did not give way to another');
 }
 
 /** The tombstone, checked; undefined when the point was never pruned. Throws `repository.object-damaged` for a forged one. */
@@ -103,7 +114,7 @@ export async function listTombstones(
   options: StoreOptions = {},
 ): Promise<Set<string>> {
   const names: string[] = [];
-  for await (const { name } of core.store.list(prefix, options)) names.push(name);
+  for await (const name of listNames(core.store, prefix, options)) names.push(name);
   return new Set([...sortRecords(core, names).ours.keys()].map((name) => name.slice(TOMBSTONES.length)));
 }
 
