@@ -26,7 +26,8 @@ export async function assertNewPlace(configuration: Configuration): Promise<void
   if ((await readRecord(path)) === undefined) return;
   throw new LifeboatError(
     'repository.store-unreachable',
-    `${name} is empty, but held a repository before: is its disk mounted? To begin a new repository there, remove ${path}`,
+    `${name} is empty, but held a repository before: its disk or share is not mounted, or somebody emptied it. Mount it. ` +
+      `To begin a new repository there, remove ${path}`,
     { context: { place: name } },
   );
 }

@@ -30,7 +30,14 @@ import { TenantStore } from '@lifeboat/repository/store/tenant-store';
 import { inlineSealer } from '@lifeboat/repository/write/inline-sealer';
 import { configurationEnvironment, loadConfiguration, type Configuration } from './configuration.ts';
 import { assertNewPlace, rememberPlace } from './known-places.ts';
-import { kmsSecret, openConfiguredRepository, passphraseOf, repositoryDeps, secretOf } from './repository.ts';
+import {
+  kmsSecret,
+  openConfiguredRepository,
+  passphraseOf,
+  repositoryDeps,
+  secretOf,
+  unlessAway,
+} from './repository.ts';
 import { retentionInfo, type RetentionInfo } from './retention-info.ts';
 import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
@@ -86,7 +93,7 @@ export async function initConfigured(
 export async function infoOf(configuration: Configuration): Promise<RepositoryInfo> {
   const { place } = configuration.repository;
   const store = await openConfiguredStore(place, deps);
-  const { superblock } = await readSuperblock(store);
+  const { superblock } = await unlessAway(configuration, deps, () => readSuperblock(store));
   const first = Buffer.from(superblock.tenantId).toString('hex');
   const tenants = [];
   for (const keys of await describeTenants(store)) {

@@ -31,7 +31,10 @@ describe('the repository of a first backup', () => {
     renameSync(place, `${place}-pulled-out`);
     for (const leave of [() => {}, () => mkdirSync(place)]) {
       leave();
-      await expect(open()).rejects.toMatchObject({ code: 'repository.store-unreachable' });
+      const away = { code: 'repository.store-unreachable', message: expect.stringContaining('not mounted') as string };
+      await expect(open()).rejects.toMatchObject(away);
+      await expect(openConfiguredRepository(configuration, { log: silentLog })).rejects.toMatchObject(away);
+      await expect(infoOf(configuration)).rejects.toMatchObject(away);
     }
     expect(readdirSync(place)).toEqual([]);
     rmSync(place, { recursive: true });

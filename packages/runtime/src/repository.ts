@@ -19,19 +19,40 @@ import { CommandKms } from './kms-command.ts';
 import { assertNewPlace, rememberPlace } from './known-places.ts';
 import { isVacant, makePlace, nameOfPlace, openConfiguredStore } from './repository-store.ts';
 
-/** Opens the configured repository. Errors: those of `openRepository`, `input.invalid` for a passphrase file that cannot be read. */
+/**
+ * Opens the configured repository. Errors: those of `openRepository`, `repository.store-unreachable` for a place that is empty and was not,
+ * `input.invalid` for a passphrase file that cannot be read.
+ */
 export async function openConfiguredRepository(
   configuration: Configuration,
   deps: { readonly log: Log; readonly sealer?: Sealer },
 ): Promise<Repository> {
   const store = await openConfiguredStore(configuration.repository.place, deps);
   const { tenant } = configuration.repository;
-  return openRepository({
-    store,
-    secret: await openingOf(configuration),
-    ...(tenant === undefined ? {} : { tenant }),
-    deps: { ...repositoryDeps(configuration, deps), ...(deps.sealer ? { sealer: deps.sealer } : {}) },
-  });
+  const secret = await openingOf(configuration);
+  return unlessAway(configuration, deps, () =>
+    openRepository({
+      store,
+      secret,
+      ...(tenant === undefined ? {} : { tenant }),
+      deps: { ...repositoryDeps(configuration, deps), ...(deps.sealer ? { sealer: deps.sealer } : {}) },
+    }),
+  );
+}
+
+/** A place that held a repository and is empty now is a disk that is not mounted: that is said, and not that there is none. */
+export async function unlessAway<T>(
+  configuration: Configuration,
+  deps: { readonly log: Log },
+  open: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    const mayBeAway = hasCode(error, 'repository.not-a-repository');
+    if (mayBeAway && (await isVacant(configuration.repository.place, deps))) await assertNewPlace(configuration);
+    throw error;
+  }
 }
 
 /**
