@@ -16,6 +16,7 @@ import { judgeChains, readChains, type ChainFinding, type CheckedChains } from '
 import { linkEveryPoint, linkPoints, type LinkedPoint, type LinkReport } from './chain/link-points.ts';
 import { TailFiles, type TailMemory } from './chain/tail-memory.ts';
 import { reportDamage, type Damage } from './check/damage-reports.ts';
+import { CheckMemory } from './check/check-memory.ts';
 import { checkPoint, type CheckReport } from './check/point-check.ts';
 import { VerificationLog } from './check/verification-log.ts';
 import { verificationPass, type PassReport } from './check/verification-pass.ts';
@@ -439,11 +440,31 @@ export class Repository {
   /**
    * Compares what is stored with what the point needs; changes nothing.
    * 'present': every pack is there in its size. 'ciphertext': every byte of every pack has its hash. 'content': every chunk opens
-   * to its id. Damage is reported, not thrown. `log` is told which packs are whole, as far as this looks at them.
+   * to its id. Damage is reported, not thrown. `run`: what checks of many points share. `log` is told which packs are whole, as far as this
+   * looks at them; what is in `memory` is not read again.
    */
-  checkPoint(point: Point, level: CheckLevel, context: VerbContext, log?: VerificationLog): Promise<CheckReport> {
+  checkPoint(
+    point: Point,
+    level: CheckLevel,
+    context: VerbContext,
+    run: { readonly log?: VerificationLog; readonly memory?: CheckMemory } = {},
+  ): Promise<CheckReport> {
+    const { log, memory } = run;
     log?.begin();
-    return checkPoint(this.core, { point, level, context, ...(log ? { whole: (pack) => log.note(pack) } : {}) });
+    return checkPoint(this.core, {
+      point,
+      level,
+      context,
+      memory,
+      ...(log ? { whole: (pack) => log.note(pack) } : {}),
+    });
+  }
+
+  /** For a check of many points that begins now, at one level: what they share is read once. */
+  checkMemory(): CheckMemory {
+    // A page that was read before it was damaged would hide that it is.
+    this.core.pages.forget();
+    return new CheckMemory();
   }
 
   /** What checks without a budget write down for those with one. To be published at the end. */

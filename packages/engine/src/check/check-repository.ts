@@ -69,7 +69,7 @@ export async function checkRepository(
   const { level, machineId, listener } = input;
   const points: CheckedPoint[] = [];
   const losses = new Losses();
-  const log = repository.verificationLog(level);
+  const run = { log: repository.verificationLog(level), memory: repository.checkMemory() };
   const linked = await repository.readChains(machineId, { signal });
   const listings = await repository.points(machineId, { signal });
   const chains = await repository.judgeChains({ checked: linked, points: listings }, { signal });
@@ -91,7 +91,7 @@ export async function checkRepository(
         signal,
         progress: (progress: Parameters<VerbContext['progress']>[0]) => listener.progress(name, progress),
       };
-      const report = await repository.checkPoint(point, level, context, log);
+      const report = await repository.checkPoint(point, level, context, run);
       const checked = await takeUp(deps, { listing, point, report, losses }, { signal });
       listener.end(name, report.sound);
       points.push(checked);
@@ -100,7 +100,7 @@ export async function checkRepository(
     }
     if (owner !== undefined) await recordAll(deps, { machineId: owner, beganMs, readBytes, claims }, signal);
     // With each machine: what was looked at is remembered also where the rest is broken off.
-    await log.publish({ signal });
+    await run.log.publish({ signal });
   }
   const objects = machineId === undefined ? await repository.checkObjects({ signal }) : [];
   return { points, losses: losses.all(), chains, objects };

@@ -24,6 +24,7 @@ import { MapReader } from '../read/map-reader.ts';
 import { discard } from '../seal/discard.ts';
 import { readPackSets, type NamedPackSet } from '../read/pack-set-reader.ts';
 import type { Point } from '../read/point-reader.ts';
+import type { CheckMemory } from './check-memory.ts';
 import { checkBytes, checkSize, type PackDamage } from './pack-check.ts';
 
 /** Bytes of a disk that cannot be read as they were written. */
@@ -45,7 +46,7 @@ export interface CheckReport {
   readonly level: CheckLevel;
   readonly sound: boolean;
   readonly checkedPacks: number;
-  /** Bytes of packs hashed (ciphertext), or plain bytes opened (content). */
+  /** Bytes of packs hashed (ciphertext), or plain bytes opened (content); not of what was looked at for an earlier point. */
   readonly checkedBytes: number;
   readonly objects: readonly ObjectDamage[];
   /** Sorted by disk and offset; neighbours with one cause are joined. */
@@ -60,15 +61,22 @@ const MAX_SIZES = 65_536;
 
 /**
  * `whole` hears of every pack that is, as far as it was looked at: in its size ('present', 'content'), or to the last byte ('ciphertext').
+ * `memory`: of a check of many points; what it holds is not read again.
  * Throws what the store throws when it cannot be asked, or not now (never a finding), and the signal's reason.
  */
 export async function checkPoint(
   core: Core,
-  input: { point: Point; level: CheckLevel; context: VerbContext; whole?: (pack: PackName) => Promise<void> },
+  input: {
+    readonly point: Point;
+    readonly level: CheckLevel;
+    readonly context: VerbContext;
+    readonly whole?: (pack: PackName) => Promise<void>;
+    readonly memory?: CheckMemory | undefined;
+  },
 ): Promise<CheckReport> {
-  const { point, level, context, whole } = input;
+  const { point, level, context, whole, memory } = input;
   // A page that was read before it was damaged would hide that it is.
-  core.pages.forget();
+  if (!memory) core.pages.forget();
   const objects: ObjectDamage[] = [];
   const pages: BlobRef[] = [];
   let checkedBytes = 0;
@@ -77,6 +85,7 @@ export async function checkPoint(
   const sets = point.disks.map(({ name, root }) => ({ name, root: root.packs }));
   const totalBytes = level === 'ciphertext' ? await bytesOf(core, sets, context.signal) : 0;
   let checkedPacks = 0;
+  let doneBytes = 0;
   for await (const need of readPackSets(core.pages, sets, { signal: context.signal })) {
     context.signal.throwIfAborted();
     if ('error' in need) {
@@ -88,15 +97,19 @@ export async function checkPoint(
     }
     const { pack } = need;
     checkedPacks++;
-    const damage =
+    const look = (): Promise<PackDamage | undefined> =>
       level === 'ciphertext'
-        ? await checkBytes(core, pack, context.signal)
-        : await checkSize(core, pack, need.sizeBytes, context.signal);
+        ? checkBytes(core, pack, context.signal)
+        : checkSize(core, pack, need.sizeBytes, context.signal);
+    const { damage, isNew } = memory
+      ? await memory.pack({ name: pack, sizeBytes: need.sizeBytes }, look)
+      : { damage: await look(), isNew: true };
     if (damage) damaged.set(pack, damage);
     else await whole?.(pack);
     if (level !== 'ciphertext') continue;
-    checkedBytes += need.sizeBytes ?? 0;
-    context.progress({ phase: 'check', doneBytes: checkedBytes, totalBytes });
+    if (isNew) checkedBytes += need.sizeBytes ?? 0;
+    doneBytes += need.sizeBytes ?? 0;
+    context.progress({ phase: 'check', doneBytes, totalBytes });
   }
 
   const found = await locateDamage(core, {
@@ -105,6 +118,7 @@ export async function checkPoint(
     pages,
     openContent: level === 'content',
     presentOnly: level === 'present',
+    memory,
     context,
   });
   if (level === 'content') checkedBytes += found.openedBytes;
@@ -139,10 +153,12 @@ export async function locateDamage(
     readonly openContent: boolean;
     /** Of what a relocation leads to it is asked whether it is there, and nothing more. */
     readonly presentOnly?: boolean;
+    /** Chunks that were opened for earlier points. */
+    readonly memory?: CheckMemory | undefined;
     readonly context: VerbContext;
   },
 ): Promise<LocatedDamage> {
-  const { point, damaged, openContent, presentOnly = false, context } = input;
+  const { point, damaged, openContent, presentOnly = false, memory, context } = input;
   const objects: ObjectDamage[] = [];
   const disks: DiskDamage[] = [];
   const chunks: BlobRef[] = [];
@@ -161,7 +177,7 @@ export async function locateDamage(
       geometry: core.superblock,
       what: `disk ${name} of point ${point.pointId}`,
     });
-    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent, presentOnly });
+    const checker = new DiskCheck({ core, map, disk: name, damaged, relocated, openContent, presentOnly, memory });
     const offset = before;
     openedBytes += await checker.run(context.signal, (doneBytes) => {
       if (openContent)
@@ -203,6 +219,7 @@ class DiskCheck {
   readonly #relocated: ReadonlySet<PackName>;
   readonly #openContent: boolean;
   readonly #presentOnly: boolean;
+  readonly #memory: CheckMemory | undefined;
   /** Of packs that relocations lead to. */
   readonly #sizes = new LruCache<PackName, number>(MAX_SIZES);
   #openedBytes = 0;
@@ -215,8 +232,10 @@ class DiskCheck {
     relocated: ReadonlySet<PackName>;
     openContent: boolean;
     presentOnly: boolean;
+    memory: CheckMemory | undefined;
   }) {
     this.#core = input.core;
+    this.#memory = input.memory;
     this.#map = input.map;
     this.#disk = input.disk;
     this.#damaged = input.damaged;
@@ -273,9 +292,11 @@ class DiskCheck {
 
   async #open(chunk: number, place: BlobRef, signal: AbortSignal): Promise<void> {
     const exactBytes = this.#map.chunkBytes(chunk);
+    if (this.#memory?.hasOpened(place, exactBytes)) return;
     try {
       discard(await this.#core.blobs.read(place, { kind: 'data', plain: { exactBytes } }, { signal }));
       this.#openedBytes += exactBytes;
+      this.#memory?.opened(place, exactBytes);
     } catch (error) {
       if (!(error instanceof BlobDamage)) throw error;
       this.#reportChunk(chunk, error.places, messageOf(error));

@@ -377,7 +377,7 @@ test('the content of a pack is opened, although every byte has its hash', async 
 test('a check without a budget is remembered by those with one', async () => {
   const log = repository.verificationLog('ciphertext');
   const point = await repository.readPoint(MACHINE, pointId(1));
-  await repository.checkPoint(point, 'ciphertext', context, log);
+  await repository.checkPoint(point, 'ciphertext', context, { log });
   await log.publish();
   expect((await pass(ONE, { dryRun: true })).coverage.never.packs).toBe(0);
 });
