@@ -7,7 +7,8 @@
  * 3. Everything read is compared with its id (the read path), sealed anew under the target's keys, and opened again before it
  *    is stored (the write path).
  * 4. The point is committed under its own name; then the target is read back in full and checked against its ids.
- * 5. What was committed is taken into the chains of the target, machine by machine; control objects follow (copy-objects.ts).
+ * 5. What was committed is taken into the chains of the target, machine by machine, with what was proven of it (copy-evidence.ts); control
+ *    objects follow (copy-objects.ts).
  *
  * Killed anywhere, it goes on: committed points are passed over, and the session of the one in work is resumed from its directory.
  * Not guaranteed: the same pack names, or the same creation time in the point's header, which is that of the copy.
@@ -27,6 +28,7 @@ import type { Repository } from '../repository.ts';
 import type { ByteRange } from '../store/object-store.ts';
 import type { WriteDiskRequest } from '../write/disk-writer.ts';
 import type { WriterSession } from '../write/session.ts';
+import { copyEvidence } from './copy-evidence.ts';
 import { copyObjects } from './copy-objects.ts';
 import { lendDevice } from './point-source.ts';
 
@@ -69,7 +71,14 @@ export async function copyPoints(request: CopyRequest, context: VerbContext): Pr
     (await target.points(machineId, { signal })).map(({ machineId: m, pointId }) => `${m} ${pointId}`),
   );
   const outcomes: CopiedPoint[] = [];
+  const memory = target.checkMemory();
   const before = new Map<MachineId, { source: Point; target: Point }>();
+  /** Points that are in the target now, whole as far as this saw. */
+  const sound = new Map<MachineId, Set<string>>();
+  const hold = (id: { machineId: MachineId; pointId: PointId }, points: { source: Point; target: Point }): void => {
+    before.set(id.machineId, points);
+    sound.set(id.machineId, (sound.get(id.machineId) ?? new Set()).add(id.pointId));
+  };
   for (const summary of await source.points(machineId, { signal })) {
     signal.throwIfAborted();
     if (summary.state === 'damaged') {
@@ -80,23 +89,23 @@ export async function copyPoints(request: CopyRequest, context: VerbContext): Pr
     try {
       const point = await source.readPoint(id.machineId, id.pointId, { signal });
       if (there.has(`${id.machineId} ${id.pointId}`)) {
-        before.set(id.machineId, {
-          source: point,
-          target: await target.readPoint(id.machineId, id.pointId, { signal }),
-        });
+        hold(id, { source: point, target: await target.readPoint(id.machineId, id.pointId, { signal }) });
         outcomes.push({ ...id, outcome: 'there', readBytes: 0, storedBytes: 0 });
         continue;
       }
       const copied = await copyPoint(request, { point, before: before.get(id.machineId) }, context);
-      const check = await target.checkPoint(copied.point, 'content', context);
-      if (check.sound) before.set(id.machineId, { source: point, target: copied.point });
+      const check = await target.checkPoint(copied.point, 'content', context, { memory });
+      if (check.sound) hold(id, { source: point, target: copied.point });
       outcomes.push({ ...id, outcome: check.sound ? 'copied' : 'damaged', ...copied.bytes, ...reasonOf(check) });
     } catch (error) {
       if (!hasCode(error, ...POINT_DAMAGE)) throw error;
       outcomes.push(failed(id.machineId, id.pointId, error.message));
     }
   }
-  for (const copied of before.keys()) await target.linkPoints(copied, { signal });
+  for (const [copied, points] of sound) {
+    await target.linkPoints(copied, { signal });
+    await copyEvidence(source.core, target.core, { machineId: copied, points }, { signal });
+  }
   await copyObjects(source.core, target.core, { machineId, signal });
   return outcomes;
 }
@@ -123,7 +132,8 @@ async function copyPoint(
   const { point, before } = what;
   const { machineId, pointId, machine, capture, files } = point;
   const directory = join(request.directory, target.tenantId, machineId, pointId);
-  const session = await target.beginSession({ machineId, directory, signal: context.signal });
+  const parent = before?.target.pointId;
+  const session = await target.beginSession({ machineId, directory, parent, signal: context.signal });
   const bytes = { readBytes: 0, storedBytes: 0 };
   try {
     const disks = [];
