@@ -20,11 +20,13 @@ import { readLedger } from '../retention/ledger.ts';
 import { linkKey } from '../retention/ledger-state.ts';
 import { controlName } from '../seal/control-records.ts';
 import type { StoreOptions } from '../store/object-store.ts';
-import { listLinks, pointIdIn, readLink, whyLost, type StoredLink } from './links.ts';
+import { GONE, listLinks, pointIdIn, readLink, whyLost, type StoredLink } from './links.ts';
 import type { Tail, TailMemory } from './tail-memory.ts';
 
 /** Links that are read at a time. */
 const LANES = 8;
+/** Of links that are missing one behind the other; more are told as a whole. */
+const MAX_NAMED_IN_A_ROW = 64;
 
 export type ChainFindingKind =
   | 'point-vanished'
@@ -87,7 +89,7 @@ export async function readChains(
     await check.compareMemory(input.memory);
     await check.excuse(options);
     chains.push({ machineId, points: check.points });
-    findings.push(...check.findings);
+    for (const finding of check.findings) findings.push(finding);
   }
   return { chains, findings };
 }
@@ -186,7 +188,8 @@ class ChainCheck {
     this.#highest = numbers.at(-1) ?? 0;
     let expected = 1;
     for (const number of numbers) {
-      for (; expected < number; expected++) this.#report('link-missing', expected, 'it is not there any more');
+      if (number - expected > MAX_NAMED_IN_A_ROW) this.#reportGap(expected, number - 1);
+      else for (; expected < number; expected++) this.#report('link-missing', expected, GONE);
       expected = number + 1;
     }
     for (const number of numbers) this.#compare(number);
@@ -276,6 +279,21 @@ class ChainCheck {
       next:
         `${FROM_A_COPY} No point is lost by this; which ones should be there may not be known. ` +
         `If no copy has it: "lifeboat repo policy write-off ${number} --machine ${machineId}".`,
+    });
+  }
+
+  /** Too many to have been one by one taken away, as a rule: then a number was made up. */
+  #reportGap(from: number, to: number): void {
+    const machineId = this.#machineId;
+    this.findings.push({
+      kind: 'link-missing',
+      isLoss: true,
+      machineId,
+      object: this.#name(from),
+      what: `links ${from} to ${to} of the chain of machine ${machineId} are not there any more`,
+      next:
+        `${FROM_A_COPY} If the machine never had so many backups, somebody who holds an agent's file made up a number: ` +
+        `delete ${this.#name(to + 1)}, and revoke that agent.`,
     });
   }
 

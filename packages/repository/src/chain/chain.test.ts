@@ -406,6 +406,23 @@ describe('links', () => {
     expect(named(changed)).toContain(`point-replaced ${pointId(4)}`);
   });
 
+  test('a number that somebody made up who holds an agent’s keys is told with what to delete, and keeps nobody busy', async () => {
+    const made = linkName(99_999_999);
+    store.objects.set(made, Buffer.from('x'));
+    const [damaged, gap] = await check();
+    expect([damaged?.kind, gap?.kind, gap?.what]).toEqual([
+      'link-damaged',
+      'link-missing',
+      `links 5 to 99999998 of the chain of machine ${MACHINE} are not there any more`,
+    ]);
+    expect(gap?.next).toContain(`delete ${made}`);
+    await expect(repository.condemn()).rejects.toEqual(REFUSED);
+    store.objects.delete(made);
+    expect(await check()).toEqual([]);
+    await backUp(5);
+    expect(await check()).toEqual([]);
+  });
+
   test('what others put among them means nothing, and keeps no number from being used', async () => {
     const planted = [chainLinkObject(MACHINE, 5), `${chainLinkObject(MACHINE, 5)}.${'0'.repeat(32)}`, `${CHAINS}x`];
     for (const name of planted) store.objects.set(name, Buffer.from('x'));

@@ -75,9 +75,11 @@ export async function readLink(
   return { ...link, hash: hex(sha256(object)) };
 }
 
+export const GONE = 'it is not there any more';
+
 /** Why a link cannot be used; undefined where the store gave no answer, which says nothing of the link. */
 export function whyLost(error: unknown): string | undefined {
-  if (hasCode(error, 'repository.object-missing')) return 'it is not there any more';
+  if (hasCode(error, 'repository.object-missing')) return GONE;
   return isUselessObject(error) ? error.message : undefined;
 }
 
@@ -99,19 +101,22 @@ export async function readChain(
   { machineId, numbers }: { readonly machineId: MachineId; readonly numbers: readonly number[] },
   options: StoreOptions = {},
 ): Promise<Chain> {
-  const listed = new Set(numbers);
   const highest = numbers.at(-1) ?? 0;
   const points = new Map<string, string>();
   const lost: LostLinks[] = [];
   let newest: StoredLink | undefined;
-  const lose = (number: number, why: string): void => {
+  const lose = (from: number, to: number, why: string): void => {
     const last = lost.at(-1);
-    if (last && last.why === why && last.from === number + 1) lost[lost.length - 1] = { ...last, from: number };
-    else lost.push({ from: number, to: number, why });
+    if (last && last.why === why && last.from === to + 1) lost[lost.length - 1] = { ...last, from };
+    else lost.push({ from, to, why });
   };
-  for (let number = highest; number > 0;) {
-    if (!listed.has(number)) {
-      lose(number--, 'it is not there any more');
+  for (let number = highest, i = numbers.length - 1; number > 0;) {
+    while ((numbers[i] ?? 0) > number) i--;
+    const listed = numbers[i] ?? 0;
+    if (listed < number) {
+      // At once, however many: who holds an agent's keys can give the highest number there is.
+      lose(listed + 1, number, GONE);
+      number = listed;
       continue;
     }
     try {
@@ -123,7 +128,8 @@ export async function readChain(
     } catch (error) {
       const why = whyLost(error);
       if (why === undefined) throw error;
-      lose(number--, why);
+      lose(number, number, why);
+      number--;
     }
   }
   return { machineId, highest, newest, points, lost };
