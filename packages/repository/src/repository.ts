@@ -186,7 +186,8 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
   }
   const secret = await secretBytes(options.secret);
   assertPaperOf(secret, superblock.repositoryId);
-  const unlocked = await unlock(store, { secret, superblockHash, tenant, log: deps.log ?? silentLog });
+  const first = hex(superblock.tenantId);
+  const unlocked = await unlock(store, { secret, superblockHash, tenant, first, log: deps.log ?? silentLog });
   return new Repository({ store, superblock, superblockHash, access: { unlocked, secret }, deps });
 }
 

@@ -29,13 +29,14 @@ export interface TenantKeys {
   readonly generations: readonly number[];
 }
 
-/** Every tenant that has a key set, by its id. Objects that are none are logged and left alone. */
+/** Every tenant that has a key set, or the one of an id, by its id. Objects that are none are logged and left alone. */
 export async function listTenants(
   store: ObjectStore,
-  options: StoreOptions & { log?: Log } = {},
+  options: StoreOptions & { readonly log?: Log; readonly tenant?: string } = {},
 ): Promise<TenantKeys[]> {
+  const prefix = options.tenant === undefined ? KEYS : keySetsPrefix(options.tenant);
   const found = new Map<string, Set<number>>();
-  for await (const name of listNames(store, KEYS, options)) {
+  for await (const name of listNames(store, prefix, options)) {
     const set = keySetOfObject(name);
     if (!set) {
       options.log?.warn('an object among the keys is no key set; it is ignored', { object: name });
@@ -111,7 +112,7 @@ export async function readSignedSet(
   options: StoreOptions = {},
 ): Promise<KeySet> {
   let first: LifeboatError | undefined;
-  const keys = (await listTenants(store, options)).find(({ tenant }) => tenant === by.tenant);
+  const [keys] = await listTenants(store, { ...options, tenant: by.tenant });
   for (const generation of keys?.generations ?? []) {
     const { sets, damage } = await readCopies(store, { tenant: by.tenant, generation }, options);
     const signed = sets.find(({ set }) => isSignedBy(set, by));
@@ -145,6 +146,33 @@ export interface Unlocked {
   readonly slot: OpenedSlot;
 }
 
+const TENANT_ID = /^[0-9a-f]{32}$/;
+
+/** What is asked for, and may be its own answer: whoever may put objects can put more key sets than anybody looks at. */
+interface Wanted {
+  /** Name or id. */
+  readonly tenant?: string | undefined;
+  /** Id of the repository's first tenant, which is tried where there are too many to try all. */
+  readonly first?: string;
+  readonly log?: Log;
+}
+
+async function tenantsToTry(store: ObjectStore, wanted: Wanted, options: StoreOptions): Promise<TenantKeys[]> {
+  const { tenant, first, log } = wanted;
+  const logged = { ...options, ...(log ? { log } : {}) };
+  if (tenant !== undefined && TENANT_ID.test(tenant)) {
+    const own = await listTenants(store, { ...logged, tenant });
+    if (own.length > 0) return own;
+  }
+  try {
+    return await listTenants(store, logged);
+  } catch (error) {
+    if (tenant !== undefined || first === undefined || !hasCode(error, 'repository.limit-exceeded')) throw error;
+    log?.error('there are more key sets than are looked at; only the first tenant is tried', { tenant: first });
+    return listTenants(store, { ...logged, tenant: first });
+  }
+}
+
 /**
  * Tries every slot of every tenant, or of the one that is named by id or name; a damaged copy must not keep out who has a key.
  * Throws `repository.wrong-passphrase`, `.wrong-key-file`, `.wrong-paper`, `.kms-refused`, `.kms-unreachable`, `.tenant-missing`,
@@ -152,13 +180,13 @@ export interface Unlocked {
  */
 export async function unlock(
   store: ObjectStore,
-  input: { secret: SecretBytes; superblockHash: Uint8Array; tenant?: string | undefined; log?: Log },
+  input: Wanted & { readonly secret: SecretBytes; readonly superblockHash: Uint8Array },
   options: StoreOptions = {},
 ): Promise<Unlocked> {
   let damage: LifeboatError | undefined;
   let tried = 0;
   for (let attempt = 0; attempt < LISTING_ATTEMPTS; attempt++) {
-    const tenants = await listTenants(store, { ...options, ...(input.log ? { log: input.log } : {}) });
+    const tenants = await tenantsToTry(store, input, options);
     if (tenants.length === 0) {
       const message = `${store.description} has a superblock, but no keys in ${KEYS}`;
       throw new LifeboatError('repository.object-missing', message, { context: { object: KEYS } });
@@ -329,7 +357,7 @@ export async function removeOlderSets(
   options: StoreOptions = {},
 ): Promise<string[]> {
   const kept: string[] = [];
-  const keys = (await listTenants(store, options)).find(({ tenant }) => tenant === input.tenant);
+  const [keys] = await listTenants(store, { ...options, tenant: input.tenant });
   for (const generation of keys?.generations ?? []) {
     if (generation >= input.generation) continue;
     for (const copy of COPIES) {

@@ -28,6 +28,7 @@ import {
   TINY_GEOMETRY,
   TINY_LIMITS,
 } from '../testing/tiny.ts';
+import { enrolled, openAgentTiny } from '../testing/agents.ts';
 import { inlineOpener } from '../read/blob-opener.ts';
 import { inlineSealer } from '../write/inline-sealer.ts';
 import { sealKeySet } from './key-set.ts';
@@ -467,6 +468,19 @@ describe('a key service', () => {
       await expect(kms.wrap(name, Buffer.alloc(32))).rejects.toMatchObject({ code: 'input.invalid' });
     }
   });
+});
+
+test('who may put objects and has no key locks nobody out with key sets of tenants there are not', async () => {
+  const store = new MemoryStore();
+  const made = await initTiny(store);
+  const agent = await enrolled(made, scratch);
+  for (let i = 0; i <= 1024; i++)
+    store.objects.set(`${KEYS}${i.toString(16).padStart(32, '0')}/000001-a`, Buffer.from('x'));
+  expect((await openTiny(store)).tenantId).toBe(made.tenantId);
+  expect((await openAgentTiny(store, agent.path)).tenantId).toBe(made.tenantId);
+  await made.keys.add({ secret: second, label: 'second', scryptCost: CHEAP_SCRYPT });
+  await opened(store, second, made.tenantId);
+  await expect(opened(store, second, 'by its name')).rejects.toMatchObject({ code: 'repository.limit-exceeded' });
 });
 
 describe('tenants of one repository', () => {

@@ -284,7 +284,7 @@ export class RepositoryKeys {
 
   async #describe(set: KeySet, options: StoreOptions): Promise<KeysInfo> {
     const tenant = hex(this.#tenantId);
-    const keys = (await listTenants(this.#store, options)).find((candidate) => candidate.tenant === tenant);
+    const [keys] = await listTenants(this.#store, { ...options, tenant });
     return describe(set, keys ? await readOlderSets(this.#store, keys, set.generation, options) : []);
   }
 }
