@@ -10,6 +10,7 @@ import {
 import { findPoint } from '../points.ts';
 import { placeDamage } from './damaged-partitions.ts';
 import type { CheckInput, CheckSummary } from '../verbs.ts';
+import { writeDown } from './write-down.ts';
 
 /** A summary travels through a workflow; the first places are enough to act on. */
 const MAX_LISTED = 100;
@@ -23,7 +24,7 @@ export async function checkPoint(deps: EvidenceDeps, input: CheckInput, context:
   const beganMs = deps.clock.nowMs();
   const point = await findPoint(deps.repository, input.machine, input.pointId);
   const report = await deps.repository.checkPoint(point, input.level, context);
-  if (!report.sound) await deps.repository.reportDamage(report.damage, { signal: context.signal });
+  if (!report.sound) await writeDown(deps, report.damage, { signal: context.signal });
   const damaged = await placeDamage(deps.repository, point, report.disks, context);
   const places = damaged.map(({ disk, partition, offsetBytes, lengthBytes, pack, reason }) => ({
     disk,

@@ -22,6 +22,7 @@ import {
 import type { ObjectFinding } from '@lifeboat/repository/objects/object-check';
 import { machineNameOf } from '../points.ts';
 import { type DamagedPlace, placeDamage } from './damaged-partitions.ts';
+import { writeDown } from './write-down.ts';
 
 export interface CheckedPoint extends Pick<CheckReport, 'sound' | 'objects'> {
   /** `<machine> <point>`; of a point that says neither, the name of its object. */
@@ -158,14 +159,14 @@ export async function checkWithin(
 
 /** Writes damage down, and says where it lies. */
 async function takeUp(
-  { repository }: EvidenceDeps,
+  deps: EvidenceDeps,
   found: { listing: Readable; point: Point; report: CheckReport; losses: Losses },
   options: { readonly signal: AbortSignal },
 ): Promise<CheckedPoint> {
   const { listing, point, report, losses } = found;
   const { sound, objects } = report;
-  if (!sound) await repository.reportDamage(report.damage, options);
-  const disks = await placeDamage(repository, point, report.disks, options);
+  if (!sound) await writeDown(deps, report.damage, options);
+  const disks = await placeDamage(deps.repository, point, report.disks, options);
   losses.add(listing, disks);
   const [first] = [...report.disks, ...objects];
   const name = `${listing.machineId} ${listing.pointId}`;

@@ -9,6 +9,8 @@ import type { Repository } from '@lifeboat/repository/repository';
 const OUTSIDE = 'outside the partitions';
 const NO_TABLE = 'no partitions';
 const LOST_TABLE = 'partition table damaged, too';
+/** Who may check and not read: an agent. */
+const SEALED_TABLE = 'which partition these keys do not tell';
 
 export interface DamagedPlace extends DiskDamage {
   /** `partition 2`, with its name where the table gives one; or why there is none to name. */
@@ -30,26 +32,27 @@ export async function placeDamage(
   return places;
 }
 
-/** Undefined: it cannot be read either. */
+/** Where it cannot be read either, why. */
 async function readTable(
   repository: Repository,
   point: Point,
   disk: string,
   options: { signal?: AbortSignal },
-): Promise<PartitionTable | undefined> {
+): Promise<PartitionTable | typeof LOST_TABLE | typeof SEALED_TABLE> {
   const device = repository.openDisk(point, disk);
   try {
     return await readPartitionTable(device, options);
   } catch (error) {
+    if (hasCode(error, 'repository.not-permitted')) return SEALED_TABLE;
     if (!hasCode(error, 'repository.chunk-damaged', 'repository.map-damaged')) throw error;
-    return undefined;
+    return LOST_TABLE;
   } finally {
     await device.close();
   }
 }
 
-function cut(range: DiskDamage, table: PartitionTable | undefined): DamagedPlace[] {
-  if (!table) return [{ ...range, partition: LOST_TABLE }];
+function cut(range: DiskDamage, table: Awaited<ReturnType<typeof readTable>>): DamagedPlace[] {
+  if (typeof table === 'string') return [{ ...range, partition: table }];
   if (table.scheme === 'none') return [{ ...range, partition: NO_TABLE }];
   // An extended partition is only the room in which the logical ones lie.
   const partitions = table.partitions.filter(({ role }) => role !== 'extended');

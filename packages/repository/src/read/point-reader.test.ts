@@ -1,12 +1,15 @@
 import { expect, test } from 'vitest';
 
 import { LifeboatError } from '@lifeboat/foundation/errors';
+import { parseSessionId } from '@lifeboat/foundation/ids';
 
 import { buryPoint } from '../collect/tombstones.ts';
 import { POINTS } from '../format/names.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import type { ObjectInfo, StoreOptions } from '../store/object-store.ts';
-import { MACHINE, initTiny, pointId, Scratch } from '../testing/tiny.ts';
+import { MACHINE, initTiny, pointId, Scratch, TINY_CHUNK } from '../testing/tiny.ts';
+import { encodePoint } from '../write/point-writer.ts';
+import { listPoints, newestReadable } from './point-reader.ts';
 
 class WatchedStore extends MemoryStore {
   readonly pointsRead: string[] = [];
@@ -56,4 +59,18 @@ test('the newest point is found without reading the others; damaged, pruned and 
     await repository.close();
     await scratch.remove();
   }
+});
+
+test('a point whose chunks have another size, as no writer of ours makes it, is damaged and nobody’s parent', async () => {
+  const store = new MemoryStore();
+  const { core } = await initTiny(store);
+  const key = { machineId: MACHINE, sessionId: parseSessionId('s1'), machine: {}, capture: {}, files: [] };
+  for (const [n, chunkSizeBytes] of [TINY_CHUNK, 0, 1, TINY_CHUNK * 2].entries()) {
+    const root = { sizeBytes: 640, chunkSizeBytes, map: 'hole', packs: null } as const;
+    const disks = [{ name: 'vda', root, info: null }];
+    const object = await encodePoint(core, { ...key, pointId: pointId(n + 1), disks });
+    store.objects.set(`${POINTS}${MACHINE}/${pointId(n + 1)}`, object);
+  }
+  expect((await newestReadable(core, MACHINE))?.pointId).toBe(pointId(1));
+  expect((await listPoints(core)).map(({ state }) => state)).toEqual(['readable', 'damaged', 'damaged', 'damaged']);
 });
