@@ -15,6 +15,7 @@ const CHECKERS: Readonly<Record<string, { readonly tool: string; readonly args: 
   ext4: E2FSCK,
   // -P: prefetching saves time on disks and costs it here.
   xfs: { tool: 'xfs_repair', args: ['-n', '-P'] },
+  ntfs: { tool: 'ntfsfix', args: ['--no-action'] },
   btrfs: { tool: 'btrfs', args: ['check', '--readonly'] },
 };
 

@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { lstat, open, readdir, readlink, rename, statfs, unlink, type FileHandle } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readlink, rename, statfs, unlink, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
@@ -15,6 +15,8 @@ import { runTool } from '@lifeboat/host/children';
 import { DEFAULT_MAX_BYTES, MAX_SYMLINKS, pathComponents, type GuestFiles } from './guest-files.ts';
 
 const COPY_TIMEOUT_MS = 30_000;
+/** How ntfs-3g shows a security descriptor. */
+const NTFS_ACCESS = 'system.ntfs_acl';
 const TEMPORARY_SUFFIX = '.lifeboat-new';
 
 export interface FileEdit {
@@ -166,6 +168,58 @@ export class GuestTree implements GuestFiles {
     // A link of that name that leads nowhere is replaced, not followed.
     const written = await placeWhole(path, this.#onHost(resolved), [content], (file) => file.chmod(0o644));
     return { path: resolved, oldSha256: createHash('sha256').digest('hex'), oldBytes: 0, ...written };
+  }
+
+  /**
+   * Writes another content into a file that is there, which stays the same file: with its access control list, short name and streams, as a
+   * replaced one of NTFS would not. It may be half written after a power cut, so it is for trees in throw-away overlays.
+   * Errors: `guest.path-unusable` when there is no such file; `guest.no-space`.
+   */
+  async overwrite(path: string, content: Uint8Array): Promise<FileEdit> {
+    const resolved = await this.resolve(path);
+    if (resolved === undefined) throw unusable(path, 'does not exist');
+    const target = this.#onHost(resolved);
+    const old = await lstat(target);
+    if (!old.isFile()) throw unusable(path, 'is not a regular file');
+    const oldSha256 = await sha256Of(target);
+    const file = await open(target, constants.O_WRONLY | constants.O_TRUNC | constants.O_NOFOLLOW);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } catch (error) {
+      throw systemCode(error) === 'ENOSPC' ? noSpace(path, error) : error;
+    } finally {
+      await file.close();
+    }
+    const newSha256 = createHash('sha256').update(content).digest('hex');
+    return { path: resolved, oldSha256, newSha256, oldBytes: old.size, newBytes: content.length };
+  }
+
+  /** Makes a directory, and those above it, where there are none. Errors: `guest.path-unusable` where something else is there. */
+  async makeDirectory(path: string): Promise<void> {
+    if (path === '/' || (await this.isDirectory(path))) return;
+    await this.makeDirectory(dirname(path));
+    const parent = (await this.resolve(dirname(path))) as string;
+    const target = this.#onHost(join(parent, basename(path)));
+    try {
+      await mkdir(target, { mode: 0o755 });
+    } catch (error) {
+      if (systemCode(error) === 'ENOSPC') throw noSpace(path, error);
+      throw systemCode(error) === 'EEXIST' ? unusable(path, 'is not a directory') : error;
+    }
+  }
+
+  /** Gives a file or directory of NTFS the access control list of another. Both are there. */
+  async copyNtfsAccess(from: string, to: string): Promise<void> {
+    const [source, target] = [await this.resolve(from), await this.resolve(to)];
+    if (source === undefined || target === undefined)
+      throw unusable(source === undefined ? from : to, 'does not exist');
+    const read = ['--absolute-names', '--encoding=hex', '-n', NTFS_ACCESS, this.#onHost(source)];
+    const { stdout } = await runTool('getfattr', read, { timeoutMs: COPY_TIMEOUT_MS });
+    const value = /^system\.ntfs_acl=(0x[0-9a-f]+)$/m.exec(stdout)?.[1];
+    if (value === undefined) throw unusable(from, 'has no access control list');
+    const write = ['-n', NTFS_ACCESS, '-v', value, this.#onHost(target)];
+    await runTool('setfattr', write, { timeoutMs: COPY_TIMEOUT_MS });
   }
 
   /** Takes a regular file away; the edit has a new size of zero. Error: `guest.path-unusable` when there is no such file. */

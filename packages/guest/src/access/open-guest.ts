@@ -12,6 +12,8 @@
  * To edit, the same, but between 4 and 5 the filesystems are checked and mounted again for writing; after 5 they are
  * checked again, and the overlays' changes are handed to `changes` while they are still served. Then they are thrown away.
  *
+ * A Windows is opened in the same way: its root is the NTFS volume that holds its registry, mounted by ntfs-3g, and it has no fstab.
+ *
  * Killed at any time: the overlays are worthless, the images unchanged; what is left (a mount, a loop device) lies
  * beneath `directory` or is recorded there, where the host's clean-up finds it. Refused by name: roots on encrypted volumes, and on
  * volumes of kinds that are not composed (thin, cached, RAID 5, ...).
@@ -49,6 +51,7 @@ import { GuestTree, type GuestMount } from './guest-tree.ts';
 import { looksLikeRoot } from './looks-like-root.ts';
 import { mountFailure, placeOf } from './mount-failure.ts';
 import { probeFilesystem } from './probe-filesystem.ts';
+import { findWindowsDirectory } from './windows-paths.ts';
 
 export interface GuestDisk {
   /** A few letters; names files in the working directory. */
@@ -96,6 +99,8 @@ export interface GuestAccess {
    * its disks, as far as the kernel of this host can.
    */
   readonly filesystems?: 'system' | 'all';
+  /** What is looked for on the disks; Linux where nothing is said. */
+  readonly system?: 'linux' | 'windows';
 }
 
 /** The kernel mounts these without our help; what else can hold a root is refused by name. */
@@ -228,16 +233,18 @@ class Session {
   /** Finds the root, then what its fstab mounts into it. */
   async #mountAll(opened: OpenedDisks): Promise<MountedPart[]> {
     const candidates = [...filesystemsOf(opened), ...opened.composed.volumes.map(({ filesystem }) => filesystem)];
+    const isWindows = this.#access.system === 'windows';
     const roots: MountedPart[] = [];
-    for (const filesystem of candidates.filter(isMountable)) {
+    for (const filesystem of candidates.filter(isWindows ? isNtfs : isMountable)) {
       const part = await this.#findRoot(await this.#mount(opened, filesystem, '/'));
       if (part) roots.push(part);
     }
     const [root, second] = roots;
-    if (root === undefined) throw noRoot(opened);
+    if (root === undefined) throw noRoot(opened, isWindows);
     if (second !== undefined) throw severalRoots(roots);
 
     const parts = [root];
+    if (isWindows) return parts;
     const tree = new GuestTree([mountOf(root)]);
     const fstab = parseFstab((await tree.readText('/etc/fstab')) ?? '');
     const filesystems = await nameable(opened, tree);
@@ -260,7 +267,11 @@ class Session {
 
   /** The part with the root in it, mounted; undefined, and all released, where it holds none. */
   async #findRoot(part: MountedPart): Promise<MountedPart | undefined> {
-    if (await looksLikeRoot(new GuestTree([mountOf(part)]))) return part;
+    const tree = new GuestTree([mountOf(part)]);
+    const isRoot = isNtfs(part.filesystem)
+      ? (await findWindowsDirectory(tree)) !== undefined
+      : await looksLikeRoot(tree);
+    if (isRoot) return part;
     if (part.filesystem.type === 'btrfs' && (await this.#mountRootSubvolume(part))) return part;
     await this.#release(part);
     return undefined;
@@ -356,7 +367,7 @@ class Session {
     try {
       part.mount = await mountFilesystem({
         device: part.loop.path,
-        type,
+        type: isNtfs(part.filesystem) ? 'ntfs-3g' : type,
         readOnly: how.readOnly,
         options: mountOptions(part.filesystem, how.readOnly),
         directory,
@@ -481,6 +492,8 @@ async function checkAll(parts: readonly MountedPart[], when: 'before' | 'after',
 }
 
 function mountOptions({ type, subvolume }: FilesystemInspection, readOnly: boolean): string[] {
+  // ntfs-3g knows no `nosymfollow`; GuestTree looks at every part of a path itself.
+  if (type === 'ntfs') return ['noatime'];
   const common = [
     'nosymfollow',
     'noatime',
@@ -544,7 +557,7 @@ function unmountable(reason: string): LifeboatError {
   return new LifeboatError('guest.layout-unsupported', reason);
 }
 
-function noRoot(opened: OpenedDisks): LifeboatError {
+function noRoot(opened: OpenedDisks, isWindows: boolean): LifeboatError {
   const { volumes, problems } = opened.composed;
   const all = [...filesystemsOf(opened), ...volumes.map(({ filesystem }) => filesystem)];
   // What was composed of members is looked at instead of them.
@@ -565,12 +578,17 @@ function noRoot(opened: OpenedDisks): LifeboatError {
       { context: { disk: container.disk, type: container.type } },
     );
   }
-  return new LifeboatError('guest.no-root', `No partition holds a Linux root filesystem; found: ${seen || 'nothing'}`);
+  const wanted = isWindows ? 'Windows' : 'a Linux root filesystem';
+  return new LifeboatError('guest.no-root', `No partition holds ${wanted}; found: ${seen || 'nothing'}`);
 }
 
 function severalRoots(roots: readonly MountedPart[]): LifeboatError {
   const places = roots.map(({ filesystem }) => `${placeOf(filesystem)} (${filesystem.type})`);
   return new LifeboatError('guest.several-roots', `Several filesystems hold a root: ${places.join(', ')}`);
+}
+
+function isNtfs({ type }: FilesystemInspection): boolean {
+  return type === 'ntfs';
 }
 
 function isMountable(filesystem: FilesystemInspection): boolean {

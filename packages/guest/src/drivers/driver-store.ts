@@ -54,6 +54,22 @@ export class DriverStore {
     return join(this.#root, 'packages', packageId);
   }
 
+  /** A file of a package as it is now; whoever uses it compares its hash with the catalogue's. Errors: `guest.driver-package-unusable`. */
+  async readFile(packageId: string, path: string, { maxBytes }: { maxBytes: number }): Promise<Buffer> {
+    const at = join(this.directoryOf(packageId), path);
+    const unusable = (problem: string, cause?: unknown): LifeboatError =>
+      new LifeboatError('guest.driver-package-unusable', `${at} ${problem}`, { cause, context: { path: at } });
+    try {
+      const { size } = await stat(at);
+      if (size > maxBytes) throw unusable(`holds ${size} bytes; at most ${maxBytes} are read`);
+      return await readFile(at);
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === undefined) throw error;
+      throw unusable(code === 'ENOENT' ? 'is not there' : `cannot be read (${code})`, error);
+    }
+  }
+
   /** The packages, proven by the signature. Errors: `guest.driver-catalogue-invalid`. */
   async packages(): Promise<readonly DriverPackage[]> {
     return (await this.#catalogue()).packages;

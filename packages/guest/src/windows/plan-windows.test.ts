@@ -336,6 +336,12 @@ describe('what is refused by name, whatever the drivers', () => {
       'hibernated',
       'hiberfil.sys',
     ],
+    [
+      'a filesystem that was not closed',
+      { windows: { ...server, filesystem: { isDirty: false, hasOpenLog: true } } },
+      'filesystem-not-closed',
+      'its log only',
+    ],
     ['a dirty hive', { windows: { ...server, hives: hive('dirty') } }, 'hive-dirty', 'its logs are gone'],
     ['a damaged hive', { windows: { ...server, hives: hive('unreadable') } }, 'hive-unreadable', 'SYSTEM'],
     ['BIOS to UEFI', { inventory: bios }, 'firmware-change', 'mbr2gpt'],

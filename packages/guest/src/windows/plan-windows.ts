@@ -84,7 +84,7 @@ export function planWindows(input: WindowsPlanInput): WindowsPlan {
   };
 }
 
-function checkState({ hibernation, hives, root }: WindowsInspection): WindowsRefusal[] {
+function checkState({ hibernation, hives, root, filesystem }: WindowsInspection): WindowsRefusal[] {
   const refusals: WindowsRefusal[] = [];
   if (hibernation === 'hibernated' || hibernation === 'unknown') {
     const what =
@@ -94,6 +94,12 @@ function checkState({ hibernation, hives, root }: WindowsInspection): WindowsRef
     refusals.push({
       code: 'hibernated',
       text: `${what}: what it holds in memory would be written over any change to its disks. Shut the source machine down completely (shutdown /s /t 0) and back it up again.`,
+    });
+  }
+  if (filesystem.hasOpenLog) {
+    refusals.push({
+      code: 'filesystem-not-closed',
+      text: `The NTFS filesystem on ${root} was not closed, and what is newest may be in its log only, which an edit would drop. Shut the source machine down completely (shutdown /s /t 0) and back it up again, or choose a point that was taken while it was off.`,
     });
   }
   for (const { name, state, problem } of hives) {

@@ -17,7 +17,7 @@ import { changeNtfsImage, makeNtfsImage } from '../testing/ntfs-image.ts';
 import { type SampleFiles, type SampleRelease, sampleSystem, sampleWindows } from '../testing/sample-windows.ts';
 import { RegistryHive, type RegistryKey } from './registry/registry-hive.ts';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
-import { mkdir, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 
 const { signal } = new AbortController();
@@ -104,6 +104,10 @@ test('files of NTFS are those that ntfs-3g wrote, in deep and in large directori
   await changeNtfsImage(path, async (root) => {
     await mkdir(join(root, 'many'));
     for (let i = 0; i < 1500; i += 1) await writeFile(join(root, `many/file with a long name ${i}`), `${i}`);
+    // Blocks of the index that became free still hold what was in them.
+    await mkdir(join(root, 'fewer'));
+    for (let i = 0; i < 400; i += 1) await writeFile(join(root, `fewer/file with a long name ${i}`), '');
+    for (let i = 5; i < 400; i += 1) await rm(join(root, `fewer/file with a long name ${i}`));
     await symlink('a', join(root, 'link'));
     // In many pieces: every other cluster is taken by another file.
     for (let i = 0; i < 300; i += 1)
@@ -113,6 +117,7 @@ test('files of NTFS are those that ntfs-3g wrote, in deep and in large directori
   const { root } = await openNtfs(device, { signal });
   expect((await (await findNtfs(root, 'A/B/c/big.BIN'))?.read())?.equals(big)).toBe(true);
   expect(await (await findNtfs(root, 'many'))?.names()).toHaveLength(1500);
+  expect(await (await findNtfs(root, 'fewer'))?.names()).toHaveLength(5);
   for (const i of [0, 777, 1499]) {
     expect((await (await findNtfs(root, `many/FILE with a long name ${i}`))?.read())?.toString()).toBe(String(i));
   }

@@ -24,6 +24,7 @@ export type WindowsEdit =
 
 export type WindowsRefusalCode =
   | 'hibernated'
+  | 'filesystem-not-closed'
   | 'hive-dirty'
   | 'hive-unreadable'
   | 'version-unknown'

@@ -40,7 +40,7 @@ export interface HiveFiles {
   readonly what: string;
 }
 
-const REGISTRY_TYPE = { string: 1, expandString: 2, binary: 3, dword: 4, multiString: 7, qword: 11 } as const;
+export const REGISTRY_TYPE = { string: 1, expandString: 2, binary: 3, dword: 4, multiString: 7, qword: 11 } as const;
 
 const CACHED_PAGE_BYTES = 16_384;
 /** 32 MiB. */
