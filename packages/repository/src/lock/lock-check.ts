@@ -7,6 +7,8 @@ import type { VerbContext } from '@lifeboat/foundation/progress';
 import { hasCode } from '@lifeboat/foundation/errors';
 
 import type { Core } from '../core.ts';
+import type { PackDamage } from '../check/pack-check.ts';
+import { locateDamage } from '../check/point-check.ts';
 import { listRecords } from '../collect/listing.ts';
 import { walkMap } from '../collect/map-walk.ts';
 import { listRelocations, MovedPacks } from '../collect/moved-packs.ts';
@@ -36,6 +38,7 @@ import { locksOf } from './lock-extension.ts';
 import type { LockPolicy } from './lock-policy.ts';
 
 const LANES = 16;
+const MISSING: PackDamage = { whole: 'it is missing', slots: new Map() };
 /** Problems that are named; the rest are counted. */
 const MAX_NAMED = 1000;
 
@@ -138,7 +141,7 @@ async function* neededObjects(
   for (const { root, pointId } of disks)
     for (const { pack } of await walkMap(core, root, (ref) => use.add(ref, 'hinted'), { signal }))
       report({ object: packObject(pack), problem: 'unreadable', point: pointId });
-  yield* relocatedObjects(core, { relocated, sources, use }, deps);
+  yield* relocatedObjects(core, { points, relocated, sources, use }, deps);
 }
 
 /**
@@ -147,24 +150,32 @@ async function* neededObjects(
  */
 async function* relocatedObjects(
   core: Core,
-  what: { readonly relocated: PackNames; readonly sources: ReadonlyMap<PackName, string>; readonly use: PackUse },
+  what: {
+    readonly points: readonly PointSummary[];
+    readonly relocated: PackNames;
+    readonly sources: ReadonlyMap<PackName, string>;
+    readonly use: PackUse;
+  },
   deps: { signal: AbortSignal; report: (problem: LockProblem) => void },
 ): AsyncIterable<{ object: string; point?: string }> {
   const { relocated, sources, use } = what;
   const { signal, report } = deps;
   // What is held by a lock no collector deletes, whatever lists name it.
   const moved = new MovedPacks({ core, sources: relocated, avoided: new PackNames(), options: { signal } });
+  const gone = new Map<PackName, PackDamage>();
   for await (const group of listRelocations(core, { signal })) {
     const point = sources.get(group.pack);
     if (point === undefined) continue;
     try {
       const outcome = await moved.apply(group, { needed: use, use });
-      if (outcome === 'there' || outcome === 'lost') yield { object: packObject(group.pack), point };
+      if (outcome === 'there') yield { object: packObject(group.pack), point };
+      if (outcome === 'gone' || outcome === 'lost') gone.set(group.pack, MISSING);
     } catch (error) {
       if (!isUselessObject(error)) throw error;
       report({ object: String(error.context['object'] ?? group.pack), problem: 'unreadable', point });
     }
   }
+  if (gone.size > 0) yield* missedPacks(core, { points: what.points, gone }, signal);
   for await (const { pack, names } of listRelocations(core, { signal })) {
     const point = sources.get(pack);
     for (const object of use.is(pack, 'hinted', 'target') ? names : [])
@@ -174,5 +185,34 @@ async function* relocatedObjects(
     const pack = packOfObject(name);
     // Those that points name as well were asked for already.
     if (pack && use.is(pack, 'target') && !(use.is(pack, 'hinted') && !sources.has(pack))) yield { object: name };
+  }
+}
+
+/**
+ * Of packs that are gone, and that relocations lead from, those of which something is needed that is nowhere else: how much of a pack was
+ * healed relocations do not say by themselves, so it is looked up in the maps, as a check of presence does.
+ */
+async function* missedPacks(
+  core: Core,
+  what: { readonly points: readonly PointSummary[]; readonly gone: ReadonlyMap<PackName, PackDamage> },
+  signal: AbortSignal,
+): AsyncIterable<{ object: string; point: string }> {
+  const named = new Set<PackName>();
+  for (const summary of what.points) {
+    if (summary.state === 'damaged') continue;
+    const { machineId, pointId } = summary;
+    const { damage } = await locateDamage(core, {
+      point: await readPoint(core, { machineId, pointId }, { signal }),
+      damaged: what.gone,
+      pages: [],
+      openContent: false,
+      presentOnly: true,
+      context: { signal, progress: () => {} },
+    });
+    for (const pack of damage.packs) {
+      if (named.has(pack)) continue;
+      named.add(pack);
+      yield { object: packObject(pack), point: pointId };
+    }
   }
 }

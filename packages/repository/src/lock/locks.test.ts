@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { systemClock, type Clock } from '@lifeboat/foundation/clock';
 import { afterAll, describe, expect, test } from 'vitest';
 
+import { buryPoint } from '../collect/tombstones.ts';
 import {
   AGENTS,
   CHAINS,
@@ -171,6 +172,57 @@ describe('locks of a repository', () => {
     object[60] = (object[60] ?? 0) ^ 1;
     const lost = await checkLocks(core, { policy, inPolicy: all }, context);
     expect(lost.problems).toMatchObject([{ object: named(pack, 'r1'), problem: 'unreadable' }]);
+    await repository.close();
+  });
+
+  test.each(['data', 'map', 'set'] as const)(
+    'of a pack that is gone, and all of which was healed, are missed no more: %s',
+    async (kind) => {
+      const { memory, repository } = await backedUp();
+      const isKind = (name: string): boolean =>
+        kindOf(decodePackHeader(memory.objects.get(name) ?? new Uint8Array(), name).header) === kind;
+      const gone = [...memory.objects.keys()].filter((name) => name.startsWith(PACKS) && isKind(name));
+      for (const name of gone) memory.objects.delete(name);
+      expect((await checkLocks(repository.core, { policy, inPolicy: all }, context)).sound).toBe(false);
+      const fresh = await repository.readPoint(MACHINE, pointId(1));
+      await repository.reportDamage((await repository.checkPoint(fresh, 'present', context)).damage);
+      await backUp(repository, 2, noisyDisk(40, 1));
+      expect((await repository.checkPoint(fresh, 'content', context)).sound).toBe(true);
+      expect(await checkLocks(repository.core, { policy, inPolicy: all }, context)).toMatchObject({
+        sound: true,
+        problems: [],
+      });
+      await repository.close();
+    },
+  );
+
+  test('of a pack that is gone are missed where only what nobody needs was healed', async () => {
+    const { memory, repository } = await backedUp();
+    const content = noisyDisk(40, 1);
+    const every = (second: Buffer, odd: number): Buffer =>
+      Buffer.concat(
+        Array.from({ length: 40 }, (_, i) => {
+          const from = i % 2 === odd ? content : second;
+          return from.subarray(i * TINY_CHUNK, (i + 1) * TINY_CHUNK);
+        }),
+      );
+    await backUp(repository, 2, every(noisyDisk(40, 2), 1));
+    const isData = (name: string): boolean =>
+      kindOf(decodePackHeader(memory.objects.get(name) ?? new Uint8Array(), name).header) === 'data';
+    const first = await repository.readPoint(MACHINE, pointId(1));
+    const ofFirst = [...memory.objects.keys()].filter((name) => name.startsWith(PACKS) && isData(name));
+    for (const name of ofFirst) memory.objects.delete(name);
+    await repository.reportDamage((await repository.checkPoint(first, 'present', context)).damage);
+    // Stores the even chunks of the first point again, which the second does not need.
+    await backUp(repository, 3, every(noisyDisk(40, 3), 0));
+    await buryPoint(repository.core, { machineId: MACHINE, pointId: pointId(1), by: 'a test', reason: 'to see' });
+    const isSecond = (point: { pointId?: string }): boolean => point.pointId === pointId(2);
+    const second = await repository.checkPoint(await repository.readPoint(MACHINE, pointId(2)), 'present', context);
+    const missing = second.damage.packs.map(packObject);
+    expect(missing.length).toBeGreaterThan(1);
+    const locks = await checkLocks(repository.core, { policy, inPolicy: isSecond }, context);
+    const named = locks.problems.filter(({ problem }) => problem === 'missing').map(({ object }) => object);
+    expect(named.toSorted()).toEqual(missing.toSorted());
     await repository.close();
   });
 
