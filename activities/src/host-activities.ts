@@ -53,6 +53,9 @@ export function createHostActivities(dependencies: HostActivityDependencies): Ho
     checkPoint: activity('checkPoint', (input, context) =>
       engine.checkPoint({ ...input, pointId: optionalPoint(input.pointId) }, context),
     ),
+    checkFilesystems: activity('checkFilesystems', (input, context) =>
+      engine.checkFilesystems({ ...input, opId: parseOpId(input.opId), pointId: parsePointId(input.pointId) }, context),
+    ),
     bootTest: activity('bootTest', (input, context) =>
       engine.bootTest({ ...input, opId: parseOpId(input.opId), source: parseSource(input.source) }, context),
     ),
@@ -61,6 +64,9 @@ export function createHostActivities(dependencies: HostActivityDependencies): Ho
     ),
     planRedeploy: activity('planRedeploy', (input, context) => engine.planRedeploy(parseRedeploy(input), context)),
     applyRedeploy: activity('applyRedeploy', (input, context) => engine.applyRedeploy(parseRedeploy(input), context)),
+    preflight: activity('preflight', (input, context) =>
+      engine.preflight({ ...input, opId: parseOpId(input.opId) }, context),
+    ),
     defineMachine: activity('defineMachine', (input, context) =>
       engine.defineMachine({ ...input, opId: parseOpId(input.opId), pointId: parsePointId(input.pointId) }, context),
     ),

@@ -9,6 +9,7 @@ import { describeLoad, describeMachine } from './bench-machine.ts';
 import { renderFigure } from './figure-table.ts';
 import { backupFigure } from './figures/backup.ts';
 import { bootFigure } from './figures/boot.ts';
+import { bootsFigure } from './figures/boots.ts';
 import { incrementalFigure } from './figures/incremental.ts';
 import { injectFigure } from './figures/inject.ts';
 import { repositoryChunkSizeFigure } from './figures/repository-chunk-size.ts';
@@ -24,6 +25,7 @@ const GUEST_FIGURES: Readonly<Record<string, (lab: BenchLab, repeat: number) => 
   backup: backupFigure,
   incremental: incrementalFigure,
   boot: bootFigure,
+  boots: bootsFigure,
   inject: injectFigure,
 };
 /** Of the repository alone. */

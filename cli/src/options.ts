@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CommanderError, InvalidArgumentError } from 'commander';
 import { messageOf } from '@lifeboat/foundation/errors';
-import { parsePointId, type PointId } from '@lifeboat/foundation/ids';
+import { parseOpId, parsePointId, type OpId, type PointId } from '@lifeboat/foundation/ids';
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const DISK = /^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$/;
@@ -39,6 +39,15 @@ export function pointOption(text: string): PointId {
     return parsePointId(text);
   } catch (error) {
     throw new InvalidArgumentError(`${messageOf(error)}; "lifeboat points" lists them.`);
+  }
+}
+
+/** A redeploy whose edits are kept. */
+export function editArgument(text: string): OpId {
+  try {
+    return parseOpId(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`${messageOf(error)}; "lifeboat redeploy list" lists them.`);
   }
 }
 
@@ -87,9 +96,27 @@ const LEVELS = ['present', 'ciphertext', 'content'] as const;
 export type CheckLevel = (typeof LEVELS)[number];
 
 export function levelOption(text: string): CheckLevel {
-  const level = LEVELS.find((known) => known === text);
-  if (!level) throw new InvalidArgumentError(`choose one of ${LEVELS.join(', ')}.`);
-  return level;
+  return oneOf(LEVELS, text);
+}
+
+const VERIFY_LEVELS = [...LEVELS, 'filesystem'] as const;
+export type VerifyLevel = (typeof VERIFY_LEVELS)[number];
+
+export function verifyLevelOption(text: string): VerifyLevel {
+  return oneOf(VERIFY_LEVELS, text);
+}
+
+function oneOf<T extends string>(known: readonly T[], text: string): T {
+  const found = known.find((value) => value === text);
+  if (!found) throw new InvalidArgumentError(`choose one of ${known.join(', ')}.`);
+  return found;
+}
+
+/** A program of this host. */
+export function programOption(text: string): string {
+  const path = pathOption(text);
+  if (!existsSync(path)) throw new InvalidArgumentError(`there is no program ${path}.`);
+  return path;
 }
 
 const TIMEOUT_LIMIT_S = 24 * 3600;
@@ -101,6 +128,26 @@ export function timeoutOption(text: string): number {
     throw new InvalidArgumentError(`whole seconds from 1 to ${TIMEOUT_LIMIT_S} are needed.`);
   }
   return seconds * 1000;
+}
+
+const PORT_LIMIT = 65_535;
+
+/** `22` */
+export function portOption(text: string): { readonly kind: 'tcp'; readonly port: number } {
+  return { kind: 'tcp', port: portOf(text) };
+}
+
+/** `80/` or `8080/health?deep=1` */
+export function httpOption(text: string): { readonly kind: 'http'; readonly port: number; readonly path: string } {
+  const [, port = '', path = ''] = /^(\d+)(\/[\u0021-\u007e]*)?$/.exec(text) ?? [];
+  return { kind: 'http', port: portOf(port), path: path || '/' };
+}
+
+function portOf(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port < 1 || port > PORT_LIMIT)
+    throw new InvalidArgumentError(`a port from 1 to ${PORT_LIMIT} is needed.`);
+  return port;
 }
 
 export function patternOption(text: string): string {
@@ -131,6 +178,14 @@ export function delayOption(text: string): number {
   if (digits === '' || (unit === '' && delayMs > 0) || delayMs > DELAY_LIMIT_DAYS * DELAY_UNITS.d)
     throw new InvalidArgumentError(`a time such as 30m, 24h or 7d, at most ${DELAY_LIMIT_DAYS}d, or 0 is needed.`);
   return delayMs;
+}
+
+/** `02:30`, or `off`. */
+export function nightlyOption(text: string): { readonly hour: number; readonly minute: number } | 'off' {
+  if (text === 'off') return 'off';
+  const [, hour, minute] = /^([01]\d|2[0-3]):([0-5]\d)$/.exec(text) ?? [];
+  if (hour === undefined) throw new InvalidArgumentError('a time such as 02:30, or off, is needed.');
+  return { hour: Number(hour), minute: Number(minute) };
 }
 
 const SIZE_UNITS = { MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 } as const;

@@ -37,6 +37,8 @@ async function parse(...args: string[]): Promise<Ran> {
       'verify',
       'restore',
       'redeploy',
+      'redeploys',
+      'preflight',
       'repo',
       'drivers',
       'profiles',
@@ -127,6 +129,76 @@ describe('command line', () => {
     await expect(parse('profiles', 'from-lspci', '/a.txt', '--firmware', 'coreboot', '--name', 'x')).rejects.toThrow(
       'bios, uefi',
     );
+  });
+
+  it('checks filesystems, and with programs of this host, when asked', async () => {
+    const program = join(directory, 'pg-check');
+    writeFileSync(program, '');
+    expect((await parse('verify', 'web', '--level', 'filesystem', '--check', program)).calls[0]?.[2]).toMatchObject({
+      level: 'filesystem',
+      check: [program],
+    });
+    await expect(parse('verify', 'web', '--check', program)).rejects.toThrow('--level filesystem');
+    await expect(parse('verify', 'web', '--level', 'filesystem', '--check', '/nowhere')).rejects.toThrow('no program');
+    await expect(parse('repo', 'check', '--level', 'filesystem')).rejects.toBeInstanceOf(CommanderError);
+  });
+
+  it('takes signs of a start, and what must answer then', async () => {
+    const signs = ['--ready-by', 'dhcp', '--tcp', '22', '--tcp', '5432', '--http', '80/health?x=1', '--http', '8080'];
+    expect((await parse('verify', 'web', ...signs, '--probe', 'true')).calls[0]?.[2]).toMatchObject({
+      readyBy: 'dhcp',
+      tcp: [
+        { kind: 'tcp', port: 22 },
+        { kind: 'tcp', port: 5432 },
+      ],
+      http: [
+        { kind: 'http', port: 80, path: '/health?x=1' },
+        { kind: 'http', port: 8080, path: '/' },
+      ],
+      probe: ['true'],
+    });
+    for (const bad of [
+      ['--tcp', '0'],
+      ['--tcp', '65536'],
+      ['--http', 'x'],
+      ['--http', '80/a b'],
+      ['--ready-by', 'luck'],
+    ])
+      await expect(parse('verify', 'web', ...bad)).rejects.toBeInstanceOf(CommanderError);
+  });
+
+  it('asks of machines, or of all, about one spare model or more', async () => {
+    expect((await parse('preflight', 'web', 'db', '--target', 'nvme', '--target', 'ide')).calls).toEqual([
+      ['preflight', ['web', 'db'], { target: ['nvme', 'ide'] }, GLOBAL],
+    ]);
+    expect((await parse('preflight', '--target', 'nvme')).calls).toEqual([
+      ['preflight', [], { target: ['nvme'] }, GLOBAL],
+    ]);
+    await expect(parse('preflight', 'web')).rejects.toThrow('--target');
+    const nightly = async (time: string): Promise<unknown> =>
+      (await parse('preflight', '--target', 'nvme', '--nightly', time)).calls[0]?.[2];
+    expect(await nightly('02:30')).toEqual({ target: ['nvme'], nightly: { hour: 2, minute: 30 } });
+    expect((await parse('preflight', '--nightly', 'off')).calls[0]?.[2]).toEqual({ target: [], nightly: 'off' });
+    await expect(nightly('24:00')).rejects.toThrow('02:30');
+    await expect(parse('preflight', 'web', '--target', 'nvme', '--nightly', '02:30')).rejects.toThrow('all machines');
+  });
+
+  it('tells the edits of redeploys from machines to redeploy', async () => {
+    expect((await parse('redeploy', 'list', '--json')).calls).toEqual([
+      ['redeploys', { kind: 'list' }, { json: true, quiet: false }],
+    ]);
+    const revert = { kind: 'revert', edit: 'dep-1', files: false, overwrite: false };
+    expect((await parse('redeploy', 'revert', 'dep-1')).calls).toEqual([['redeploys', revert, GLOBAL]]);
+    expect((await parse('redeploy', 'revert', 'dep-1', '--files', '--overwrite', '--quiet')).calls).toEqual([
+      ['redeploys', { ...revert, files: true, overwrite: true }, { json: false, quiet: true }],
+    ]);
+    await expect(parse('redeploy', 'revert', '../x')).rejects.toThrow('lifeboat redeploy list');
+    expect((await parse('redeploy', 'web', '--target', 'nvme', '--name', 'n', '--json')).calls[0]).toMatchObject([
+      'redeploy',
+      'web',
+      { target: 'nvme', name: 'n', boot: true },
+      { json: true },
+    ]);
   });
 
   it('has defaults that prove', async () => {

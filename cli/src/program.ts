@@ -2,24 +2,26 @@
 import { Command } from 'commander';
 import type { PointId } from '@lifeboat/foundation/ids';
 import type { RestoreLayout } from '@lifeboat/contracts/workflow/verbs';
+import { collect, withBoot, type BootOptions } from './boot-options.ts';
 import { addDriversCommands, type DriversAction } from './drivers-program.ts';
 import { EXIT_CODE_HELP, type ExitCode } from './exit-codes.ts';
 import { layoutOf, type RawLayoutOptions, withLayout } from './layout-options.ts';
 import { addProfilesCommands, type ProfilesAction } from './profiles-program.ts';
+import { addRedeploysCommands, type RedeploysAction } from './redeploys-program.ts';
 import { addRepoCommands, type RepoAction } from './repo-program.ts';
 import {
   diskOption,
-  levelOption,
   machineArgument,
   newNameOption,
+  nightlyOption,
   pathOption,
-  patternOption,
   pointOption,
   profileOption,
+  programOption,
   targetOption,
-  timeoutOption,
   usage,
-  type CheckLevel,
+  verifyLevelOption,
+  type VerifyLevel,
 } from './options.ts';
 
 export interface GlobalOptions {
@@ -28,15 +30,10 @@ export interface GlobalOptions {
   readonly quiet: boolean;
 }
 
-export interface BootOptions {
-  readonly ready: string;
-  /** Milliseconds. */
-  readonly timeout: number;
-}
-
 export interface VerifyOptions extends BootOptions {
   readonly point?: PointId;
-  readonly level: CheckLevel;
+  readonly level: VerifyLevel;
+  readonly check: readonly string[];
   readonly boot: boolean;
   readonly target?: string;
 }
@@ -49,6 +46,12 @@ export interface RestoreOptions {
   readonly layout?: RestoreLayout;
   /** Show what would be written, and write nothing. */
   readonly plan: boolean;
+}
+
+export interface PreflightOptions {
+  readonly target: readonly string[];
+  /** Asked at this time of every day (UTC) instead of now. */
+  readonly nightly?: { readonly hour: number; readonly minute: number } | 'off';
 }
 
 export interface RedeployOptions extends BootOptions {
@@ -83,15 +86,12 @@ export interface Handlers {
   verify(machine: string, options: VerifyOptions, global: GlobalOptions): Promise<ExitCode>;
   restore(machine: string, options: RestoreOptions, global: GlobalOptions): Promise<ExitCode>;
   redeploy(machine: string, options: RedeployOptions, global: GlobalOptions): Promise<ExitCode>;
+  preflight(machines: readonly string[], options: PreflightOptions, global: GlobalOptions): Promise<ExitCode>;
+  redeploys(action: RedeploysAction, global: GlobalOptions): Promise<ExitCode>;
   repo(action: RepoAction, global: GlobalOptions): Promise<ExitCode>;
   profiles(action: ProfilesAction, global: GlobalOptions): Promise<ExitCode>;
   drivers(action: DriversAction, global: GlobalOptions): Promise<ExitCode>;
 }
-
-/** A login prompt on the serial console, or the marker of the demo's guest. */
-const DEFAULT_READY = 'login: |GUEST-BOOT-OK';
-/** Three times what a Debian guest needs under software emulation on two busy cores. */
-const DEFAULT_TIMEOUT_S = '300';
 
 const COMPRESSION_HELP = `Compression:
   zstd 1 ('fast'); with LIFEBOAT_COMPRESSION=small zstd 6: 8 % less, a full backup takes twice as long. A repository may hold both.`;
@@ -115,6 +115,7 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     .version(version)
     .exitOverride()
     .configureOutput(output)
+    .enablePositionalOptions()
     .showSuggestionAfterError()
     .addHelpText('after', `\nExample:\n  lifeboat backup web-1 && lifeboat verify web-1\n\n${EXIT_CODE_HELP}`);
 
@@ -216,21 +217,29 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     command(
       'verify',
       'Checks a recovery point and starts it on an isolated network straight from the repository.',
-      'lifeboat verify web-1 --point p20261124T002611Z-0a1b2c3d',
+      'lifeboat verify web-1 --ready-by dhcp --tcp 22 --http 80/health',
     )
       .argument('<machine>', 'name or UUID', machineArgument)
       .option('--point <id>', 'recovery point (default: the newest)', pointOption)
       .option(
         '--level <level>',
-        'how deep to check the stored data: present, ciphertext, content',
-        levelOption,
+        'how deep to check: present, ciphertext, content; filesystem: the content, then every volume by its own checker',
+        verifyLevelOption,
         'content',
+      )
+      .option(
+        '--check <program>',
+        'with --level filesystem: a program of this host that gets the mounted guest and must end with 0; again for more',
+        collect(programOption),
+        [],
       )
       .option('--target <profile>', 'start it on this hardware instead of its own', profileOption)
       .option('--no-boot', 'check the stored data only'),
-  ).action(async (machine: string, options: VerifyOptions & GlobalOptions) =>
-    finish(await handlers.verify(machine, options, globals(options))),
-  );
+  ).action(async (machine: string, options: VerifyOptions & GlobalOptions) => {
+    if (options.check.length > 0 && options.level !== 'filesystem')
+      throw usage('--check goes with --level filesystem.');
+    finish(await handlers.verify(machine, options, globals(options)));
+  });
 
   withLayout(
     command(
@@ -262,12 +271,12 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
       'lifeboat redeploy web-1 --target virtio-scsi --name web-1-new --start',
     )
       .argument('<machine>', 'name or UUID', machineArgument)
-      .requiredOption(
+      .option(
         '--target <profile>',
         'hardware: a shipped profile ("lifeboat profiles list"), or a profile file',
         profileOption,
       )
-      .requiredOption('--name <name>', 'name of the new machine', newNameOption)
+      .option('--name <name>', 'name of the new machine', newNameOption)
       .option('--point <id>', 'recovery point (default: the newest)', pointOption)
       .option('--to <dir>', 'directory for the new disks (default: under the state directory)', pathOption)
       .option('--start', 'start the new machine once it is defined', false)
@@ -283,8 +292,32 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     finish(await handlers.redeploy(machine, redeployOptions(options), globals(options))),
   );
 
+  command(
+    'preflight',
+    'Says by plan whether machines would start on spare hardware, from their newest recovery points, and why not.',
+    'lifeboat preflight --target nvme --target rack-7.json --nightly 02:30',
+  )
+    .argument('[machines...]', 'names or UUIDs; all machines when absent')
+    .option(
+      '--target <profile>',
+      'a spare model: a shipped profile ("lifeboat profiles list"), or a profile file; again for more',
+      collect(profileOption),
+      [],
+    )
+    .option('--nightly <time>', 'ask it of all machines every night at this time (UTC); off: no more', nightlyOption)
+    .action(async (machines: string[], options: PreflightOptions & GlobalOptions) => {
+      const { target, nightly } = options;
+      if (target.length === 0 && nightly !== 'off') throw usage("required option '--target <profile>' not specified");
+      if (machines.length > 0 && nightly !== undefined) throw usage('--nightly is about all machines; name none.');
+      const asked = { target, ...(nightly === undefined ? {} : { nightly }) };
+      finish(await handlers.preflight(machines.map(machineArgument), asked, globals(options)));
+    });
+
   const subcommandOf = (parent: Command, name: string, description: string, example: string): Command =>
     commandOf(parent, name, description, `lifeboat ${example}`);
+  addRedeploysCommands(redeploy, subcommandOf, async (action, options) =>
+    finish(await handlers.redeploys(action, globals(options))),
+  );
   addRepoCommands(program, subcommandOf, async (action, options) =>
     finish(await handlers.repo(action, globals(options))),
   );
@@ -298,17 +331,6 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
   return program;
 }
 
-function withBoot(command: Command): Command {
-  return command
-    .option(
-      '--ready <pattern>',
-      'regular expression that the console shows once the machine is up',
-      patternOption,
-      DEFAULT_READY,
-    )
-    .option('--timeout <seconds>', 'how long a start may take', timeoutOption, timeoutOption(DEFAULT_TIMEOUT_S));
-}
-
 function globals(options: GlobalOptions): GlobalOptions {
   return {
     json: options.json,
@@ -317,14 +339,19 @@ function globals(options: GlobalOptions): GlobalOptions {
   };
 }
 
-interface RawRedeployOptions extends Omit<RedeployOptions, 'layout'>, RawLayoutOptions {
+interface RawRedeployOptions extends Omit<RedeployOptions, 'layout' | 'target' | 'name'>, RawLayoutOptions {
+  readonly target?: string;
+  readonly name?: string;
   readonly disk?: string;
 }
 
+/** Target and name are not mandatory for commander, which would ask for them with `redeploy list` and `redeploy revert` as well. */
 function redeployOptions(raw: RawRedeployOptions): RedeployOptions {
   const layout = layoutOf(raw, raw.disk);
   if (raw.disk !== undefined && !layout) throw usage('--disk goes with a layout; every disk is restored.');
-  const { point, target, name, to, boot, start, newIdentity, ready, timeout } = raw;
+  const { point, target, name, to, boot, start, newIdentity, ready, readyBy, timeout, tcp, http, probe } = raw;
+  if (target === undefined) throw usage("required option '--target <profile>' not specified");
+  if (name === undefined) throw usage("required option '--name <name>' not specified");
   return {
     target,
     newIdentity,
@@ -332,7 +359,11 @@ function redeployOptions(raw: RawRedeployOptions): RedeployOptions {
     boot,
     start,
     ready,
+    readyBy,
     timeout,
+    tcp,
+    http,
+    probe,
     ...(point === undefined ? {} : { point }),
     ...(to === undefined ? {} : { to }),
     ...(layout ? { layout } : {}),

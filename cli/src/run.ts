@@ -122,6 +122,14 @@ function handlersOn(streams: Streams): Handlers {
       const { driversCommand } = await import('./commands/drivers.ts');
       return await within(global, (context) => driversCommand(context, action));
     },
+    preflight: async (machines, options, global) => {
+      const { preflightCommand } = await import('./commands/preflight.ts');
+      return await within(global, (context) => preflightCommand(context, machines, options));
+    },
+    redeploys: async (action, global) => {
+      const { redeploysCommand } = await import('./commands/redeploys.ts');
+      return await within(global, (context) => redeploysCommand(context, action));
+    },
     redeploy: async (machine, options, global) => {
       const { redeployCommand } = await import('./commands/redeploy.ts');
       return await within(global, (context) => redeployCommand(context, machine, options));

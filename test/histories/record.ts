@@ -11,7 +11,14 @@ import { join } from 'node:path';
 import { Client } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
-import { machineWorkflowId, hostWorkflowId, operationWorkflowId } from '@lifeboat/contracts/workflow/names';
+import {
+  CENTRAL_TASK_QUEUE,
+  hostWorkflowId,
+  machineWorkflowId,
+  operationWorkflowId,
+  preflightScheduleId,
+  WORKFLOW_TYPES,
+} from '@lifeboat/contracts/workflow/names';
 import type { OperationRequest } from '@lifeboat/contracts/workflow/operations';
 import { bootSummary, captureSummary, FakeEngine, planSummary } from '../support/fake-engine.ts';
 import { Gate } from '../support/gate.ts';
@@ -40,6 +47,11 @@ const requests: readonly OperationRequest[] = [
   backupRequest('web-1', 'backup-linked'),
   backupRequest('web-1', 'backup-unlinked'),
   { kind: 'verify', requestId: 'verify', input: { ...target, level: 'content', boot } },
+  {
+    kind: 'verify',
+    requestId: 'verify-filesystems',
+    input: { ...target, level: 'content', filesystems: { programs: [] }, boot },
+  },
   { kind: 'verify', requestId: 'verify-damaged', input: { ...target, level: 'content', boot } },
   {
     kind: 'restore',
@@ -103,6 +115,12 @@ try {
       ({ recent }) => recent.some(({ requestId }) => requestId === request.requestId),
     );
   }
+  await client.workflow.execute(WORKFLOW_TYPES.preflight, {
+    workflowId: preflightScheduleId(HOST_ID),
+    taskQueue: CENTRAL_TASK_QUEUE,
+    args: [{ hostId: HOST_ID, profiles: ['nvme'] }],
+  });
+  await save(client, 'preflight', preflightScheduleId(HOST_ID));
   const firstRun = await firstRunOf(client, machineWorkflowId('web-1'));
   await save(client, 'machine', machineWorkflowId('web-1'), firstRun);
   await save(client, 'machine-continued', machineWorkflowId('web-1'));

@@ -14,7 +14,7 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { BootTestInput } from '@lifeboat/engine/verbs';
 import type { PointId } from '@lifeboat/foundation/ids';
@@ -106,9 +106,19 @@ describe('a machine that starts', () => {
     expect(summary.readBytes).toBeGreaterThanOrEqual(6 * MiB);
     expect(summary.guestCpuMs).toBeGreaterThan(0);
     expect(readFileSync(summary.consoleLogPath, 'latin1')).toContain(TINY_READY);
-    expect(brightness(summary.screenshotPaths[0])).toBeGreaterThan(0);
+    expect(brightness(summary.screenshotPaths.at(-1))).toBeGreaterThan(0);
     expect(await left()).toEqual([]);
     // The same operation again, as after a lost answer: the same finding, and no second boot.
+    // All of it is in the signed record by its hash: console, packets, findings, pictures.
+    const { records } = await host.engine.listEvidence(tiny.machine.name);
+    expect(records.at(-1)?.artefacts.map(({ name }) => name)).toEqual([
+      'console.log',
+      'network.pcap',
+      'boot.json',
+      ...summary.screenshotPaths.map((path) => basename(path)),
+    ]);
+    expect(summary.network).toMatchObject({ packets: 0, attempts: [] });
+    expect(JSON.parse(readFileSync(join(dirname(summary.consoleLogPath), 'boot.json'), 'utf8'))).toEqual(summary);
     const { mtimeMs } = statSync(summary.consoleLogPath);
     expect(await boot(tiny, { opId })).toEqual(summary);
     expect(statSync(summary.consoleLogPath).mtimeMs).toBe(mtimeMs);
@@ -145,14 +155,14 @@ describe('a machine that does not start', () => {
     const summary = await boot(await subject('grub', { start: orphanedGrub(host.path('grub')) }));
     expect(summary.finding).toBe('grub-rescue');
     expect(summary.explanation).toMatch(/GRUB stopped in its rescue shell/);
-    expect(brightness(summary.screenshotPaths[0])).toBeGreaterThan(0);
+    expect(brightness(summary.screenshotPaths.at(-1))).toBeGreaterThan(0);
     expect(await left()).toEqual([]);
   });
 
   test('nothing to boot from', async () => {
     const summary = await boot(await subject('blank', { start: Buffer.alloc(512) }));
     expect(summary.finding).toBe('no-boot-device');
-    expect(brightness(summary.screenshotPaths[0])).toBeGreaterThan(0);
+    expect(brightness(summary.screenshotPaths.at(-1))).toBeGreaterThan(0);
   });
 
   test('a guest that powers off before it is ready', async () => {
@@ -161,6 +171,14 @@ describe('a machine that does not start', () => {
     expect(summary.finding).toBe('ended');
     expect(readFileSync(summary.consoleLogPath, 'latin1')).toContain('going down');
     expect(await left()).toEqual([]);
+  });
+
+  test('a guest that starts again and again', async () => {
+    const summary = await boot(
+      await subject('loops', { steps: [{ do: 'say', text: 'once more\r\n' }, { do: 'reset' }] }),
+    );
+    expect(summary.finding).toBe('reboot-loop');
+    expect(summary.explanation).toMatch(/reset \d+ times/);
   });
 
   test('a guest that says it is ready and powers off at once was ready', async () => {
@@ -174,7 +192,7 @@ describe('a machine that does not start', () => {
     expect(summary.finding).toBe('timeout');
     expect(summary.explanation).toMatch(/not ready within 12.0 s; the last it said was 'thinking about it'/);
     expect(summary.elapsedMs).toBeGreaterThanOrEqual(12_000);
-    expect(summary.screenshotPaths).toHaveLength(1);
+    expect(summary.screenshotPaths.at(-1)).toMatch(/screen\.png$/);
     expect(await left()).toEqual([]);
   });
 
@@ -263,7 +281,7 @@ describe('a repository with a damaged pack', () => {
       expect(summary.finding).toBe('disk-failed');
       expect(summary.explanation).toMatch(/could not be read/);
       expect(readFileSync(summary.consoleLogPath, 'latin1')).not.toContain(TINY_READY);
-      expect(summary.screenshotPaths).toHaveLength(1);
+      expect(summary.screenshotPaths.at(-1)).toMatch(/screen\.png$/);
       expect(await left()).toEqual([]);
 
       for (const level of ['ciphertext', 'content'] as const) {

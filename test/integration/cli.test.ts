@@ -202,7 +202,7 @@ describe('with a stack that runs', () => {
         sound: true,
         records: [
           { operation: 'check', claims: [{ level: 'stored' }, { level: 'content', result: 'proven' }] },
-          { operation: 'boot-test', claims: [{ level: 'booted', result: 'proven', pointId }], artefacts: [{}, {}] },
+          { operation: 'boot-test', claims: [{ level: 'booted', result: 'proven', pointId }] },
           { operation: 'restore', claims: [{ level: 'content', result: 'proven', disks: [] }] },
         ],
       },
@@ -223,6 +223,29 @@ describe('with a stack that runs', () => {
     writeFileSync(profile, (await run('profiles', 'from-domain', linux.name, '--name', 'as-it-is')).stdout);
     const shown = await run('profiles', 'show', profile, '--json');
     expect([shown.json, shown.code]).toMatchObject([{ name: 'as-it-is', firmware: 'bios' }, 0]);
+  });
+
+  it('says where a machine would start, and why not elsewhere', async () => {
+    const asked = await run('preflight', linux.name, '--target', 'nvme', '--target', 'nvme-uefi', '--json');
+    expect([asked.json, asked.code]).toMatchObject([
+      {
+        machines: [
+          {
+            machineName: linux.name,
+            answers: [
+              { profile: 'nvme', verdict: 'yes', reasons: [] },
+              { profile: 'nvme-uefi', verdict: 'no', reasons: [expect.stringContaining('boots by bios')] },
+            ],
+          },
+        ],
+      },
+      3,
+    ]);
+    const good = await run('preflight', linux.name, '--target', 'nvme');
+    expect([good.stdout, good.code]).toEqual([expect.stringMatching(/ on nvme: would start, by plan$/m), 0]);
+    // It holds no system at all: that is no yes.
+    const empty = await run('preflight', web.name, '--target', 'nvme', '--json');
+    expect([empty.json, empty.code]).toMatchObject([{ machines: [{ answers: [{ verdict: 'unknown' }] }] }, 3]);
   });
 
   it.each([

@@ -1,7 +1,12 @@
-/** A Debian on LVM whose initial RAM disk dracut made, from AHCI onto virtio-scsi: drivers appended, and started there. */
+/**
+ * A Debian on LVM whose initial RAM disk dracut made, from AHCI onto virtio-scsi: drivers appended, and started there. What it tries to reach from
+ * there, it does not reach.
+ */
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { TestHost, verbContext } from '../support/test-host.ts';
 
 const BUILD = join(import.meta.dirname, '../../scripts/build-guest.sh');
@@ -43,6 +48,16 @@ test('a machine with its root on LVM and an initial RAM disk of dracut starts on
   expect(redeployed.refusals).toEqual([]);
   expect(redeployed.installed[0]?.modules).toEqual(expect.arrayContaining(['ahci', 'sd_mod', 'virtio_scsi']));
   expect(redeployed.editedFiles).toContain('/etc/dracut.conf.d/90-lifeboat.conf');
+  // Of this host, where QEMU would lead 10.0.2.2 to if the network were not isolated.
+  let reached = 0;
+  const outside = createServer((socket) => {
+    reached += 1;
+    socket.end();
+  }).listen(0, '127.0.0.1');
+  await once(outside, 'listening');
+  onTestFinished(() => void outside.close());
+  const { port } = outside.address() as AddressInfo;
+  const card = 'dev=$(ls /sys/class/net | grep -v ^lo | head -1)';
   const boot = await host.engine.bootTest(
     {
       opId: host.op('boot'),
@@ -51,8 +66,16 @@ test('a machine with its root on LVM and an initial RAM disk of dracut starts on
       profile: 'virtio-scsi',
       readyPattern: 'GUEST-BOOT-OK',
       timeoutMs: LIMIT_MS,
+      probes: [
+        `${card}; ip link set $dev up && busybox udhcpc -i $dev -n -q -t 10 -s /bin/true`,
+        `${card}; ip addr add 10.0.2.15/24 dev $dev && ip route add default via 10.0.2.2`,
+        `! timeout 5 bash -c '</dev/tcp/10.0.2.2/${port}'`,
+      ],
     },
     verbContext(),
   );
-  expect(boot).toMatchObject({ finding: 'ready', controller: 'virtio-scsi' });
+  expect(boot).toMatchObject({ finding: 'ready', controller: 'virtio-scsi', network: { lease: '10.0.2.15' } });
+  // It tried to leave, that was seen, and it did not get there.
+  expect(boot.network.attempts).toContain(`10.0.2.2 tcp ${port}`);
+  expect(reached).toBe(0);
 });

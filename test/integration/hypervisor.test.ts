@@ -1,9 +1,10 @@
-/** The hypervisor port on the real libvirt: backups with change tracking, machines of ours, networks, owner tags. */
+/** The hypervisor port on the real libvirt: backups with change tracking, machines of ours, the isolated network, owner tags. */
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { newPointId, parseMachineId, parseOpId, type PointId } from '@lifeboat/foundation/ids';
 import { systemRandom } from '@lifeboat/foundation/random';
@@ -15,7 +16,7 @@ import { readImage } from '@lifeboat/hypervisor/screen/image';
 import { NbdClient } from '@lifeboat/nbd/client';
 import { echoSector, readingSector, sectorImage } from '../support/boot-sectors.ts';
 import { tinyBootSector } from '../support/tiny-guest.ts';
-import { guestWrites, LAB_HOST, LibvirtLab, nbdMap, virsh } from '../support/libvirt-lab.ts';
+import { guestWrites, LibvirtLab, nbdMap, virsh } from '../support/libvirt-lab.ts';
 
 const { signal } = new AbortController();
 const PATTERN = 0x5a;
@@ -606,7 +607,9 @@ describe('transient machines', () => {
 
   test('are seen: picture, text, time; and end when told, once and again', async () => {
     const machine = await hypervisor.startTransient(lab.shape([]), { autoDestroy: true, signal });
-    await expect.poll(() => machine.textScreen(), { timeout: 30_000 }).toContain('No bootable device');
+    await expect
+      .poll(() => machine.look().then(({ text }) => text), { timeout: 30_000 })
+      .toContain('No bootable device');
     const png = Buffer.from(await machine.screenshot());
     const { width, height } = readImage(png);
     expect([width, height]).toEqual([720, 400]);
@@ -708,26 +711,22 @@ describe('transient machines', () => {
 });
 
 describe('networks and owner tags', () => {
-  test('an isolated network leads nowhere, belongs to one operation, and is removed once and again', async () => {
-    const name = lab.name();
-    const owner = { opId: parseOpId('op-net'), hostId: LAB_HOST };
-    await hypervisor.createIsolatedNetwork(name, owner);
-    await hypervisor.createIsolatedNetwork(name, owner);
-    const xml = virsh('net-dumpxml', name);
-    expect(xml).not.toMatch(/<forward|<ip /);
-    const bridge = /bridge name='([^']+)'/.exec(xml)?.[1] ?? '';
-    expect(execFileSync('ip', ['-o', 'addr', 'show', 'dev', bridge]).toString()).not.toContain(' inet ');
-    await expect(
-      hypervisor.createIsolatedNetwork(name, { ...owner, opId: parseOpId('op-other') }),
-    ).rejects.toMatchObject({ code: 'hypervisor.name-taken' });
-
-    const shape = { ...lab.shape([]), network: { kind: 'network', name, model: 'virtio' } as const };
+  test('an isolated network leads nowhere; this host reaches ports of the guest, and every packet is written down', async () => {
+    const capturePath = join(lab.qemuDirectory(), 'network.pcap');
+    const network = { kind: 'isolated', model: 'virtio', capturePath } as const;
+    const shape = { ...lab.shape([]), network };
     const machine = await hypervisor.startTransient(shape, { autoDestroy: true, signal });
-    expect(virsh('domiflist', shape.name)).toContain(name);
-    await machine.destroy();
-    await hypervisor.destroyNetwork(name);
-    await hypervisor.destroyNetwork(name);
-    expect(virsh('net-list', '--all', '--name')).not.toContain(name);
+    onTestFinished(() => machine.destroy());
+    expect(virsh('qemu-monitor-command', '--hmp', shape.name, 'info network')).toMatch(/lifeboat-net.*restrict=on/s);
+    expect(statSync(capturePath).size).toBe(24);
+    const port = await machine.forward(22);
+    expect(await machine.forward(22)).toBe(port);
+    expect(await machine.forward(80)).not.toBe(port);
+    // QEMU takes the connection, and asks who has the guest's address: the first packet.
+    const socket = connect({ host: '127.0.0.1', port });
+    await once(socket, 'connect');
+    await expect.poll(() => statSync(capturePath).size, { timeout: 10_000 }).toBeGreaterThan(24);
+    socket.destroy();
   });
 
   test('the reaper is shown what is tagged and temporary, and nothing else is removed', async () => {
@@ -735,14 +734,9 @@ describe('networks and owner tags', () => {
     const tag = { opId: shape.opId, hostId: shape.hostId };
     const left = await hypervisor.startTransient(shape, { autoDestroy: false, signal });
     await left.close();
-    const network = lab.name();
-    await hypervisor.createIsolatedNetwork(network, tag);
     const kept = await machineOnAhci();
     const ours = (await hypervisor.listTagged()).filter(({ name }) => name.startsWith(lab.prefix));
-    expect(ours).toEqual([
-      { kind: 'domain', name: shape.name, ...tag },
-      { kind: 'network', name: network, ...tag },
-    ]);
+    expect(ours).toEqual([{ kind: 'domain', name: shape.name, ...tag }]);
 
     // The name came into other hands since it was listed.
     await hypervisor.removeTagged({ kind: 'domain', name: kept.name, ...tag });

@@ -21,11 +21,13 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseMachineId, parseOpId, parsePointId, type PointId } from '@lifeboat/foundation/ids';
 import { withEditableGuest, withGuest, type GuestDisk } from '@lifeboat/guest/access/open-guest';
 import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
+import { checkVolumes } from '@lifeboat/guest/check/check-volumes';
 import { injectDrivers, type InjectionResult } from '@lifeboat/guest/inject/inject-drivers';
 import { inspectGuest } from '@lifeboat/guest/inspect/inspect-guest';
 import type { GuestInspection } from '@lifeboat/guest/inspect/guest-inspection';
 import { revertJournal } from '@lifeboat/guest/journal/apply-journal';
 import { readJournal } from '@lifeboat/guest/journal/journal-file';
+import { revertFiles } from '@lifeboat/guest/journal/revert-files';
 import { planRedeploy, type RedeployPlan } from '@lifeboat/guest/plan/redeploy-plan';
 import { renderInjection, renderPlan } from '@lifeboat/guest/plan/render-plan';
 import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
@@ -273,6 +275,12 @@ describe('redeploying a restored disk', () => {
     expect(all.not['/data']).toContain('is 0 of its filesystems');
     expect(all.not['/boot/efi'] ?? 'vfat is mounted').toContain('vfat');
     expect(system).toEqual(['/']);
+    const volumes = await checkVolumes({ disks: guest.disks, directory: join(base, 'check') }, quiet);
+    expect(volumes.map(({ type, result }) => `${type} ${result}`).toSorted()).toEqual([
+      'ext4 sound',
+      'ext4 sound',
+      'vfat sound',
+    ]);
     expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
   });
 
@@ -345,6 +353,8 @@ describe('redeploying a restored disk', () => {
       disks: [{ name: 'vda', image: { path: copy, format: 'raw' } }],
       hash,
     } as const;
+    const volumes = await checkVolumes({ disks: captured.disks, directory: join(base, 'check') }, quiet);
+    expect(volumes).toMatchObject([{ disk: 'vda', partition: 1, type: 'ext4', result: 'sound' }]);
     expect((await inspect(captured.disks)).os.prettyName).toBe('Written just before');
     expect(contentHash(copy, 'raw')).toBe(hash);
     const result = await inject(captured, await planFor(captured, 'virtio-blk'));
@@ -466,16 +476,80 @@ describe('a redeploy that must not be', () => {
     await expectEditAndRevert(guest, plan);
   });
 
-  test('a disk that was written to since is not taken back', async () => {
+  test('is taken back exactly where it edited, beside what was written since; edited places that changed are named', async () => {
     const guest = machine({ format: 'raw' });
+    const original = readFileSync(guest.image);
     const result = await inject(guest, await planFor(guest, 'virtio-blk'));
-    const run = (await readJournal(result.journalDirectory))?.journal.disks[0]?.runs[0];
-    const file = openSync(guest.image, 'r+');
-    writeSync(file, Buffer.from('a guest ran'), 0, 11, run?.offsetBytes ?? 0);
-    closeSync(file);
-    const hash = contentHash(guest.image, 'raw');
-    await expect(revert()).rejects.toMatchObject({ code: 'guest.journal-mismatch' });
-    expect(contentHash(guest.image, 'raw')).toBe(hash);
+    const runs = (await readJournal(result.journalDirectory))?.journal.disks[0]?.runs ?? [];
+    const put = (offsetBytes: number, bytes: string | Uint8Array): void => {
+      const file = openSync(guest.image, 'r+');
+      writeSync(file, Buffer.from(bytes as string), 0, bytes.length, offsetBytes);
+      closeSync(file);
+    };
+    const [first, second] = runs;
+    if (first === undefined || second === undefined) throw new Error('the edit changed one place at most');
+    const edited = readFileSync(guest.image);
+    // Behind the first edited place, where nothing was edited; and in an edited one.
+    const beside = first.offsetBytes + first.lengthBytes;
+    expect(runs.some(({ offsetBytes }) => offsetBytes === beside)).toBe(false);
+    put(beside, 'a guest ran');
+    put(second.offsetBytes, 'here as well');
+    const before = contentHash(guest.image, 'raw');
+    await expect(revert()).rejects.toMatchObject({
+      code: 'guest.journal-changed-since',
+      message: expect.stringContaining(`1 of the places`) as string,
+    });
+    await expect(revert()).rejects.toThrow(`vda: ${second.lengthBytes} bytes at ${second.offsetBytes}`);
+    expect(contentHash(guest.image, 'raw')).toBe(before);
+
+    put(second.offsetBytes, edited.subarray(second.offsetBytes, second.offsetBytes + 12));
+    await revert();
+    original.write('a guest ran', beside);
+    expect(readFileSync(guest.image).equals(original)).toBe(true);
+  });
+
+  test('after a first boot the edited files are put back through the filesystem, if nobody changed them', async () => {
+    const guest = machine({
+      format: 'raw',
+      rootSource: '/dev/sda1',
+      change: (root) => {
+        mkdirSync(join(root, 'etc/lvm/devices'), { recursive: true });
+        writeFileSync(join(root, 'etc/lvm/devices/system.devices'), 'IDTYPE=sys_serial IDNAME=X\n', { mode: 0o600 });
+      },
+    });
+    const before = await planFor(guest, 'nvme');
+    const held = new Map(
+      [INITRD, '/etc/fstab', '/etc/initramfs-tools/modules', '/etc/lvm/devices/system.devices'].map((path) => [
+        path,
+        sha256(guestFile(guest, path)),
+      ]),
+    );
+    const { edits, journalDirectory } = await inject(guest, before);
+    expect(edits.map(({ path }) => path).toSorted()).toEqual([...held.keys()].toSorted());
+    // What a guest does when it starts: mounts its root, and writes.
+    asGuest(guest.image, (root) => writeFileSync(join(root, 'var/log/boot.log'), 'started\n'));
+    const back = (overwriteChanged = false) =>
+      revertFiles({ disks: guest.disks, journalDirectory, directory: join(base, 'back'), overwriteChanged }, quiet);
+    await expect(revert()).rejects.toMatchObject({ code: 'guest.journal-changed-since' });
+    asGuest(guest.image, (root) => writeFileSync(join(root, 'etc/fstab'), '# by a person\n'));
+    const booted = contentHash(guest.image, 'raw');
+    await expect(back()).rejects.toMatchObject({
+      code: 'guest.files-changed-since',
+      message: expect.stringMatching(/: \/etc\/fstab$/) as string,
+    });
+    expect(contentHash(guest.image, 'raw')).toBe(booted);
+
+    expect((await back(true)).toSorted()).toEqual([...held.keys()].toSorted());
+    for (const [path, hash] of held) expect([path, sha256(guestFile(guest, path))]).toEqual([path, hash]);
+    expect(guestFile(guest, '/var/log/boot.log').toString()).toBe('started\n');
+    asGuest(guest.image, (root) => {
+      expect(statSync(join(root, 'etc/lvm/devices/system.devices')).mode & 0o777).toBe(0o600);
+    });
+    expect((await readJournal(journalDirectory))?.state).toBe('reverted');
+    const after = contentHash(guest.image, 'raw');
+    await back();
+    await revert();
+    expect(contentHash(guest.image, 'raw')).toBe(after);
   });
 
   test('a plan for another disk is not carried out', async () => {
@@ -508,6 +582,9 @@ describe('a redeploy that must not be', () => {
     writeSync(file, Buffer.alloc(512, 0xa5), 0, 512, 1024 * 1024 + bitmap * blockBytes);
     closeSync(file);
     const hash = contentHash(guest.image, 'raw');
+    const [volume] = await checkVolumes({ disks: guest.disks, directory: join(base, 'check') }, quiet);
+    expect(volume).toMatchObject({ type: 'ext4', result: 'damaged' });
+    expect(volume?.detail).toContain('e2fsck ends with 4');
     await expect(inject(guest, plan)).rejects.toMatchObject({
       code: 'guest.filesystem-damaged',
       context: { when: 'before' },
@@ -596,6 +673,24 @@ test('an edit that breaks the filesystem never reaches the disk', async () => {
   expect(reached).toBe(false);
   expect(contentHash(guest.image, guest.format)).toBe(guest.hash);
 });
+
+/** Mounts the first partition as a guest would, and works there. */
+function asGuest(image: string, work: (root: string) => void): void {
+  const root = join(base, 'live');
+  mkdirSync(root, { recursive: true });
+  const args = ['-f', '--show', '-o', String(1024 * 1024), image];
+  const loop = execFileSync('losetup', args, { encoding: 'utf8' }).trim();
+  try {
+    execFileSync('mount', [loop, root]);
+    try {
+      work(root);
+    } finally {
+      execFileSync('umount', [root]);
+    }
+  } finally {
+    execFileSync('losetup', ['-d', loop]);
+  }
+}
 
 function withoutModule(root: string, file: string): void {
   const tree = join(root, 'usr/lib/modules', FAKE_VERSION);

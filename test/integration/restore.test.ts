@@ -3,6 +3,7 @@
  * fails in the middle leaves no target that looks whole; what is killed at any moment is taken back.
  */
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -307,7 +308,9 @@ describe('as a machine', () => {
     const defined = await host.engine.defineMachine(input, verbContext());
     expect(defined).toMatchObject({ name, started: true });
     const guest = await host.hypervisor.openRunning(defined.machineId);
-    await expect.poll(() => guest.textScreen(), { timeout: 60_000, interval: 500 }).toContain(TINY_READY);
+    await expect
+      .poll(() => guest.look().then(({ text }) => text), { timeout: 60_000, interval: 500 })
+      .toContain(TINY_READY);
     await guest.close();
     // As after a lost answer: the machine that runs is the one that was asked for, and goes on.
     const started = virsh('domid', name);
@@ -454,6 +457,52 @@ describe('killed at any moment, then abandoned', () => {
     expect(difference(disk, before)).toBeUndefined();
     expect(existsSync(host.path('journals', opId))).toBe(false);
     run('qemu-img', 'check', '-q', disk);
+  });
+
+  test('an edit that was finished is listed, its plan is evidence, and it is taken back, also after a kill -9 of that', async () => {
+    const opId = host.op('edited');
+    const disk = restored.disks[0]?.path ?? '';
+    const content = host.path(`before-${opId}.qcow2`);
+    run('cp', '--sparse=always', disk, content);
+    const revert = { edit: opId, by: 'bytes', overwriteChanged: false } as const;
+    await expect(host.engine.revertRedeploy(revert, verbContext())).rejects.toMatchObject({
+      code: 'guest.journal-missing',
+    });
+    const { planPath, lines, editedFiles } = await host.engine.applyRedeploy({ opId, ...onRestored() }, verbContext());
+    const plan = readFileSync(planPath, 'utf8');
+    expect(plan).toBe(`${lines.join('\n')}\n`);
+    const { records } = await host.engine.listEvidence(linux.name);
+    const sha256 = createHash('sha256').update(plan).digest('hex');
+    expect(records.at(-1)).toMatchObject({
+      operation: 'redeploy',
+      hardware: 'virtio-blk',
+      artefacts: [{ name: 'plan.txt', sha256 }, { name: 'plan.json' }],
+    });
+    const listed = async () => (await host.engine.listRedeploys()).find((edit) => edit.opId === opId);
+    expect(await listed()).toMatchObject({
+      state: 'applied',
+      about: { machine: linux.name, pointId: restored.pointId, profile: 'virtio-blk' },
+      disks: [disk],
+      editedFiles,
+    });
+
+    const child = startVerb('revertRedeploy', revert);
+    await child.until('phase revert');
+    await child.kill();
+    // It may have been faster than the kill.
+    const wasReverted = (await listed())?.state === 'reverted';
+    const taken = await host.engine.revertRedeploy(revert, verbContext());
+    expect(taken).toMatchObject({ disks: [disk], files: editedFiles, wasReverted });
+    expect(difference(disk, content)).toBeUndefined();
+    run('qemu-img', 'check', '-q', disk);
+    expect(await host.engine.revertRedeploy(revert, verbContext())).toMatchObject({ wasReverted: true });
+    expect((await listed())?.state).toBe('reverted');
+    expect((await host.engine.listEvidence(linux.name)).records.at(-1)).toMatchObject({
+      operation: 'revert',
+      operationId: opId,
+    });
+    await host.engine.abandonOperation({ opId, removeTargets: false }, verbContext());
+    expect(await tracesButCheckpoints()).toEqual(before);
   });
 
   /** The verb in a process of its own. */

@@ -4,12 +4,24 @@ import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { machineEvidence } from '@lifeboat/cli/operations/machine-evidence';
 import type { BootPlan, OperationRequest, RedeployMachineInput } from '@lifeboat/contracts/workflow/operations';
-import { operationWorkflowId } from '@lifeboat/contracts/workflow/names';
+import {
+  CENTRAL_TASK_QUEUE,
+  operationWorkflowId,
+  preflightScheduleId,
+  WORKFLOW_TYPES,
+} from '@lifeboat/contracts/workflow/names';
 import { OPERATION_STATUS } from '@lifeboat/contracts/workflow/progress';
 import type { OperationStatus } from '@lifeboat/contracts/workflow/progress';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import { loadConfiguration } from '@lifeboat/runtime/configuration';
-import { bootSummary, captureSummary, FakeEngine, planSummary, testPoint } from '../support/fake-engine.ts';
+import {
+  bootSummary,
+  filesystemsSummary,
+  captureSummary,
+  FakeEngine,
+  planSummary,
+  testPoint,
+} from '../support/fake-engine.ts';
 import {
   backupRequest,
   eventually,
@@ -245,6 +257,21 @@ describe('a verification', () => {
     },
   );
 
+  test.each([
+    ['sound', 'proven', ['checkPoint', 'checkFilesystems', 'bootTest']],
+    ['damaged', 'inconsistent', ['checkPoint', 'checkFilesystems']],
+    ['not-checked', 'unproven', ['checkPoint', 'checkFilesystems']],
+  ] as const)('whose filesystems are %s is %s', async (result, verdict, verbs) => {
+    const engine = new FakeEngine({ checkFilesystems: async () => filesystemsSummary(result) });
+    const machineId = `filesystems-${result}`;
+    const { input } = request(machineId);
+    const asked = { kind: 'verify', requestId: 'v', input: { ...input, filesystems: { programs: [] } } };
+    const found = await run(engine, asked as OperationRequest);
+    expect(found.result).toMatchObject({ verdict, filesystems: { volumes: [{ result }] } });
+    expect((found.result as { proof: string[] }).proof.includes('filesystem')).toBe(result === 'sound');
+    expect(engine.verbs()).toEqual(verbs);
+  });
+
   test('a damaged point is not booted and counts for no recovery number', async () => {
     const damage = [{ disk: 'vda', offsetBytes: 0, lengthBytes: 4096, what: 'chunk does not open' }];
     const engine = new FakeEngine({
@@ -282,6 +309,24 @@ describe('a restore', () => {
     expect(engine.verbs()).toEqual(['restoreDisks', 'bootTest', 'abandonOperation']);
     expect(engine.callsOf('bootTest')[0]).toMatchObject({ profile: 'nvme', source: { kind: 'disks' } });
   });
+});
+
+test('the pre-flight of a night takes its place on the host, and gives it up', async () => {
+  const engine = new FakeEngine();
+  agent = startAgent(env.address, engine);
+  const found = await client.workflow.execute(WORKFLOW_TYPES.preflight, {
+    workflowId: preflightScheduleId(HOST_ID),
+    taskQueue: CENTRAL_TASK_QUEUE,
+    args: [{ hostId: HOST_ID, profiles: ['nvme'] }],
+  });
+  expect(found).toMatchObject({ machines: [{ machineName: 'web', answers: [{ profile: 'nvme', verdict: 'yes' }] }] });
+  expect(engine.callsOf('preflight')).toMatchObject([
+    { profiles: ['nvme'], opId: expect.stringMatching(/^pre-/) as string },
+  ]);
+  await eventually(
+    () => hostStatus(client, HOST_ID),
+    ({ leases }) => leases.length === 0,
+  );
 });
 
 describe('errors', () => {

@@ -3,7 +3,7 @@ import type { Engine } from '@lifeboat/engine/verbs';
 import { parseMachineId, parsePointId } from '@lifeboat/foundation/ids';
 
 /** What answers from the repository at once, and is no activity. */
-type Query = 'listPoints' | 'inspectPoint' | 'listEvidence';
+type Query = 'listPoints' | 'inspectPoint' | 'listEvidence' | 'listRedeploys' | 'revertRedeploy';
 type VerbName = Exclude<keyof Engine, Query>;
 
 export interface Call {
@@ -60,6 +60,12 @@ export class FakeEngine implements Engine, HostCare {
     return { pointId, level: input.level, checkedBytes: 1, durationMs: 1, damage: [] };
   };
 
+  readonly checkFilesystems: Engine['checkFilesystems'] = async (input, context) => {
+    this.#note('checkFilesystems', input);
+    if (this.#behaviour.checkFilesystems) return await this.#behaviour.checkFilesystems(input, context);
+    return filesystemsSummary('sound');
+  };
+
   readonly bootTest: Engine['bootTest'] = async (input, context) => {
     this.#note('bootTest', input);
     if (this.#behaviour.bootTest) return await this.#behaviour.bootTest(input, context);
@@ -97,6 +103,7 @@ export class FakeEngine implements Engine, HostCare {
       editedFiles: ['/boot/initrd.img-6.1.0'],
       injectionMs: 1,
       journalPath: '/restored/journal.json',
+      planPath: '/restored/plan.txt',
     };
   };
 
@@ -125,6 +132,20 @@ export class FakeEngine implements Engine, HostCare {
 
   readonly inspectPoint: Engine['inspectPoint'] = async () => {
     throw new Error('nobody inspects points through Temporal');
+  };
+
+  readonly preflight: Engine['preflight'] = async (input, context) => {
+    this.#note('preflight', input);
+    if (this.#behaviour.preflight) return await this.#behaviour.preflight(input, context);
+    return preflightSummary('yes');
+  };
+
+  readonly listRedeploys: Engine['listRedeploys'] = async () => {
+    throw new Error('nobody lists redeploys through Temporal');
+  };
+
+  readonly revertRedeploy: Engine['revertRedeploy'] = async () => {
+    throw new Error('nobody takes redeploys back through Temporal');
   };
 
   readonly listEvidence: Engine['listEvidence'] = async () => {
@@ -164,6 +185,19 @@ export function captureSummary(n: number): Awaited<ReturnType<Engine['captureMac
   };
 }
 
+export function filesystemsSummary(
+  result: 'sound' | 'damaged' | 'not-checked',
+): Awaited<ReturnType<Engine['checkFilesystems']>> {
+  const volume = { disk: 'vda', partition: 1, type: 'ext4', label: '', result, detail: '', durationMs: 1 };
+  return { pointId: testPoint(1).pointId, volumes: [volume], programs: [], durationMs: 1 };
+}
+
+function preflightSummary(verdict: 'yes' | 'no'): Awaited<ReturnType<Engine['preflight']>> {
+  const { pointId } = testPoint(1);
+  const answers = [{ profile: 'nvme', verdict, reasons: [], warnings: [] }];
+  return { machines: [{ machineId: MACHINE_ID, machineName: 'web', pointId, answers }], durationMs: 1 };
+}
+
 export function bootSummary(
   finding: Awaited<ReturnType<Engine['bootTest']>>['finding'],
 ): Awaited<ReturnType<Engine['bootTest']>> {
@@ -179,6 +213,7 @@ export function bootSummary(
     consoleLogPath: '/evidence/console.log',
     screenshotPaths: [],
     probes: [],
+    network: { capturePath: '/evidence/network.pcap', packets: 0, attempts: [], furtherAttempts: 0 },
   };
 }
 

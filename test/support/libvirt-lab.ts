@@ -8,7 +8,7 @@ import { silentLog, type Log } from '@lifeboat/foundation/log';
 import { openLibvirtHypervisor } from '@lifeboat/hypervisor/libvirt/libvirt-hypervisor';
 import type { Hypervisor, MachineShape, ShapeDisk } from '@lifeboat/hypervisor/port';
 
-export const LAB_HOST = parseHostId(`lab-${process.pid}`);
+const LAB_HOST = parseHostId(`lab-${process.pid}`);
 const STATE = '/var/lib/lifeboat';
 
 export class LibvirtLab {

@@ -12,7 +12,8 @@ export type Step =
   | { readonly do: 'wait'; readonly seconds: number }
   /** Through the BIOS, 32 KiB a request, again and again if asked to. Says TINY-DISK-ERROR and stops at the first failure. */
   | { readonly do: 'read' | 'write'; readonly fromBytes: number; readonly toBytes: number; readonly forever?: boolean }
-  | { readonly do: 'power-off' };
+  | { readonly do: 'power-off' }
+  | { readonly do: 'reset' };
 
 export const TINY_READY = 'TINY-READY';
 /** Says that it is ready, then idles. */
@@ -78,6 +79,9 @@ function assemble(code: Assembler, step: Step, name: string): void {
         .long(sectors(step.toBytes))
         .jump('72', name);
       if (step.forever === true) code.jump('eb', `${name}-again`);
+      break;
+    case 'reset':
+      code.bytes('b0fe e664', 'the keyboard controller pulses the reset line: out 64, fe');
       break;
     case 'power-off':
       code.bytes('ba0406 b80020 ef', 'ACPI, as QEMU has it: out 604, sleep type 0, sleep enable');

@@ -3,7 +3,15 @@ import type { CentralActivities, HostActivities } from '@lifeboat/contracts/work
 import { agentTaskQueue, CENTRAL_TASK_QUEUE } from '@lifeboat/contracts/workflow/names';
 import { once, patient, quick, unhurried } from './retry-classes.ts';
 
-type LongVerb = 'captureMachine' | 'checkPoint' | 'bootTest' | 'restoreDisks' | 'applyRedeploy' | 'compareFiles';
+type LongVerb =
+  | 'captureMachine'
+  | 'checkPoint'
+  | 'checkFilesystems'
+  | 'bootTest'
+  | 'restoreDisks'
+  | 'applyRedeploy'
+  | 'preflight'
+  | 'compareFiles';
 type MiddlingVerb = 'planRedeploy' | 'abandonOperation';
 type ShortVerb = 'defineMachine' | 'linkPoints';
 type Care = 'reap' | 'listPoints';
@@ -18,10 +26,12 @@ export function hostVerbs(hostId: string): HostActivities {
   return {
     captureMachine: long.captureMachine,
     checkPoint: long.checkPoint,
+    checkFilesystems: long.checkFilesystems,
     bootTest: long.bootTest,
     restoreDisks: long.restoreDisks,
     applyRedeploy: long.applyRedeploy,
     compareFiles: long.compareFiles,
+    preflight: long.preflight,
     planRedeploy: middling.planRedeploy,
     defineMachine: short.defineMachine,
     abandonOperation: middling.abandonOperation,

@@ -2,6 +2,7 @@
 export { BackupMachine } from './backup-machine.ts';
 export { Host } from './host.ts';
 export { Machine } from './machine.ts';
+export { Preflight } from './preflight.ts';
 export { RedeployMachine } from './redeploy-machine.ts';
 export { RestoreMachine } from './restore-machine.ts';
 export { VerifyPoint } from './verify-point.ts';

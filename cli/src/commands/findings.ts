@@ -2,6 +2,7 @@
 import type {
   BootTestSummary,
   CheckSummary,
+  FilesystemCheckSummary,
   RedeployPlanSummary,
   RestoreSummary,
 } from '@lifeboat/contracts/workflow/verbs';
@@ -43,14 +44,38 @@ export function checkLines(style: Style, check: CheckSummary): string[] {
   ];
 }
 
+export function filesystemLines(style: Style, { volumes, programs }: FilesystemCheckSummary): string[] {
+  return [
+    ...volumes.map(({ disk, partition, type, result, detail, durationMs }) => {
+      const what = `${disk}${partition === undefined ? '' : ` partition ${partition}`}: ${type || 'unknown'}`;
+      if (result === 'sound') return goodLine(style, `${what} is sound (${formatDuration(durationMs)})`);
+      const [first = ''] = detail.split('\n', 1);
+      return result === 'damaged'
+        ? badLine(style, `${what} is damaged: ${detail}`)
+        : badLine(style, `${what} was not checked: ${first}`);
+    }),
+    ...(volumes.length === 0 ? [badLine(style, 'there is no volume to check')] : []),
+    ...programs.map(({ program, exitCode, output, durationMs }) =>
+      exitCode === 0
+        ? goodLine(style, `${program} ended with 0 (${formatDuration(durationMs)})`)
+        : badLine(style, `${program} ended with ${exitCode}: ${output}`),
+    ),
+  ];
+}
+
 export function bootLines(style: Style, boot: BootTestSummary): string[] {
   const good = boot.finding === 'ready';
   const failedProbes = boot.probes.filter((probe) => probe.exitCode !== 0);
+  const { network } = boot;
+  const attempts = network.attempts.length + network.furtherAttempts;
   return [
     good
       ? goodLine(style, `it starts: ready after ${formatDuration(boot.elapsedMs)}`)
       : badLine(style, `it does not start (${boot.finding}): ${boot.explanation}`),
     ...failedProbes.map((probe) => printable(`    '${probe.command}' ended with ${probe.exitCode}: ${probe.output}`)),
+    ...boot.probes
+      .filter((probe) => probe.exitCode === 0)
+      .map(({ command, durationMs }) => printable(`    '${command}' is good, after ${formatDuration(durationMs)}`)),
     ...fields([
       ['hardware', `${boot.controller}, ${boot.accelerator}`],
       [
@@ -58,7 +83,15 @@ export function bootLines(style: Style, boot: BootTestSummary): string[] {
         `${formatDuration(boot.guestCpuMs)} of CPU, ${formatBytes(boot.readBytes)} read, ${formatDuration(boot.readWaitMs)} waiting for them`,
       ],
       ['console', boot.consoleLogPath],
-      ...boot.screenshotPaths.map((path) => ['screenshot', path] as const),
+      ...boot.screenshotPaths.slice(-1).map((path) => ['screenshot', path] as const),
+      ...(boot.screenshotPaths.length > 1
+        ? ([['pictures', `${boot.screenshotPaths.length} over time, beside it`]] as const)
+        : []),
+      [
+        'network',
+        `${network.packets} packets, none left${attempts === 0 ? '' : `; it tried ${network.attempts.slice(0, 3).join(', ')}${attempts > 3 ? ' and more' : ''}`}`,
+      ],
+      ['packets', network.capturePath],
     ]).map((line) => `    ${printable(line)}`),
   ];
 }

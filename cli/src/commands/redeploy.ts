@@ -1,7 +1,8 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { RedeployMachineResult } from '@lifeboat/contracts/workflow/operations';
 import { formatBytes, formatDuration } from '@lifeboat/foundation/units';
 import { describeProfile } from '@lifeboat/runtime/hardware-profiles';
+import { bootPlan } from '../boot-options.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { runOnMachine } from '../operations/session.ts';
@@ -17,7 +18,7 @@ export async function redeployCommand(
   options: RedeployOptions,
 ): Promise<ExitCode> {
   const { output, display, configuration } = context;
-  const { point, target: profile, name, boot, ready, timeout, start, newIdentity, layout } = options;
+  const { point, target: profile, name, boot, start, newIdentity, layout } = options;
   await describeProfile(profile); // a wrong one is said before anything is restored
   const directory = options.to ?? join(configuration.stateRoot, 'machines', name);
   const target = { kind: 'directory', directory, name } as const;
@@ -35,7 +36,7 @@ export async function redeployCommand(
       ...(point === undefined ? {} : { pointId: point }),
       ...(layout ? { layout } : {}),
       ...(newIdentity ? { newIdentity } : {}),
-      ...(boot ? { boot: { readyPattern: ready, timeoutMs: timeout } } : {}),
+      ...(boot ? { boot: bootPlan(options) } : {}),
     }),
   });
   display.close();
@@ -61,7 +62,9 @@ function redeployLines(style: Style, result: RedeployMachineResult): string[] {
       );
     }
     for (const file of redeploy.editedFiles) lines.push(`    edited ${printable(file)}`);
+    lines.push(`    plan ${printable(redeploy.planPath)}`);
     lines.push(`    journal ${printable(redeploy.journalPath)}`);
+    lines.push(`    to take it back: lifeboat redeploy revert ${printable(basename(redeploy.journalPath))}`);
   }
   if (boot) lines.push(...bootLines(style, boot));
   else lines.push(style.warn('It was not started, so nothing is proven.'));

@@ -294,7 +294,8 @@ async function bootEvidence(draft: StepDraft, boot: BootTestSummary, screenTitle
   }
   const text = consoleExcerpt(await readFile(boot.consoleLogPath, 'utf8'), CONSOLE_LINES);
   draft.evidence.push({ kind: 'console', title: 'Serial console, last lines', text });
-  for (const path of boot.screenshotPaths) {
+  // The last one; those on the way are with the evidence.
+  for (const path of boot.screenshotPaths.slice(-1)) {
     draft.evidence.push({ kind: 'screenshot', title: screenTitle, png: await readFile(path) });
   }
 }

@@ -12,6 +12,7 @@ import { undefineMachine } from './machine/define-machine.ts';
 import type { Intent } from './operations.ts';
 import { removeJournalsOf } from './redeploy/kept-journals.ts';
 import { undoRedeploy } from './redeploy/redeploy.ts';
+import { undoRevert } from './redeploy/revert-redeploy.ts';
 import { removeTargets } from './restore/targets.ts';
 import type { AbandonInput } from './verbs.ts';
 
@@ -38,7 +39,9 @@ export async function abandonOperation(deps: EngineDeps, input: AbandonInput, co
   let remove = false;
   try {
     await undoCapture(deps, operation);
-    if ((intent.intent as Intent).verb === 'redeploy') await undoRedeploy(operation);
+    const { verb } = intent.intent as Intent;
+    if (verb === 'redeploy') await undoRedeploy(operation);
+    if (verb === 'revert') await undoRevert(operation);
     if (input.removeTargets) {
       await undefineMachine(deps, operation);
       await removeJournalsOf(deps, await removeTargets(operation));

@@ -4,7 +4,16 @@ import type { OperationInput } from './verbs.ts';
 
 /** The intent of an operation: which verb, on what. The same for every attempt. */
 export interface Intent {
-  readonly verb: 'capture' | 'boot-test' | 'restore' | 'redeploy' | 'compare' | 'define';
+  readonly verb:
+    | 'capture'
+    | 'check-filesystems'
+    | 'preflight'
+    | 'boot-test'
+    | 'restore'
+    | 'redeploy'
+    | 'revert'
+    | 'compare'
+    | 'define';
   readonly machine: string;
 }
 

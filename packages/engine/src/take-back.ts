@@ -9,6 +9,7 @@ import { recallFact } from '@lifeboat/host/operation';
 import type { DeadOperation } from '@lifeboat/host/reaper';
 import type { Intent } from './operations.ts';
 import { undoRedeploy } from './redeploy/redeploy.ts';
+import { undoRevert } from './redeploy/revert-redeploy.ts';
 import { removeTargets } from './restore/targets.ts';
 
 /** Idempotent. Errors: `guest.journal-mismatch`, `guest.journal-damaged`, those of the host room; then the journal stays. */
@@ -16,5 +17,6 @@ export async function takeBack({ directory, intent }: DeadOperation, signal: Abo
   const recall = (name: string): Promise<unknown> => recallFact(directory, name);
   const { verb } = intent as Intent;
   if (verb === 'redeploy') await undoRedeploy({ directory, signal, recall });
+  if (verb === 'revert') await undoRevert({ directory, signal, recall });
   if (verb === 'restore' && (await recall('done')) === undefined) await removeTargets({ recall });
 }

@@ -16,6 +16,7 @@ export type Verb<I, S> = (input: I, context: VerbContext) => Promise<S>;
 export interface Engine {
   captureMachine: Verb<CaptureInput, CaptureSummary>;
   checkPoint: Verb<CheckInput, CheckSummary>;
+  checkFilesystems: Verb<FilesystemCheckInput, FilesystemCheckSummary>;
   bootTest: Verb<BootTestInput, BootTestSummary>;
   restoreDisks: Verb<RestoreInput, RestoreSummary>;
   /** What a restore would write, and where: nothing is written. Errors: those a restore finds before it writes. */
@@ -25,6 +26,12 @@ export interface Engine {
   defineMachine: Verb<DefineInput, DefineSummary>;
   /** Compares every file of restored disks with the point's, by content: what differs must be what the journal names. */
   compareFiles: Verb<CompareFilesInput, CompareFilesSummary>;
+  /** By plan, whether machines would start on spare hardware; nothing is restored and nothing started. */
+  preflight: Verb<PreflightInput, PreflightSummary>;
+  /** Edits of restored disks whose journal is kept, oldest first. Reads this host's state and nothing else. */
+  listRedeploys(): Promise<KeptRedeploy[]>;
+  /** Takes an edit back, to the byte or file by file; by its journal, so also without the repository's point. */
+  revertRedeploy: Verb<RevertInput, RevertSummary>;
   /** Compensation: stops and removes everything the operation left on this host. Idempotent. */
   abandonOperation: Verb<AbandonInput, void>;
   /** `proof`: also reads what is proven of each, which costs a read for each record of the machines' evidence. */
@@ -217,6 +224,36 @@ export interface CheckSummary {
   readonly unlistedPlaces?: number;
 }
 
+// ---------------------------------------------------------------- filesystems
+
+export interface FilesystemCheckInput extends OperationInput {
+  readonly machine: string;
+  readonly pointId: PointId;
+  /** Programs of this host that get the mounted guest and must end with 0; what they write is thrown away. */
+  readonly programs?: readonly string[];
+}
+
+export interface FilesystemCheckSummary {
+  readonly pointId: PointId;
+  readonly volumes: readonly {
+    readonly disk: string;
+    readonly partition?: number;
+    readonly type: string;
+    readonly label: string;
+    /** `not-checked`: encrypted, of an unknown kind, or without a checker on this host; `detail` says which. Never good. */
+    readonly result: 'sound' | 'damaged' | 'not-checked';
+    readonly detail: string;
+    readonly durationMs: number;
+  }[];
+  readonly programs: readonly {
+    readonly program: string;
+    readonly exitCode: number;
+    readonly output: string;
+    readonly durationMs: number;
+  }[];
+  readonly durationMs: number;
+}
+
 // ---------------------------------------------------------------- boot test
 
 export interface RestoredDisk {
@@ -234,11 +271,26 @@ export interface BootTestInput extends OperationInput {
     | { readonly kind: 'disks'; readonly pointId: PointId; readonly disks: readonly RestoredDisk[] };
   /** Path of a hardware profile file or name of a shipped one; absent: the hardware the machine was captured on. */
   readonly profile?: string;
+  /** What says that the guest is up; default `console`, by `readyPattern`. */
+  readonly readyBy?: ReadySign;
   readonly readyPattern: string;
   readonly timeoutMs: number;
+  /** Ports of the guest that must answer once it is ready, from this host. */
+  readonly reach?: readonly ReachProbe[];
   /** Shell commands run through the guest agent once ready; each must exit 0. */
   readonly probes?: readonly string[];
 }
+
+/**
+ * `console`: it prints the ready pattern. `agent`: its guest agent answers. `dhcp`: it took the address it was offered. `screen`: its screen
+ * shows something and has not changed for half a minute; the weakest sign, for guests that give no other.
+ */
+export type ReadySign = 'console' | 'agent' | 'dhcp' | 'screen';
+
+export type ReachProbe =
+  | { readonly kind: 'tcp'; readonly port: number }
+  /** Answered with a status from 200 to 399. */
+  | { readonly kind: 'http'; readonly port: number; readonly path: string };
 
 export type BootFinding =
   | 'ready'
@@ -246,6 +298,10 @@ export type BootFinding =
   | 'initramfs-shell'
   | 'kernel-panic'
   | 'no-boot-device'
+  | 'passphrase-prompt'
+  | 'reboot-loop'
+  | 'blue-screen'
+  | 'nothing-shown'
   | 'disk-failed'
   | 'ended'
   | 'probe-failed'
@@ -265,8 +321,24 @@ export interface BootTestSummary {
   readonly controller: string;
   /** Evidence files, absolute paths under the state root. */
   readonly consoleLogPath: string;
+  /** By time; the last is the screen at the end. */
   readonly screenshotPaths: readonly string[];
-  readonly probes: readonly { readonly command: string; readonly exitCode: number; readonly output: string }[];
+  readonly probes: readonly {
+    readonly command: string;
+    readonly exitCode: number;
+    readonly output: string;
+    readonly durationMs: number;
+  }[];
+  /** What the guest did on its isolated network. No answer came from outside: else there is no summary but an error. */
+  readonly network: {
+    /** Every packet, pcap. */
+    readonly capturePath: string;
+    readonly packets: number;
+    readonly lease?: string;
+    /** Where outside it wanted to go: address, protocol and port; the first ones. */
+    readonly attempts: readonly string[];
+    readonly furtherAttempts: number;
+  };
 }
 
 // ---------------------------------------------------------------- restore and redeploy
@@ -367,6 +439,74 @@ export interface RedeploySummary extends RedeployPlanSummary {
   readonly editedFiles: readonly string[];
   readonly injectionMs: number;
   readonly journalPath: string;
+  /** The plan as it was carried out, as text; beside it as JSON. Both are in the evidence by their hashes. */
+  readonly planPath: string;
+}
+
+export interface PreflightInput extends OperationInput {
+  /** Names or ids; all that have a point when absent. */
+  readonly machines?: readonly string[];
+  /** Paths of profile files or names of shipped ones. */
+  readonly profiles: readonly string[];
+}
+
+export interface PreflightSummary {
+  /** By name. */
+  readonly machines: readonly {
+    readonly machineId: MachineId;
+    readonly machineName: string;
+    readonly pointId?: PointId;
+    /** In the order of the profiles; none where nothing could be found out. */
+    readonly answers: readonly {
+      readonly profile: string;
+      /** `unknown`: the guest could not be looked into; never a yes. */
+      readonly verdict: 'yes' | 'no' | 'unknown';
+      /** Why not, with what would help. */
+      readonly reasons: readonly string[];
+      readonly warnings: readonly string[];
+    }[];
+    /** Why nothing could be found out. */
+    readonly problem?: string;
+  }[];
+  readonly durationMs: number;
+}
+
+export interface KeptRedeploy {
+  /** The operation that edited; names the journal. */
+  readonly opId: OpId;
+  readonly state: 'writing' | 'applied' | 'reverting' | 'reverted' | 'damaged';
+  /** Absent in journals of versions that did not note it. */
+  readonly about?: {
+    readonly machine: string;
+    readonly pointId: PointId;
+    readonly profile: string;
+    /** Unix ms. */
+    readonly editedAtMs: number;
+    readonly disks: readonly RestoredDisk[];
+  };
+  readonly disks: readonly string[];
+  readonly editedFiles: readonly string[];
+  /** Why it is `damaged`. */
+  readonly problem?: string;
+}
+
+export interface RevertInput {
+  /** The operation that edited. */
+  readonly edit: OpId;
+  /** `bytes`: the edited places hold what they held. `files`: for disks a machine ran from since; the edited files do. */
+  readonly by: 'bytes' | 'files';
+  /** Also over what was changed since; refused without. */
+  readonly overwriteChanged: boolean;
+}
+
+export interface RevertSummary {
+  readonly edit: OpId;
+  readonly by: 'bytes' | 'files';
+  readonly disks: readonly string[];
+  readonly files: readonly string[];
+  /** It was taken back before; nothing was done now. */
+  readonly wasReverted: boolean;
+  readonly durationMs: number;
 }
 
 export interface CompareFilesInput extends OperationInput {

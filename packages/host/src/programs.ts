@@ -18,6 +18,7 @@ const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   dumpe2fs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   flock: 'util-linux',
+  'fsck.vfat': 'dosfstools',
   fusermount3: 'fuse3',
   getent: 'libc-bin',
   getfattr: 'attr',

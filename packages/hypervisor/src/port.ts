@@ -5,6 +5,7 @@
  * checkpoint's name), so that a reaper can tell ours from somebody else's.
  */
 import type { HostId, MachineId, OpId, PointId } from '@lifeboat/foundation/ids';
+import type { Image } from './screen/image.ts';
 
 export interface Hypervisor {
   describeHost(): Promise<HostDescription>;
@@ -62,10 +63,6 @@ export interface Hypervisor {
   /** Opens a machine that runs already. */
   openRunning(machineId: MachineId): Promise<RunningMachine>;
 
-  /** A network without a way out. Idempotent. */
-  createIsolatedNetwork(name: string, owner: Owner): Promise<void>;
-  destroyNetwork(name: string): Promise<void>;
-
   /** Everything on this host that carries an owner tag, for the reaper. */
   listTagged(): Promise<TaggedItem[]>;
   removeTagged(item: TaggedItem): Promise<void>;
@@ -79,7 +76,7 @@ export interface Owner {
 }
 
 export interface TaggedItem extends Owner {
-  readonly kind: 'domain' | 'network';
+  readonly kind: 'domain';
   readonly name: string;
 }
 
@@ -198,6 +195,11 @@ export interface MachineShape extends Owner {
   readonly disks: readonly ShapeDisk[];
   readonly network:
     | { readonly kind: 'none' }
+    /**
+     * A card on a network inside QEMU on which there is nothing but an address service: 10.0.2.2 gives out 10.0.2.15. Nothing that the guest
+     * sends leaves QEMU; this host reaches ports of the guest through `forward`. Every packet is written into `capturePath` (pcap).
+     */
+    | { readonly kind: 'isolated'; readonly model: string; readonly capturePath: string }
     | { readonly kind: 'network'; readonly name: string; readonly model: string; readonly mac?: string };
 }
 
@@ -218,16 +220,29 @@ export interface ShapeDisk {
  */
 export type MachineState = 'running' | 'suspended' | 'disk-failed' | 'ended';
 
+export interface Screen {
+  readonly image: Image;
+  /** The VGA text screen, 80 x 25, lines without trailing blanks; empty string in graphics modes. */
+  readonly text: string;
+}
+
 export interface RunningMachine {
   readonly id: MachineId;
   readonly name: string;
   /** Serial console from the first byte this process could see; ends when the machine does. */
   console(): AsyncIterable<Uint8Array>;
   writeConsole(text: string): Promise<void>;
-  /** PNG. */
+  /** The screen as PNG. */
   screenshot(): Promise<Uint8Array>;
-  /** The VGA text screen, 80 x 25, lines without trailing blanks; empty string in graphics modes. */
-  textScreen(): Promise<string>;
+  /** The screen for programs. Errors: `hypervisor.no-screen`. */
+  look(): Promise<Screen>;
+  /** How often the guest was reset since this process holds the machine. */
+  resets(): number;
+  /**
+   * With an isolated network: the port of 127.0.0.1 on this host that leads to a TCP port of the guest. It is open at once; whether the guest
+   * answers there is seen in the capture. Idempotent.
+   */
+  forward(guestPort: number): Promise<number>;
   running(): Promise<boolean>;
   state(): Promise<MachineState>;
   /** Whether QEMU stopped it because the file of a disk could not grow: this host's filesystem is full, not the disk bad. */

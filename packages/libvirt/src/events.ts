@@ -18,6 +18,8 @@ export type LifecycleKind =
 interface EventBodies {
   /** `detail` is libvirt's number for the reason, which depends on the kind. */
   lifecycle: { kind: LifecycleKind; detail: number };
+  /** The guest was reset, by itself or from outside; the machine goes on. */
+  reboot: object;
   /** A disk of the guest failed a request. `action` is what QEMU did about it. */
   ioError: { sourcePath: string; deviceAlias: string; action: 'none' | 'pause' | 'report' | 'other'; reason: string };
   /** A copy, pull, commit or push backup of one disk changed its state. `disk` is the target, such as `vda`. */
@@ -33,6 +35,7 @@ export type DomainEvent<N extends EventName> = { readonly domain: DomainRef } & 
 /** The number to register with. */
 export const EVENT_ID: Readonly<Record<EventName, number>> = {
   lifecycle: 0,
+  reboot: 1,
   ioError: 6,
   blockJob: 16,
   agentLifecycle: 18,
@@ -55,6 +58,7 @@ const IO_ERROR_ACTION = ['none', 'pause', 'report'] as const;
 
 const READERS: { [N in EventName]: (reader: XdrReader) => EventBodies[N] } = {
   lifecycle: (reader) => ({ kind: named(LIFECYCLE, reader.i32()), detail: reader.i32() }),
+  reboot: () => ({}),
   ioError: (reader) => ({
     sourcePath: reader.string(),
     deviceAlias: reader.string(),

@@ -77,6 +77,7 @@ export function procedureNumber(name: Procedure): { program: number; procedure: 
 /** Events the daemon sends to a registered callback, by procedure number. */
 export const EVENT_PROCEDURE = {
   lifecycle: 318,
+  reboot: 319,
   ioError: 324,
   blockJob: 339,
   agentLifecycle: 348,

@@ -12,10 +12,14 @@ import type {
   CompareFilesSummary,
   DefineInput,
   DefineSummary,
+  FilesystemCheckInput,
+  FilesystemCheckSummary,
   LinkInput,
   LinkSummary,
   ListPointsInput,
   PointSummary,
+  PreflightInput,
+  PreflightSummary,
   RedeployInput,
   RedeployPlanSummary,
   RedeploySummary,
@@ -27,10 +31,12 @@ import type {
 export interface HostActivities {
   captureMachine(input: CaptureInput): Promise<CaptureSummary>;
   checkPoint(input: CheckInput): Promise<CheckSummary>;
+  checkFilesystems(input: FilesystemCheckInput): Promise<FilesystemCheckSummary>;
   bootTest(input: BootTestInput): Promise<BootTestSummary>;
   restoreDisks(input: RestoreInput): Promise<RestoreSummary>;
   planRedeploy(input: RedeployInput): Promise<RedeployPlanSummary>;
   applyRedeploy(input: RedeployInput): Promise<RedeploySummary>;
+  preflight(input: PreflightInput): Promise<PreflightSummary>;
   defineMachine(input: DefineInput): Promise<DefineSummary>;
   compareFiles(input: CompareFilesInput): Promise<CompareFilesSummary>;
   abandonOperation(input: AbandonInput): Promise<void>;

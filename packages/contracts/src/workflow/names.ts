@@ -29,6 +29,11 @@ export function operationWorkflowId(kind: OperationKind, request: { machineId: s
   return `${kind}/${request.machineId}/${request.requestId}`;
 }
 
+/** The schedule that asks every night where the machines of a repository would start. */
+export function preflightScheduleId(hostId: string): string {
+  return `preflight/${hostId}`;
+}
+
 /** Workflow types: the exported function names of the workflows room. */
 export const WORKFLOW_TYPES = {
   backup: 'BackupMachine',
@@ -37,4 +42,5 @@ export const WORKFLOW_TYPES = {
   redeploy: 'RedeployMachine',
   machine: 'Machine',
   host: 'Host',
+  preflight: 'Preflight',
 } as const;

@@ -1,12 +1,14 @@
 /** The operations a person or a policy asks for: each is one workflow, started by the machine's entity. */
 import type { OperationKind } from './names.ts';
 import type {
+  BootTestInput,
   BootTestSummary,
   CaptureSummary,
   CheckInput,
   CheckSummary,
   CompareFilesSummary,
   DefineSummary,
+  FilesystemCheckSummary,
   ProofLevel,
   RedeployPlanSummary,
   RedeploySummary,
@@ -26,8 +28,10 @@ export interface OperationTarget {
 export interface BootPlan {
   /** Absent: the hardware the machine was captured on. */
   readonly profile?: string;
+  readonly readyBy?: BootTestInput['readyBy'];
   readonly readyPattern: string;
   readonly timeoutMs: number;
+  readonly reach?: BootTestInput['reach'];
   readonly probes?: readonly string[];
 }
 
@@ -50,14 +54,21 @@ export interface VerifyPointInput extends OperationTarget {
   /** Newest when absent. */
   readonly pointId?: string;
   readonly level: CheckInput['level'];
+  /** Absent: the filesystems are not looked at. */
+  readonly filesystems?: { readonly programs: readonly string[] };
   /** Absent: check only, no boot test. */
   readonly boot?: BootPlan;
 }
 
 export interface VerifyPointResult {
-  /** `sound`: the check found no damage, and no boot test was asked for; `proven`: it started, too. */
-  readonly verdict: 'proven' | 'sound' | 'damaged' | 'not-booting';
+  /**
+   * `sound`: the check found no damage, and no boot test was asked for; `proven`: it started, too. `inconsistent`: what is stored is whole, and a
+   * filesystem in it is damaged, or one of the programs found something; `unproven`: a filesystem that was asked for could not be checked.
+   */
+  readonly verdict: 'proven' | 'sound' | 'damaged' | 'inconsistent' | 'unproven' | 'not-booting';
   readonly check: CheckSummary;
+  /** Absent when it was not asked for, or when the check found damage. */
+  readonly filesystems?: FilesystemCheckSummary;
   /** Absent when it was not asked for, or when the check found damage. */
   readonly boot?: BootTestSummary;
   readonly proof: readonly ProofLevel[];
@@ -114,6 +125,14 @@ export interface RedeployMachineResult {
   readonly compare?: CompareFilesSummary;
   readonly boot?: BootTestSummary;
   readonly define?: DefineSummary;
+}
+
+// ---------------------------------------------------------------- pre-flight
+
+/** Of a schedule's workflow: it belongs to a host, and to no machine. */
+export interface PreflightRunInput {
+  readonly hostId: string;
+  readonly profiles: readonly string[];
 }
 
 // ---------------------------------------------------------------- requests

@@ -96,6 +96,34 @@ export interface CheckSummary {
   readonly unlistedPlaces?: number;
 }
 
+// ---------------------------------------------------------------- filesystems
+
+export interface FilesystemCheckInput extends Admitted {
+  readonly machine: string;
+  readonly pointId: string;
+  readonly programs?: readonly string[];
+}
+
+export interface FilesystemCheckSummary {
+  readonly pointId: string;
+  readonly volumes: readonly {
+    readonly disk: string;
+    readonly partition?: number;
+    readonly type: string;
+    readonly label: string;
+    readonly result: 'sound' | 'damaged' | 'not-checked';
+    readonly detail: string;
+    readonly durationMs: number;
+  }[];
+  readonly programs: readonly {
+    readonly program: string;
+    readonly exitCode: number;
+    readonly output: string;
+    readonly durationMs: number;
+  }[];
+  readonly durationMs: number;
+}
+
 export interface RestoredDisk {
   readonly name: string;
   readonly path: string;
@@ -109,10 +137,23 @@ export interface BootTestInput extends Admitted {
     | { readonly kind: 'point'; readonly pointId: string }
     | { readonly kind: 'disks'; readonly pointId: string; readonly disks: readonly RestoredDisk[] };
   readonly profile?: string;
+  readonly readyBy?: ReadySign;
   readonly readyPattern: string;
   readonly timeoutMs: number;
+  readonly reach?: readonly ReachProbe[];
   readonly probes?: readonly string[];
 }
+
+/**
+ * `console`: it prints the ready pattern. `agent`: its guest agent answers. `dhcp`: it took the address it was offered. `screen`: its screen
+ * shows something and has not changed for half a minute; the weakest sign, for guests that give no other.
+ */
+export type ReadySign = 'console' | 'agent' | 'dhcp' | 'screen';
+
+export type ReachProbe =
+  | { readonly kind: 'tcp'; readonly port: number }
+  /** Answered with a status from 200 to 399. */
+  | { readonly kind: 'http'; readonly port: number; readonly path: string };
 
 export type BootFinding =
   | 'ready'
@@ -120,6 +161,10 @@ export type BootFinding =
   | 'initramfs-shell'
   | 'kernel-panic'
   | 'no-boot-device'
+  | 'passphrase-prompt'
+  | 'reboot-loop'
+  | 'blue-screen'
+  | 'nothing-shown'
   | 'disk-failed'
   | 'ended'
   | 'probe-failed'
@@ -136,7 +181,19 @@ export interface BootTestSummary {
   readonly controller: string;
   readonly consoleLogPath: string;
   readonly screenshotPaths: readonly string[];
-  readonly probes: readonly { readonly command: string; readonly exitCode: number; readonly output: string }[];
+  readonly probes: readonly {
+    readonly command: string;
+    readonly exitCode: number;
+    readonly output: string;
+    readonly durationMs: number;
+  }[];
+  readonly network: {
+    readonly capturePath: string;
+    readonly packets: number;
+    readonly lease?: string;
+    readonly attempts: readonly string[];
+    readonly furtherAttempts: number;
+  };
 }
 
 // ---------------------------------------------------------------- restore and redeploy
@@ -207,6 +264,28 @@ export interface RedeploySummary extends RedeployPlanSummary {
   readonly editedFiles: readonly string[];
   readonly injectionMs: number;
   readonly journalPath: string;
+  readonly planPath: string;
+}
+
+export interface PreflightInput extends Admitted {
+  readonly machines?: readonly string[];
+  readonly profiles: readonly string[];
+}
+
+export interface PreflightSummary {
+  readonly machines: readonly {
+    readonly machineId: string;
+    readonly machineName: string;
+    readonly pointId?: string;
+    readonly answers: readonly {
+      readonly profile: string;
+      readonly verdict: 'yes' | 'no' | 'unknown';
+      readonly reasons: readonly string[];
+      readonly warnings: readonly string[];
+    }[];
+    readonly problem?: string;
+  }[];
+  readonly durationMs: number;
 }
 
 export interface CompareFilesInput extends Admitted {

@@ -3,7 +3,7 @@
  *
  *   point ── exporter process ── NBD ─┐
  *                                     ├─ overlay (qcow2) ── transient domain, auto-destroy ── console, screen, agent
- *   restored disk (never written) ────┘
+ *   restored disk (never written) ────┘                          └─ a network inside QEMU ── address, ports, every packet
  *
  * Killed anywhere: the domain is gone with its connection, overlays and sockets lie in the operation's directory; the next
  * attempt removes what is left and starts again. A guest that does not start is a finding, not an error.
@@ -24,15 +24,22 @@ import { artefactsOf, failed, proven, recordEvidence } from '../evidence/record-
 import { beginOperation } from '../operations.ts';
 import { findPoint, machineRecordOf, nvramOf } from '../points.ts';
 import type { BootTestInput, BootTestSummary } from '../verbs.ts';
-import { watchBoot, whileRunning } from './boot-watch.ts';
+import { watchBoot } from './boot-watch.ts';
 import { evidenceDirectory } from './evidence.ts';
+import { Film } from './film.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { captured, keepCapture } from './isolated-network.ts';
 import { runProbes } from './probes.ts';
+import { reachPorts } from './reach.ts';
+import { whileRunning } from './while-running.ts';
 
 const TOOL_TIMEOUT_MS = 60_000;
 /** With less, nobody can tell whose fault it is; for a device that tells QEMU's error to the guest, not to us (NVMe). */
 const OVERLAY_RESERVE_BYTES = 16 * MiB;
 /** The first disk decides whether a machine starts; its controller is the one a finding is about. */
 const BOOT_DISK = 0;
+/** Of this process, which is the one that starts guests on this host: its agent. */
+const guestMemory = new GuestMemory();
 
 export async function bootTest(deps: EngineDeps, input: BootTestInput, context: VerbContext): Promise<BootTestSummary> {
   const ready = compile(input.readyPattern);
@@ -57,7 +64,7 @@ async function recordBoot(
   found: { readonly summary: BootTestSummary; readonly beganMs: number; readonly signal: AbortSignal },
 ): Promise<void> {
   const { summary, beganMs, signal } = found;
-  const { finding, explanation, probes, consoleLogPath, screenshotPaths, readBytes } = summary;
+  const { finding, explanation, probes, consoleLogPath, screenshotPaths, readBytes, network } = summary;
   const { pointId } = input.source;
   const machineId = async (): Promise<MachineId> =>
     (await findPoint(deps.repository, input.machine, pointId)).machineId;
@@ -69,7 +76,10 @@ async function recordBoot(
   ];
   const restored = input.source.kind === 'disks' ? ['restored disks'] : [];
   const hardware = [...(input.profile === undefined ? [] : [basename(input.profile)]), ...restored].join(', ');
-  const artefacts = await artefactsOf([consoleLogPath, ...screenshotPaths]);
+  // Findings, probes with their durations, and what was read, as a file: more than a record has room for.
+  const findingsPath = join(evidenceDirectory(deps, input.opId), 'boot.json');
+  await writeFile(findingsPath, `${JSON.stringify(summary, null, 2)}\n`, { mode: 0o600 });
+  const artefacts = await artefactsOf([consoleLogPath, network.capturePath, findingsPath, ...screenshotPaths]);
   const what = { operation: 'boot-test', operationId: input.opId, beganMs, readBytes, hardware, artefacts };
   await recordEvidence(deps, { machineId, ...what, claims, summary: explanation }, signal);
 }
@@ -86,6 +96,7 @@ async function run(
   const point = await findPoint(deps.repository, input.machine, input.source.pointId);
   const record = machineRecordOf(point);
   const hardware = await hardwareFor(record, input.profile);
+  operation.onClose(await guestMemory.take(record.memoryMiB, `A boot test of machine ${input.machine}`));
   const { qemuDirectory } = operation;
   await ensureFree(qemuDirectory, OVERLAY_RESERVE_BYTES, `A boot test of machine ${input.machine}`);
   const { disks, assertServing } = await overlays(deps, operation, input);
@@ -93,9 +104,9 @@ async function run(
   await mkdir(evidence, { recursive: true, mode: 0o700 });
 
   const name = `lb-${opId}`;
-  await hypervisor.createIsolatedNetwork(name, { opId, hostId: deps.hostId });
-  operation.onClose(() => hypervisor.destroyNetwork(name));
-  const network = { kind: 'network', name, model: hardware.nicModel } as const;
+  const capturePath = join(qemuDirectory, 'network.pcap');
+  await rm(capturePath, { force: true }); // a dead attempt's
+  const network = { kind: 'isolated', model: hardware.nicModel, capturePath } as const;
   const shape = shapeOf({ opId, hostId: deps.hostId, name, network }, record, {
     hardware,
     disks,
@@ -119,19 +130,26 @@ async function run(
     await assertRoom(deps, guest, qemuDirectory);
   };
   const consoleLogPath = join(evidence, 'console.log');
+  const film = new Film(evidence);
+  const { ready, readyBy = 'console', timeoutMs } = input;
   const found = await watchBoot(
-    { guest, clock, ready: input.ready, consoleLogPath, startedMs, timeoutMs: input.timeoutMs, assertServed },
+    { guest, clock, readyBy, ready, film, capturePath, consoleLogPath, startedMs, timeoutMs, assertServed },
     context,
   );
   const elapsedMs = clock.monotonicMs() - startedMs;
   const probes =
     found.finding === 'ready'
-      ? await runProbes(deps, guest, input.probes ?? [], context)
+      ? await probe(deps, { guest, capturePath, input }, context)
       : { results: [], failure: '' };
   if (probes.failure) await assertServed();
-  const screenshotPaths = await screenshot(deps, guest, evidence);
+  await lastPicture(deps, { guest, film, startedMs });
+  const screenshotPaths = await film.end();
   const usage = await usageOf(deps, guest);
   const host = await hypervisor.describeHost();
+  await guest.destroy(); // the capture is whole from here
+  const { packets, lease, attempts, furtherAttempts } = await captured(capturePath);
+  const capture = join(evidence, 'network.pcap');
+  await keepCapture(capturePath, capture);
   return {
     finding: probes.failure ? 'probe-failed' : found.finding,
     explanation: probes.failure || found.explanation,
@@ -142,7 +160,27 @@ async function run(
     consoleLogPath,
     screenshotPaths,
     probes: probes.results,
+    network: {
+      capturePath: capture,
+      packets,
+      ...(lease === undefined ? {} : { lease }),
+      attempts,
+      furtherAttempts,
+    },
   };
+}
+
+/** Ports first: they say more of a failed command than it does of them. */
+async function probe(
+  deps: EngineDeps,
+  of: { readonly guest: RunningMachine; readonly capturePath: string; readonly input: BootTestInput },
+  context: VerbContext,
+): Promise<{ readonly results: BootTestSummary['probes']; readonly failure: string }> {
+  const { guest, capturePath, input } = of;
+  const reached = await reachPorts({ clock: deps.clock, guest, capturePath }, input.reach ?? [], context);
+  if (reached.failure) return reached;
+  const ran = await runProbes(deps, guest, input.probes ?? [], context);
+  return { results: [...reached.results, ...ran.results], failure: ran.failure };
 }
 
 /** A guest whose overlay has no room for what it writes does not start; that says nothing about the point. Errors: `disk.full`. */
@@ -231,15 +269,16 @@ async function removeLeftovers(deps: EngineDeps, opId: string): Promise<void> {
 }
 
 /** A guest without a screen still has its console; the log says why the picture is missing. */
-async function screenshot(deps: EngineDeps, guest: RunningMachine, evidence: string): Promise<string[]> {
-  if ((await guest.state()) === 'ended') return [];
-  const path = join(evidence, 'screen.png');
+async function lastPicture(
+  { clock, log }: EngineDeps,
+  { guest, film, startedMs }: { readonly guest: RunningMachine; readonly film: Film; readonly startedMs: number },
+): Promise<void> {
+  if ((await guest.state()) === 'ended') return;
   try {
-    await writeFile(path, await guest.screenshot());
-    return [path];
+    const { image } = await guest.look();
+    await film.show(image, clock.monotonicMs() - startedMs);
   } catch (error) {
-    deps.log.warn(`no screenshot of ${guest.name}: ${messageOf(error)}`);
-    return [];
+    log.warn(`no last picture of ${guest.name}: ${messageOf(error)}`);
   }
 }
 

@@ -1,27 +1,43 @@
-/** Watches a booting guest: console into the evidence file, text screen now and then, until something is recognised. */
+/**
+ * Watches a booting guest: console into the evidence file, the screen now and then, its resets and its network, until something is recognised.
+ *
+ *   what it shows (console, text, picture, resets)  ─► states it does not leave by itself
+ *   what it was asked for (pattern, agent, lease, settled screen)  ─► ready; on the console that wins over every sign
+ */
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Clock } from '@lifeboat/foundation/clock';
 import { LifeboatError, messageOf, systemCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { formatDuration, MiB } from '@lifeboat/foundation/units';
 import type { RunningMachine } from '@lifeboat/hypervisor/port';
+import { isBlueScreen } from '@lifeboat/hypervisor/screen/blue-screen';
+import type { ReadySign } from '../verbs.ts';
+import type { Film } from './film.ts';
 import { PlainText, recognise, type Recognised } from './findings.ts';
+import { captured } from './isolated-network.ts';
+import { answersNow } from './probes.ts';
+import { whileRunning } from './while-running.ts';
 
 /** Console kept for recognition; the file keeps all, up to its own limit. */
 const CONSOLE_WINDOW_CHARACTERS = MiB;
 /** A guest that prints in a loop must not fill the disk. */
 const CONSOLE_FILE_LIMIT_BYTES = 64 * MiB;
 const POLL_MS = 250;
-/** A hypervisor whose QEMU ends says so in the failed answer first, and in the machine's state a moment later. */
-const END_NOTICED_MS = 5000;
-const END_POLL_MS = 50;
 /** Reading the text screen stops the guest for a moment. */
 const SCREEN_POLL_MS = 2000;
+/** A first start may be one of several on purpose: labels are written, updates finished. */
+const RESETS_OF_A_LOOP = 3;
+/** Longer than a quiet kernel was seen to show one picture under software emulation. */
+const SETTLED_MS = 30_000;
 
 export interface BootWatch {
   readonly guest: RunningMachine;
   readonly clock: Clock;
+  readonly readyBy: ReadySign;
+  /** For `console`. */
   readonly ready: RegExp;
+  readonly film: Film;
+  readonly capturePath: string;
   readonly consoleLogPath: string;
   readonly startedMs: number;
   readonly timeoutMs: number;
@@ -44,33 +60,43 @@ export async function watchBoot(watch: BootWatch, context: VerbContext): Promise
 }
 
 async function watchUntilFound(watch: BootWatch, context: VerbContext): Promise<Recognised> {
-  const { guest, clock, ready } = watch;
-  const log = await ConsoleLog.open(guest, watch.consoleLogPath);
+  const { guest, clock, film } = watch;
+  const log = await ConsoleLog.open(guest, watch.consoleLogPath, clock);
   try {
-    let screenAtMs = -Infinity;
+    let lookedAtMs = -Infinity;
     let screen = '';
+    let isBlue = false;
     for (;;) {
       context.signal.throwIfAborted();
       // Asked before the console is looked at: what a guest printed before it ended must be seen first.
       const state = await guest.state();
       const nowMs = clock.monotonicMs();
-      if (state !== 'ended' && nowMs - screenAtMs >= SCREEN_POLL_MS) {
-        screenAtMs = nowMs;
+      const elapsedMs = nowMs - watch.startedMs;
+      const isTimeToLook = state !== 'ended' && nowMs - lookedAtMs >= SCREEN_POLL_MS;
+      if (isTimeToLook) {
+        lookedAtMs = nowMs;
         const look = await whileRunning(watch, async () => ({
-          screen: await guest.textScreen(),
+          screen: await guest.look(),
           readBytes: (await guest.blockStats()).readBytes,
         }));
-        screen = look?.screen ?? screen;
         if (look) {
+          await film.show(look.screen.image, elapsedMs);
+          screen = look.screen.text;
+          // Twice the same: a picture that is being drawn is none yet.
+          isBlue = film.settledMs(elapsedMs) > 0 && isBlueScreen(look.screen.image);
           const detail = log.lastLine() || lastLine(screen);
           context.progress({ phase: 'boot', doneBytes: look.readBytes, detail });
         }
       }
       if (state === 'ended') await log.drained;
-      const found = recognise({ console: log.text, screen }, ready);
+      const { readyBy } = watch;
+      const found =
+        recognise({ console: log.text, screen }, readyBy === 'console' ? watch.ready : undefined) ??
+        fromPictures(guest, isBlue) ??
+        (isTimeToLook ? await askForReady(watch, { elapsedMs, signal: context.signal }) : undefined);
       // What cannot be shown is not found, good or bad; and a host without space is to be told at once.
       await log.assertWritten();
-      if (found) return found;
+      if (found && log.quietMs() >= (found.unlessMoreWithinMs ?? 0)) return found;
       if (state === 'ended') {
         return { finding: 'ended', explanation: 'The guest powered off or crashed before it was ready' };
       }
@@ -81,14 +107,7 @@ async function watchUntilFound(watch: BootWatch, context: VerbContext): Promise<
             'The guest was stopped because one of its disks could not be read or written; a check of its recovery point says whether that is damaged',
         };
       }
-      if (nowMs - watch.startedMs > watch.timeoutMs) {
-        const last = log.lastLine() || lastLine(screen);
-        const said = last ? `; the last it said was '${last}'` : '; it said nothing on console or screen';
-        return {
-          finding: 'timeout',
-          explanation: `The guest was not ready within ${formatDuration(watch.timeoutMs)}${said}`,
-        };
-      }
+      if (elapsedMs > watch.timeoutMs) return found ?? outOfTime(watch, log.lastLine() || lastLine(screen));
       await clock.sleep(POLL_MS, context.signal);
     }
   } finally {
@@ -96,21 +115,52 @@ async function watchUntilFound(watch: BootWatch, context: VerbContext): Promise<
   }
 }
 
-/** A question to a guest that may end while it is asked: undefined if it did. */
-export async function whileRunning<T>(
-  { guest, clock }: { readonly guest: RunningMachine; readonly clock: Clock },
-  ask: () => Promise<T>,
-): Promise<T | undefined> {
-  try {
-    return await ask();
-  } catch (error) {
-    const untilMs = clock.monotonicMs() + END_NOTICED_MS;
-    while ((await guest.state()) !== 'ended') {
-      if (clock.monotonicMs() > untilMs) throw error;
-      await clock.sleep(END_POLL_MS);
-    }
-    return undefined;
+function fromPictures(guest: RunningMachine, isBlue: boolean): Recognised | undefined {
+  if (isBlue) {
+    return {
+      finding: 'blue-screen',
+      explanation: 'Windows stopped with a blue screen; the picture in the evidence names the stop code',
+    };
   }
+  const resets = guest.resets();
+  if (resets < RESETS_OF_A_LOOP) return undefined;
+  return {
+    finding: 'reboot-loop',
+    explanation: `The guest was reset ${resets} times before it was ready: it starts again and again`,
+  };
+}
+
+/** Signs of being ready that must be asked for. */
+async function askForReady(
+  { readyBy, guest, film, capturePath }: BootWatch,
+  { elapsedMs, signal }: { elapsedMs: number; signal: AbortSignal },
+): Promise<Recognised | undefined> {
+  switch (readyBy) {
+    case 'agent': {
+      const answers = await answersNow(guest, signal);
+      return answers ? { finding: 'ready', explanation: 'Its guest agent answers' } : undefined;
+    }
+    case 'dhcp': {
+      const { lease } = await captured(capturePath);
+      return lease === undefined ? undefined : { finding: 'ready', explanation: `It took the address ${lease}` };
+    }
+    case 'screen': {
+      if (!film.showsSomething() || film.settledMs(elapsedMs) < SETTLED_MS) return undefined;
+      const explanation = `Its screen shows something, and has not changed for ${formatDuration(SETTLED_MS)}`;
+      return { finding: 'ready', explanation };
+    }
+    default:
+      return undefined;
+  }
+}
+
+function outOfTime({ timeoutMs, film }: BootWatch, last: string): Recognised {
+  const notReady = `The guest was not ready within ${formatDuration(timeoutMs)}`;
+  if (last) return { finding: 'timeout', explanation: `${notReady}; the last it said was '${last}'` };
+  if (film.showsSomething()) {
+    return { finding: 'timeout', explanation: `${notReady}; it said nothing, and its screen is in the evidence` };
+  }
+  return { finding: 'nothing-shown', explanation: `${notReady}; it said nothing on console or screen` };
 }
 
 class ConsoleLog {
@@ -124,18 +174,22 @@ class ConsoleLog {
   #writing: Promise<void> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
+  readonly #clock: Clock;
+  #printedAtMs: number;
 
-  static async open(guest: RunningMachine, path: string): Promise<ConsoleLog> {
+  static async open(guest: RunningMachine, path: string, clock: Clock): Promise<ConsoleLog> {
     try {
-      return new ConsoleLog(guest, await open(path, 'w', 0o600), path);
+      return new ConsoleLog(guest, { file: await open(path, 'w', 0o600), path, clock });
     } catch (error) {
       throw notWritten(path, error);
     }
   }
 
-  private constructor(guest: RunningMachine, file: FileHandle, path: string) {
-    this.#file = file;
-    this.#path = path;
+  private constructor(guest: RunningMachine, to: { file: FileHandle; path: string; clock: Clock }) {
+    this.#file = to.file;
+    this.#path = to.path;
+    this.#clock = to.clock;
+    this.#printedAtMs = to.clock.monotonicMs();
     this.drained = this.#pump(guest);
     // Awaited only when the guest has ended; until then a failure must not count as unhandled.
     this.drained.catch(() => undefined);
@@ -144,6 +198,7 @@ class ConsoleLog {
   async #pump(guest: RunningMachine): Promise<void> {
     for await (const bytes of guest.console()) {
       if (this.#closed) return;
+      this.#printedAtMs = this.#clock.monotonicMs();
       this.text = (this.text + this.#plain.push(bytes)).slice(-CONSOLE_WINDOW_CHARACTERS);
       if (this.#failure || this.#writtenBytes + bytes.length > CONSOLE_FILE_LIMIT_BYTES) continue;
       this.#writtenBytes += bytes.length;
@@ -158,6 +213,11 @@ class ConsoleLog {
   async assertWritten(): Promise<void> {
     await this.#writing;
     if (this.#failure) throw notWritten(this.#path, this.#failure.error);
+  }
+
+  /** How long nothing was printed. */
+  quietMs(): number {
+    return this.#clock.monotonicMs() - this.#printedAtMs;
   }
 
   lastLine(): string {

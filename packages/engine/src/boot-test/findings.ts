@@ -14,13 +14,19 @@ export interface Observation {
 export interface Recognised {
   readonly finding: BootFinding;
   readonly explanation: string;
+  /** It counts only if nothing more was printed for so long: some guests go on from here by themselves. */
+  readonly unlessMoreWithinMs?: number;
 }
 
 interface Sign {
   readonly finding: BootFinding;
   readonly pattern: RegExp;
   readonly explanation: string;
+  readonly unlessMoreWithinMs?: number;
 }
+
+/** A TPM or a key server answers within seconds, under software emulation, too. */
+const UNLOCKED_WITHIN_MS = 30_000;
 
 // Each pattern is the text of a state the guest does not leave by itself.
 const SIGNS: readonly Sign[] = [
@@ -46,19 +52,35 @@ const SIGNS: readonly Sign[] = [
     explanation: 'GRUB stopped at its prompt: it does not find its configuration',
   },
   {
+    finding: 'blue-screen',
+    pattern: /A problem has been detected and Windows has been shut down|\*\*\* STOP: (0x[0-9A-Fa-f]{8})/,
+    explanation: 'Windows stopped with a blue screen',
+  },
+  {
+    finding: 'passphrase-prompt',
+    pattern:
+      /(?:Please (?:enter passphrase for|unlock) disk|Enter passphrase for) ([^\r\n]*?)(?:\s*\(|:|$)|^Enter LUKS passphrase/m,
+    explanation:
+      'The guest waits for the passphrase of an encrypted disk, which nobody types here: start it once by hand, or let a key file or a TPM unlock it',
+    unlessMoreWithinMs: UNLOCKED_WITHIN_MS,
+  },
+  {
     finding: 'no-boot-device',
     pattern: /No bootable device|Boot failed: not a bootable disk|BdsDxe: failed to load Boot/,
     explanation: 'The firmware found no disk to boot from',
   },
 ];
 
-/** The ready pattern wins over every sign: a panic text in an old log line must not turn a started guest red. */
-export function recognise(observation: Observation, ready: RegExp): Recognised | undefined {
-  const found = ready.exec(observation.console);
+/**
+ * The ready pattern wins over every sign: a panic text in an old log line must not turn a started guest red. `ready` is absent where something
+ * else than the console says that the guest is ready.
+ */
+export function recognise(observation: Observation, ready?: RegExp): Recognised | undefined {
+  const found = ready?.exec(observation.console);
   if (found) return { finding: 'ready', explanation: `The console printed '${found[0].trim()}'` };
-  for (const { finding, pattern, explanation } of SIGNS) {
-    const sign = pattern.exec(observation.console) ?? pattern.exec(observation.screen);
-    if (sign) return { finding, explanation: sign[1] ? `${explanation} (${sign[1].trim()})` : explanation };
+  for (const { pattern, explanation, ...sign } of SIGNS) {
+    const seen = pattern.exec(observation.console) ?? pattern.exec(observation.screen);
+    if (seen) return { ...sign, explanation: seen[1] ? `${explanation} (${seen[1].trim()})` : explanation };
   }
   return undefined;
 }

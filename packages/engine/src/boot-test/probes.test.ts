@@ -27,11 +27,11 @@ const failing = (code: ConstructorParameters<typeof LifeboatError>[0]) => (): Pr
 
 test('a probe that fails, hangs, is not run, or ends with its guest is a finding', async () => {
   expect(await probe(guestWhere(async () => ({ exitCode: 3, output: 'no' })))).toEqual({
-    results: [{ command: 'check', exitCode: 3, output: 'no' }],
+    results: [{ command: 'check', exitCode: 3, output: 'no', durationMs: 0 }],
     failure: "The probe 'check' ended with exit code 3",
   });
   expect(await probe(guestWhere(failing('hypervisor.guest-command-timeout')))).toEqual({
-    results: [{ command: 'check', exitCode: 124, output: '' }],
+    results: [{ command: 'check', exitCode: 124, output: '', durationMs: expect.any(Number) as number }],
     failure: "The probe 'check' did not end within 120 s",
   });
   for (const code of ['libvirt.agent-unresponsive', 'libvirt.agent-failed'] as const) {

@@ -7,7 +7,7 @@ import { hasCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import type { RunningMachine } from '@lifeboat/hypervisor/port';
 import type { BootTestSummary } from '../verbs.ts';
-import { whileRunning } from './boot-watch.ts';
+import { whileRunning } from './while-running.ts';
 
 /** The agent is one of the last services to start; under software emulation that was seen to take 20 s after the prompt. */
 const AGENT_WAIT_MS = 120_000;
@@ -42,8 +42,10 @@ export async function runProbes(
   for (const command of commands) {
     context.progress({ phase: 'probe', doneBytes: 0, detail: command });
     const options = { timeoutMs: PROBE_TIMEOUT_MS, signal: context.signal };
+    const startedMs = deps.clock.monotonicMs();
     const { exitCode, output, failure } = await runProbe(deps, guest, command, options);
-    results.push({ command, exitCode, output: output.slice(0, OUTPUT_CHARACTERS) });
+    const durationMs = Math.round(deps.clock.monotonicMs() - startedMs);
+    results.push({ command, exitCode, output: output.slice(0, OUTPUT_CHARACTERS), durationMs });
     if (exitCode !== 0) return { results, failure };
   }
   return { results, failure: '' };
@@ -75,15 +77,21 @@ async function runProbe(
 async function agentAnswers(clock: Clock, guest: RunningMachine, signal: AbortSignal): Promise<boolean> {
   const untilMs = clock.monotonicMs() + AGENT_WAIT_MS;
   while (clock.monotonicMs() < untilMs) {
-    try {
-      await guest.runInGuest('true', { timeoutMs: 10_000, signal });
-      return true;
-    } catch (error) {
-      // It answers, and says no.
-      if (hasCode(error, 'libvirt.agent-failed')) return true;
-      if (!hasCode(error, 'libvirt.agent-unresponsive', 'hypervisor.guest-command-timeout')) throw error;
-      await clock.sleep(AGENT_POLL_MS, signal);
-    }
+    if (await answersNow(guest, signal)) return true;
+    await clock.sleep(AGENT_POLL_MS, signal);
   }
   return false;
+}
+
+/** Asks the agent once. */
+export async function answersNow(guest: RunningMachine, signal: AbortSignal): Promise<boolean> {
+  try {
+    await guest.runInGuest('true', { timeoutMs: 10_000, signal });
+    return true;
+  } catch (error) {
+    // It answers, and says no.
+    if (hasCode(error, 'libvirt.agent-failed')) return true;
+    if (!hasCode(error, 'libvirt.agent-unresponsive', 'hypervisor.guest-command-timeout')) throw error;
+    return false;
+  }
 }

@@ -3,9 +3,10 @@
  *
  * The plan is made twice, once for people and once before the edit: it is a pure function of the disks and the profile, and
  * edits nothing but what it was made for. The journal moves to `<state>/journals/<opId>` when the edit is durable: it
- * outlives the operation, so that `revert` can give back the identical bytes, and goes with the disks (kept-journals.ts).
+ * outlives the operation, so that `revert` can give back the identical bytes, and goes with the disks (kept-journals.ts). The plan that was
+ * carried out, or refused, is evidence: text and JSON beside the console logs, their hashes in the machine's chain.
  */
-import { access, mkdir, rename } from 'node:fs/promises';
+import { access, mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
@@ -20,11 +21,12 @@ import { renderPlan } from '@lifeboat/guest/plan/render-plan';
 import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
 import type { Operation } from '@lifeboat/host/operation';
 import type { EngineDeps } from '../deps.ts';
-import { recordEvidence } from '../evidence/record-evidence.ts';
+import { evidenceDirectory } from '../boot-test/evidence.ts';
+import { artefactsOf, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
 import type { RedeployInput, RedeployPlanSummary, RedeploySummary, RestoredDisk } from '../verbs.ts';
-import { keptJournal } from './kept-journals.ts';
+import { keptJournal, noteAbout } from './kept-journals.ts';
 
 export async function planRedeploy(
   deps: EngineDeps,
@@ -34,7 +36,13 @@ export async function planRedeploy(
   const operation = await beginOperation(deps, input, { verb: 'redeploy', machine: input.machine }, context.signal);
   try {
     const startedMs = deps.clock.monotonicMs();
+    const beganMs = deps.clock.nowMs();
     const plan = await makePlan(operation, input, context);
+    if (plan.refusals.length > 0) {
+      const paths = await storePlan(deps, input, plan);
+      const summary = `${input.pointId}: refused: ${plan.refusals.map(({ code }) => code).join(', ')}`;
+      await recordPlan(deps, input, { plan, beganMs, paths, summary, signal: operation.signal });
+    }
     return { ...summaryOf(plan), durationMs: Math.round(deps.clock.monotonicMs() - startedMs) };
   } finally {
     await operation.close({ remove: false });
@@ -55,19 +63,13 @@ export async function applyRedeploy(
     if (!done) {
       const kernels = summary.installed.map(({ kernel, modules }) => `${kernel}: ${modules.join(', ')}`).join('; ');
       // What was done, on which hardware. That it starts there is what the boot test of these disks says.
-      await recordEvidence(
-        deps,
-        {
-          machineId: async () => (await findPoint(deps.repository, input.machine, input.pointId)).machineId,
-          operation: 'redeploy',
-          operationId: input.opId,
-          beganMs,
-          claims: [],
-          hardware: summary.profile,
-          summary: `${input.pointId}: ${summary.editedFiles.length} files edited; ${kernels}`,
-        },
-        operation.signal,
-      );
+      await recordPlan(deps, input, {
+        plan: { profile: { name: summary.profile } },
+        beganMs,
+        paths: planPaths(deps, input.opId),
+        summary: `${input.pointId}: ${summary.editedFiles.length} files edited; ${kernels}`,
+        signal: operation.signal,
+      });
       await operation.record('done', summary);
     }
     await moveOnce(join(operation.directory, 'journal'), summary.journalPath);
@@ -82,9 +84,14 @@ export async function applyRedeploy(
  * does its journal. Idempotent.
  */
 export async function undoRedeploy(operation: Pick<Operation, 'directory' | 'signal' | 'recall'>): Promise<void> {
-  const directory = join(operation.directory, 'journal');
   const done = (await operation.recall('done')) as RedeploySummary | undefined;
-  if (done) return moveOnce(directory, done.journalPath);
+  if (done) return moveOnce(join(operation.directory, 'journal'), done.journalPath);
+  await revertIfThere(operation);
+}
+
+/** Takes back the edit whose journal lies in the operation's directory. */
+export async function revertIfThere(operation: Pick<Operation, 'directory' | 'signal'>): Promise<void> {
+  const directory = join(operation.directory, 'journal');
   const found = await readJournal(directory);
   // Not complete: no byte of the disks was changed. Without the disks there is nothing to give back.
   if (!found || !(await allThere(found.journal.disks.map(({ image }) => image.path)))) return;
@@ -103,10 +110,14 @@ async function apply(
   const plan = begun ?? (await makePlan(operation, input, context));
   if (!begun) await operation.record('plan', plan);
   const { directory } = operation;
+  const [planPath = ''] = await storePlan(deps, input, plan);
   const injected = await injectDrivers(
     { disks: input.disks.map(guestDisk), plan, directory, clock: deps.clock },
     context,
   );
+  const { machine, pointId, disks } = input;
+  const editedAtMs = deps.clock.nowMs();
+  await noteAbout(injected.journalDirectory, { machine, pointId, disks, profile: plan.profile.name, editedAtMs });
   return {
     ...summaryOf(plan),
     installed: injected.kernels.map(({ version, modules, addedBytes }) => ({ kernel: version, modules, addedBytes })),
@@ -114,7 +125,48 @@ async function apply(
     injectionMs: Math.round(injected.durationMs),
     durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
     journalPath: keptJournal(deps.stateRoot, operation.opId),
+    planPath,
   };
+}
+
+/** As a person reads it, and as a program does. */
+function planPaths(deps: EngineDeps, opId: RedeployInput['opId']): string[] {
+  return ['plan.txt', 'plan.json'].map((name) => join(evidenceDirectory(deps, opId), name));
+}
+
+async function storePlan(deps: EngineDeps, { opId }: RedeployInput, plan: RedeployPlan): Promise<string[]> {
+  const paths = planPaths(deps, opId);
+  await mkdir(evidenceDirectory(deps, opId), { recursive: true, mode: 0o700 });
+  const contents = [`${renderPlan(plan).join('\n')}\n`, `${JSON.stringify(plan, null, 2)}\n`];
+  for (const [index, path] of paths.entries()) await writeFile(path, contents[index] ?? '', { mode: 0o600 });
+  return paths;
+}
+
+async function recordPlan(
+  deps: EngineDeps,
+  input: RedeployInput,
+  found: {
+    readonly plan: { readonly profile: Pick<RedeployPlan['profile'], 'name'> };
+    readonly beganMs: number;
+    readonly paths: readonly string[];
+    readonly summary: string;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  await recordEvidence(
+    deps,
+    {
+      machineId: async () => (await findPoint(deps.repository, input.machine, input.pointId)).machineId,
+      operation: 'redeploy',
+      operationId: input.opId,
+      beganMs: found.beganMs,
+      claims: [],
+      hardware: found.plan.profile.name,
+      artefacts: await artefactsOf(found.paths),
+      summary: found.summary,
+    },
+    found.signal,
+  );
 }
 
 async function makePlan(operation: Operation, input: RedeployInput, context: VerbContext): Promise<RedeployPlan> {

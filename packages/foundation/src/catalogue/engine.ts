@@ -8,6 +8,25 @@ export const engineErrors = {
       'The point is whole and restores as ever; it only brings no inventory. "lifeboat inspect" takes one from the point when asked.',
     next: 'Nothing need be done. If it stays so, the host is overloaded during backups.',
   },
+  'engine.not-isolated': {
+    retry: 'permanent',
+    cause:
+      'Something outside answered a guest of a boot test, whose network leads nowhere: QEMU does not hold what it promises, or was replaced.',
+    impact: 'The guest was stopped, and nothing is said of the point. It may have met the machine it is a copy of.',
+    next: 'Do not run boot tests on this host until it is understood; the message names the file with the packets.',
+  },
+  'engine.capture-unusable': {
+    retry: 'transient',
+    cause: 'QEMU did not write down what a guest sent on its isolated network as it should have.',
+    impact: 'The guest was stopped, and nothing is said of the point: that it stayed alone could not be shown.',
+    next: 'Check the space and the storage of the state directory, then start again.',
+  },
+  'engine.no-memory': {
+    retry: 'transient',
+    cause: 'The host has not enough memory for another guest beside those that boot tests run on it now.',
+    impact: 'The guest was not started; nothing is said of the point. It is tried again.',
+    next: 'Wait, or run fewer boot tests at once. A machine that is larger than the host cannot be started on it.',
+  },
   'engine.no-disk': {
     retry: 'permanent',
     cause: 'The machine has no disk of a kind that can be backed up (CD-ROMs, floppies and empty drives do not count).',

@@ -167,9 +167,28 @@ export const guestErrors = {
   },
   'guest.journal-mismatch': {
     retry: 'permanent',
-    cause: 'The disk does not hold what the journal says: a machine ran from it since, or it is another disk.',
+    cause: 'The disk does not hold what the journal says, or is not the one it was written for.',
+    impact: 'Nothing more was written to it.',
+    next: 'Check the path. If the disk was replaced since, there is nothing to take back on it; else check the storage of this host.',
+  },
+  'guest.journal-changed-since': {
+    retry: 'permanent',
+    cause: 'Something was written to edited places since the edit; mostly a machine was started from the disk.',
     impact: 'Nothing was written to it.',
-    next: 'Stop the machine that runs from it and check the path. A disk that has been booted cannot be taken back byte by byte; restore the point again.',
+    next: 'Stop the machine, then put the edited files back through the filesystem: `lifeboat redeploy revert ID --files`. To have the old bytes there all the same, which damages a filesystem that was mounted since: `--overwrite`.',
+  },
+  'guest.files-changed-since': {
+    retry: 'permanent',
+    cause: 'Files that the edit wrote were changed since, by the machine or by a person.',
+    impact: 'Nothing was written; the disks are as they were.',
+    next: 'Look at the files in the machine. To have the old ones all the same, and lose what was changed: `--overwrite`.',
+  },
+  'guest.no-originals': {
+    retry: 'permanent',
+    cause:
+      'Of this edit blocks were kept, and not the files they belong to: it is one of Windows, or of an earlier version.',
+    impact: 'Nothing was written; the disks are as they were.',
+    next: 'If no machine ran from the disks, take the edit back without `--files`; else restore the point again.',
   },
   'guest.journal-too-big': {
     retry: 'permanent',

@@ -12,6 +12,7 @@ import { basename, dirname, join } from 'node:path';
 import { LifeboatError, systemCode } from '@lifeboat/foundation/errors';
 import { MiB } from '@lifeboat/foundation/units';
 import { runTool } from '@lifeboat/host/children';
+import type { OriginalFile, OriginalFiles } from '../journal/original-files.ts';
 import { DEFAULT_MAX_BYTES, MAX_SYMLINKS, pathComponents, type GuestFiles } from './guest-files.ts';
 
 const COPY_TIMEOUT_MS = 30_000;
@@ -26,7 +27,18 @@ export interface FileEdit {
   readonly newSha256: string;
   readonly oldBytes: number;
   readonly newBytes: number;
+  /** What it held, where the edit is kept; absent in journals of versions that did not keep it. */
+  readonly original?: OriginalFile;
 }
+
+/** Who owns a file that is written anew, and who may do what with it. */
+export interface FileDress {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+const OF_ROOT: FileDress = { mode: 0o644, uid: 0, gid: 0 };
 
 /** Each filesystem of the guest is mounted on its own; together they are its tree. */
 export interface GuestMount {
@@ -46,9 +58,11 @@ export interface FilesystemSpace {
 
 export class GuestTree implements GuestFiles {
   readonly #mounts: readonly GuestMount[];
+  readonly #originals: OriginalFiles | undefined;
 
-  /** `mounts` holds one for `/`. Mount points are guest paths without symlinks. */
-  constructor(mounts: readonly GuestMount[]) {
+  /** `mounts` holds one for `/`. Mount points are guest paths without symlinks. `originals` keeps what edited files held. */
+  constructor(mounts: readonly GuestMount[], originals?: OriginalFiles) {
+    this.#originals = originals;
     // The deepest mount point that contains a path is where it lives.
     this.#mounts = mounts.toSorted((a, b) => b.mountPoint.length - a.mountPoint.length);
   }
@@ -117,8 +131,7 @@ export class GuestTree implements GuestFiles {
     const resolved = await this.resolve(path);
     if (resolved === undefined) return undefined;
     const maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
-    // O_NONBLOCK: a FIFO put there to hang us does not.
-    const file = await open(this.#onHost(resolved), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const file = await openFile(this.#onHost(resolved));
     try {
       const stats = await file.stat();
       if (!stats.isFile()) throw unusable(path, 'is not a regular file');
@@ -145,20 +158,22 @@ export class GuestTree implements GuestFiles {
     const old = await lstat(target);
     if (!old.isFile()) throw unusable(path, 'is not a regular file');
     const oldSha256 = await sha256Of(target);
-    const written = await placeWhole(path, target, content, async (file, temporary) => {
-      await file.chown(old.uid, old.gid);
-      await file.chmod(old.mode & 0o7777);
-      // Last: a change of owner or content takes capabilities away.
-      await copyAttributes(target, temporary);
+    return await this.#keepingOriginal(target, async () => {
+      const written = await placeWhole(path, target, content, async (file, temporary) => {
+        await file.chown(old.uid, old.gid);
+        await file.chmod(old.mode & 0o7777);
+        // Last: a change of owner or content takes capabilities away.
+        await copyAttributes(target, temporary);
+      });
+      return { path: resolved, oldSha256, oldBytes: old.size, ...written };
     });
-    return { path: resolved, oldSha256, oldBytes: old.size, ...written };
   }
 
   /**
-   * Writes a file that may be new, into a directory that is there: mode 0644, of root; one that is there is replaced as `replace` does it.
+   * Writes a file that may be new, into a directory that is there: by default mode 0644, of root; one that is there is replaced as `replace` does it.
    * The edit of a new file has an old size of zero. Errors: those of `replace`, and `guest.path-unusable` when there is no such directory.
    */
-  async write(path: string, content: Uint8Array): Promise<FileEdit> {
+  async write(path: string, content: Uint8Array, dress: FileDress = OF_ROOT): Promise<FileEdit> {
     if ((await this.resolve(path)) !== undefined) return this.replace(path, [content]);
     const directory = await this.resolve(dirname(path));
     if (directory === undefined || !(await this.isDirectory(directory))) {
@@ -166,8 +181,13 @@ export class GuestTree implements GuestFiles {
     }
     const resolved = join(directory, basename(path));
     // A link of that name that leads nowhere is replaced, not followed.
-    const written = await placeWhole(path, this.#onHost(resolved), [content], (file) => file.chmod(0o644));
-    return { path: resolved, oldSha256: createHash('sha256').digest('hex'), oldBytes: 0, ...written };
+    return await this.#keepingOriginal(undefined, async () => {
+      const written = await placeWhole(path, this.#onHost(resolved), [content], async (file) => {
+        await file.chown(dress.uid, dress.gid);
+        await file.chmod(dress.mode);
+      });
+      return { path: resolved, oldSha256: createHash('sha256').digest('hex'), oldBytes: 0, ...written };
+    });
   }
 
   /**
@@ -230,15 +250,35 @@ export class GuestTree implements GuestFiles {
     const old = await lstat(target);
     if (!old.isFile()) throw unusable(path, 'is not a regular file');
     const oldSha256 = await sha256Of(target);
-    await unlink(target);
-    await syncDirectory(dirname(target));
-    return {
-      path: resolved,
-      oldSha256,
-      newSha256: createHash('sha256').digest('hex'),
-      oldBytes: old.size,
-      newBytes: 0,
-    };
+    return await this.#keepingOriginal(target, async () => {
+      await unlink(target);
+      await syncDirectory(dirname(target));
+      return {
+        path: resolved,
+        oldSha256,
+        newSha256: createHash('sha256').digest('hex'),
+        oldBytes: old.size,
+        newBytes: 0,
+      };
+    });
+  }
+
+  /** Edits with the old file held open: its content is there until then, whatever has its name now. */
+  async #keepingOriginal(target: string | undefined, edit: () => Promise<FileEdit>): Promise<FileEdit> {
+    const originals = this.#originals;
+    if (originals === undefined) return await edit();
+    const old = target === undefined ? undefined : await openFile(target);
+    try {
+      const done = await edit();
+      const now = target === undefined ? undefined : await openFileIfThere(target);
+      try {
+        return { ...done, original: await originals.keep(old, now) };
+      } finally {
+        await now?.close();
+      }
+    } finally {
+      await old?.close();
+    }
   }
 
   /** Space of the filesystem that holds `path`; the nearest parent that exists counts. */
@@ -295,6 +335,20 @@ async function placeWhole(
   return { newSha256: hash.digest('hex'), newBytes };
 }
 
+/** O_NONBLOCK: a FIFO put there to hang us does not. */
+function openFile(path: string): Promise<FileHandle> {
+  return open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+}
+
+async function openFileIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await openFile(path);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
 async function lstatIfThere(path: string): Promise<Stats | undefined> {
   try {
     return await lstat(path);
@@ -321,7 +375,7 @@ async function copyAttributes(from: string, to: string): Promise<void> {
 
 async function sha256Of(path: string): Promise<string> {
   const hash = createHash('sha256');
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const file = await openFile(path);
   // The stream closes the file.
   for await (const chunk of file.createReadStream({ highWaterMark: MiB })) hash.update(chunk as Buffer);
   return hash.digest('hex');

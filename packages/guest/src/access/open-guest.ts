@@ -31,6 +31,7 @@ import {
 } from '@lifeboat/host/disk-image-server';
 import { loopDevice, type LoopDevice } from '@lifeboat/host/loop-device';
 import { mountFilesystem, type MountedFilesystem } from '@lifeboat/host/mounts';
+import type { OriginalFiles } from '../journal/original-files.ts';
 import type { DiskInspection, FilesystemInspection } from '../inspect/guest-inspection.ts';
 import type { MountedDisks } from '../inspect/inspect-guest.ts';
 import { parseFstab, type FstabEntry } from '../linux/fstab.ts';
@@ -101,6 +102,8 @@ export interface GuestAccess {
   readonly filesystems?: 'system' | 'all';
   /** What is looked for on the disks; Linux where nothing is said. */
   readonly system?: 'linux' | 'windows';
+  /** For edits: keeps what the edited files held. */
+  readonly originals?: OriginalFiles;
 }
 
 /** The kernel mounts these without our help; what else can hold a root is refused by name. */
@@ -193,7 +196,7 @@ class Session {
       const opened = { served, composed };
       const parts = await this.#mountAll(opened);
       if (steps.writable) await this.#prepareForWriting(parts);
-      const guest = { ...(await describe(opened, parts, signal)), notMounted: this.#notMounted };
+      const guest = { ...(await describe(opened, parts, this.#access)), notMounted: this.#notMounted };
       const result = await steps.work(guest);
       for (const part of parts) await this.#unmount(part);
       if (steps.writable) await checkAll(parts, 'after', signal);
@@ -457,7 +460,7 @@ async function inspectDisk(name: string, path: string, signal: AbortSignal): Pro
 async function describe(
   { served, composed }: OpenedDisks,
   parts: readonly MountedPart[],
-  signal: AbortSignal,
+  { signal, originals }: GuestAccess,
 ): Promise<Omit<OpenGuest, 'notMounted'>> {
   const mounts = parts.map(mountOf);
   const efiFiles: string[] = [];
@@ -470,7 +473,7 @@ async function describe(
   const [root] = parts;
   if (root === undefined) throw new LifeboatError('internal.bug', 'a guest was opened without a root');
   return {
-    tree: new GuestTree(mounts),
+    tree: new GuestTree(mounts, originals),
     mounts,
     mounted: {
       disks: served.map(({ inspection }) => inspection),

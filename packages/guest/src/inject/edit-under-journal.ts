@@ -5,7 +5,8 @@
  *      is taken back to the end and forgotten
  *   2. open the guest in throw-away overlays        (open-guest.ts; filesystems checked before and after)
  *   3. apply the edits to its files
- *   4. write the journal: old and new bytes, hashes (record-changes.ts)       ── until here the disks are untouched
+ *   4. write the journal: old and new bytes, hashes (record-changes.ts), what the
+ *      edited files held (original-files.ts)                                  ── until here the disks are untouched
  *   5. write the new bytes to the disks, read back  (apply-journal.ts)        ── from here a crash is finished by 1
  */
 import { mkdir } from 'node:fs/promises';
@@ -19,8 +20,9 @@ import {
   type GuestDisk,
   type OpenGuest,
 } from '../access/open-guest.ts';
-import { applyJournal, revertJournal, type ApplyOptions } from '../journal/apply-journal.ts';
-import { discardIncomplete, discardReverted, readJournal, type Journal } from '../journal/journal-file.ts';
+import { applyOrTakeBack, forgetTakenBack } from '../journal/finish-edit.ts';
+import { discardIncomplete, oldFilesPath, readJournal } from '../journal/journal-file.ts';
+import { OriginalFiles } from '../journal/original-files.ts';
 import { recordChanges } from '../journal/record-changes.ts';
 
 export interface EditOptions<T> {
@@ -53,44 +55,36 @@ export async function editUnderJournal<T>(options: EditOptions<T>, context: Verb
   if ((await readJournal(journalDirectory)) === undefined) {
     await discardIncomplete(journalDirectory);
     progress({ phase: 'inject', doneBytes: 0, detail: 'opening the guest' });
-    await withEditableGuest(
-      { disks, directory, signal, system },
-      {
-        work: edit,
-        changes: async (changes, { edits, result }) =>
-          recordChanges(changes, {
-            directory: journalDirectory,
-            workDirectory: directory,
-            edits,
-            result: verify ? await verify(changes, result) : result,
-            signal,
-          }),
-      },
-    );
+    const originals = await OriginalFiles.create(oldFilesPath(journalDirectory));
+    const kept = onceOnly(() => originals.close());
+    try {
+      await withEditableGuest(
+        { disks, directory, signal, system, originals },
+        {
+          work: edit,
+          changes: async (changes, { edits, result }) => {
+            // Durable before the journal says what is in it.
+            await kept();
+            return await recordChanges(changes, {
+              directory: journalDirectory,
+              workDirectory: directory,
+              edits,
+              result: verify ? await verify(changes, result) : result,
+              signal,
+            });
+          },
+        },
+      );
+    } finally {
+      await kept();
+    }
   }
   const journal = await applyOrTakeBack(finish);
   return { result: journal.result as T, edits: journal.edits, journalDirectory };
 }
 
-/** An abort must not leave a disk that is half edited; any other failure leaves the journal, from which a retry goes on. */
-async function applyOrTakeBack(options: ApplyOptions): Promise<Journal> {
-  try {
-    return await applyJournal(options);
-  } catch (error) {
-    if (options.signal.aborted) await takeBack(options);
-    throw error;
-  }
-}
-
-/** An attempt that was aborted in mid-edit took its edit back, or was killed while it did. */
-async function forgetTakenBack(options: ApplyOptions): Promise<void> {
-  const state = (await readJournal(options.directory))?.state;
-  if (state !== 'reverting' && state !== 'reverted') return;
-  await takeBack(options);
-  await discardReverted(options.directory);
-}
-
-/** To the end, also after an abort. */
-async function takeBack(options: ApplyOptions): Promise<void> {
-  await revertJournal({ ...options, signal: new AbortController().signal });
+/** Calls it the first time, and waits for that ever after. */
+function onceOnly(act: () => Promise<void>): () => Promise<void> {
+  let acted: Promise<void> | undefined;
+  return () => (acted ??= act());
 }

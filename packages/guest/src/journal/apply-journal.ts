@@ -34,7 +34,22 @@ export interface ApplyOptions {
   readonly progress?: ProgressSink;
 }
 
+export interface RevertOptions extends ApplyOptions {
+  /** Writes the old bytes also over what somebody else wrote since. Default: that is refused. */
+  readonly overwriteChanged?: boolean;
+}
+
+/** A part of an edited range that holds something else than the edit wrote. */
+export interface ChangedRange {
+  readonly disk: string;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
 type Side = 'old' | 'new';
+
+/** More are counted, not named. */
+const MAX_NAMED_RANGES = 10;
 
 /**
  * Finishes the edit: afterwards the disks hold the new bytes, durably. Does nothing if that is so already.
@@ -59,22 +74,52 @@ export async function applyJournal(options: ApplyOptions): Promise<Journal> {
 }
 
 /**
- * Takes the edit back: afterwards the disks hold exactly what they held before it, durably. Also after a crash in the
- * middle of the edit or of an earlier revert; does nothing if all is reverted.
- * Errors: as for `applyJournal`; `guest.journal-mismatch` if a disk was written to since (a machine ran from it): nothing
- * was changed then.
+ * Takes the edit back: afterwards the edited places of the disks hold exactly what they held before it, durably; all other places hold what
+ * they hold now. Also after a crash in the middle of the edit or of an earlier revert; does nothing if all is reverted.
+ * Errors: as for `applyJournal`; `guest.journal-changed-since` with the places, if edited places were written to since (a machine ran from the
+ * disk) and `overwriteChanged` is not set: nothing was changed then.
  */
-export async function revertJournal(options: ApplyOptions): Promise<Journal> {
+export async function revertJournal(options: RevertOptions): Promise<Journal> {
   const { journal, state } = await load(options.directory);
   if (state === 'reverted') return journal;
   // In the other two states the disks hold a mixture of both sides by our own doing.
-  if (state === 'applied') {
-    await eachDisk(journal, 'r', options, (disk, device) => expectSide(disk, device, 'new', options.signal));
+  if (state === 'applied' && !options.overwriteChanged) {
+    const changed = await changedRanges(journal, options);
+    if (changed.length > 0) throw changedSince(options.directory, changed);
   }
   await writeState(options.directory, 'reverting');
   await writeSide(journal, 'old', options);
   await writeState(options.directory, 'reverted');
   return journal;
+}
+
+/** The edited places that do not hold what the edit wrote. Errors: `guest.journal-mismatch` for a disk of another size. */
+async function changedRanges(journal: Journal, options: ApplyOptions): Promise<ChangedRange[]> {
+  const changed: { disk: string; offsetBytes: number; lengthBytes: number }[] = [];
+  await eachDisk(journal, 'r', options, async ({ name, runs }, device) => {
+    for (const { offsetBytes, lengthBytes, newSha256 } of runs) {
+      options.signal.throwIfAborted();
+      const bytes = Buffer.allocUnsafe(lengthBytes);
+      await device.read(offsetBytes, bytes, { signal: options.signal });
+      if (sha256(bytes) === newSha256) continue;
+      const last = changed.at(-1);
+      if (last?.disk === name && last.offsetBytes + last.lengthBytes === offsetBytes) last.lengthBytes += lengthBytes;
+      else changed.push({ disk: name, offsetBytes, lengthBytes });
+    }
+  });
+  return changed;
+}
+
+function changedSince(directory: string, changed: readonly ChangedRange[]): LifeboatError {
+  const named = changed
+    .slice(0, MAX_NAMED_RANGES)
+    .map(({ disk, offsetBytes, lengthBytes }) => `${disk}: ${lengthBytes} bytes at ${offsetBytes}`);
+  const more = changed.length - named.length;
+  return new LifeboatError(
+    'guest.journal-changed-since',
+    `${changed.length} of the places that the edit of ${directory} wrote to hold something else now: ${named.join('; ')}${more > 0 ? `; and ${more} more` : ''}`,
+    { context: { directory, places: changed.length } },
+  );
 }
 
 async function load(directory: string): Promise<NonNullable<Awaited<ReturnType<typeof readJournal>>>> {

@@ -4,6 +4,7 @@
  *   <directory>/
  *     old-bytes     what the changed places of the disks held
  *     new-bytes     what they shall hold; removed once the disks hold it
+ *     old-files     what the edited files held and the new ones do not (original-files.ts)
  *     journal.json  written last, durably: the places, hashes of both contents, the edits for people, the result
  *     state         'writing' ─► 'applied' ─► 'reverting' ─► 'reverted'
  *
@@ -54,6 +55,7 @@ const STATE = 'state';
 
 export const oldBytesPath = (directory: string): string => join(directory, 'old-bytes');
 export const newBytesPath = (directory: string): string => join(directory, 'new-bytes');
+export const oldFilesPath = (directory: string): string => join(directory, 'old-files');
 
 /** Makes the journal complete: from here on the edit is carried out, also after a crash. */
 export async function sealJournal(directory: string, journal: Journal): Promise<void> {
@@ -99,8 +101,9 @@ export async function discardReverted(directory: string): Promise<void> {
 
 /** Removes what an attempt left that did not complete its journal. */
 export async function discardIncomplete(directory: string): Promise<void> {
-  for (const path of [oldBytesPath(directory), newBytesPath(directory), join(directory, STATE)])
+  for (const path of [oldBytesPath, newBytesPath, oldFilesPath].map((pathIn) => pathIn(directory)))
     await removeIfThere(path);
+  await removeIfThere(join(directory, STATE));
 }
 
 function hashOf(text: string): string {

@@ -29,7 +29,6 @@ import type {
   MachineSources,
   MachineShape,
   MachineState,
-  Owner,
   RunningMachine,
   TaggedItem,
 } from '../port.ts';
@@ -52,7 +51,6 @@ import { firmwareFor } from './firmware.ts';
 import { describeDomain, NVRAM_DIRECTORY } from './machine-description.ts';
 import { sourcesOf } from './machine-sources.ts';
 import { type FirmwareFiles, machineXml } from './machine-xml.ts';
-import { createIsolatedNetwork, destroyNetwork } from './networks.ts';
 import { ownerInXml } from './owner-tag.ts';
 import { destroyIfActive, LibvirtRunningMachine } from './running-machine.ts';
 import { StoppedBackups } from './stopped-backup.ts';
@@ -227,8 +225,9 @@ class LibvirtHypervisor implements Hypervisor {
       try {
         signal.throwIfAborted();
         const stream = await openConsole(own, domain, { signal });
+        const resets = await countResets(own, domain);
         await resumeDomain(own, domain, { signal });
-        return this.#running({ domain, own, stream, nvramPath });
+        return this.#running({ domain, own, stream, resets, nvramPath });
       } catch (error) {
         await destroyIfActive(own, domain);
         throw error;
@@ -289,19 +288,12 @@ class LibvirtHypervisor implements Hypervisor {
       const domain = await findDomain(own, machineId);
       // Taken over: whoever held it is an attempt before this one.
       const stream = await openConsole(own, domain, { force: true });
-      return this.#running({ domain, own, stream, nvramPath: undefined });
+      const resets = await countResets(own, domain);
+      return this.#running({ domain, own, stream, resets, nvramPath: undefined });
     } catch (error) {
       await own.close();
       throw error;
     }
-  }
-
-  async createIsolatedNetwork(name: string, owner: Owner): Promise<void> {
-    await createIsolatedNetwork(await this.#connections.shared(), name, owner);
-  }
-
-  async destroyNetwork(name: string): Promise<void> {
-    await destroyNetwork(await this.#connections.shared(), name);
   }
 
   async listTagged(): Promise<TaggedItem[]> {
@@ -372,7 +364,7 @@ class LibvirtHypervisor implements Hypervisor {
   }
 
   #running(
-    parts: Pick<ConstructorParameters<typeof LibvirtRunningMachine>[0], 'domain' | 'own' | 'stream'> & {
+    parts: Pick<ConstructorParameters<typeof LibvirtRunningMachine>[0], 'domain' | 'own' | 'stream' | 'resets'> & {
       nvramPath: string | undefined;
     },
   ): RunningMachine {
@@ -424,6 +416,13 @@ class LibvirtHypervisor implements Hypervisor {
     const match = /^\+(\d+):\+(\d+)$/.exec(textOf(dac, 'baselabel') ?? '');
     return match ? { uid: Number(match[1]), gid: Number(match[2]) } : undefined;
   }
+}
+
+/** On the machine's own connection: it counts as long as the machine is held. */
+async function countResets(own: LibvirtConnection, domain: DomainRef): Promise<() => number> {
+  let resets = 0;
+  await own.subscribe('reboot', () => (resets += 1), { domain });
+  return () => resets;
 }
 
 /**

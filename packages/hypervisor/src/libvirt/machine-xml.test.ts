@@ -101,6 +101,28 @@ describe('a shape', () => {
     expect(child(store, 'backingStore')?.children).toEqual([]);
   });
 
+  test('is alone on its isolated network, beside NVMe disks as well', () => {
+    const network = { kind: 'isolated', model: 'e1000e', capturePath: '/d/a,b.pcap' } as const;
+    const args = (controllers: readonly Controller[], more = network): string[] =>
+      childrenOf(
+        child(readXml(machineXml(shape(controllers, { network: more }), tcg)), 'qemu:commandline'),
+        'qemu:arg',
+      ).map((arg) => arg.attributes.get('value') ?? '');
+    const valueOf = (all: readonly string[], option: string): string => all[all.lastIndexOf(option) + 1] ?? '';
+    const nvme = args(['nvme']);
+    expect(nvme.filter((arg) => arg === '-device')).toHaveLength(2);
+    expect(valueOf(nvme, '-netdev')).toContain('restrict=on');
+    expect(JSON.parse(valueOf(nvme, '-object'))).toMatchObject({ 'qom-type': 'filter-dump', file: '/d/a,b.pcap' });
+    expect(JSON.parse(valueOf(nvme, '-device'))).toMatchObject({ driver: 'e1000e', bus: 'pcie.0' });
+    expect(JSON.parse(valueOf(args(['ide']), '-device'))).toMatchObject({ bus: 'pci.0' });
+    expect(machineXml(shape(['ahci'], { network }), tcg)).not.toContain('<interface');
+    const cards = ['virtio', 'virtio-transitional', 'ne2k_pci', 'vmxnet3'].map(
+      (model) =>
+        (JSON.parse(valueOf(args([], { ...network, model } as never), '-device')) as { driver: string }).driver,
+    );
+    expect(cards).toEqual(['virtio-net-pci', 'virtio-net-pci', 'e1000', 'vmxnet3']);
+  });
+
   test('opens no port, and reaches a network only when it is given one', () => {
     const xml = machineXml(shape(['ahci']), tcg);
     expect(xml).not.toMatch(/<interface|port='-1'|autoport/);

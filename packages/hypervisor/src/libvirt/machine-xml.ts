@@ -15,6 +15,7 @@
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { Controller, HostDescription, MachineShape, ShapeDisk } from '../port.ts';
 import { element, type Xml } from '../xml/xml-writer.ts';
+import { isolatedNetworkArguments } from './isolated-network.ts';
 import { ownerTag } from './owner-tag.ts';
 
 const SCSI_MODELS: Readonly<Partial<Record<Controller, string>>> = {
@@ -56,6 +57,11 @@ export function machineXml(
   if (nvme.length > NVME_MAX)
     throw unsupported(shape, `${nvme.length} NVMe disks; at most ${NVME_MAX} can be emulated`);
   const used = new Map<string, number>();
+  const { network } = shape;
+  const args = [
+    ...nvmeArguments(nvme),
+    ...(network.kind === 'isolated' ? isolatedNetworkArguments(network, machine) : []),
+  ];
   const content = [
     element('name', {}, shape.name),
     shape.uuid === undefined ? undefined : element('uuid', {}, shape.uuid),
@@ -85,13 +91,15 @@ export function machineXml(
       element('video', {}, element('model', { type: 'vga' })),
       element('memballoon', { model: 'none' }),
     ),
-    nvme.length === 0 ? undefined : nvmeElement(nvme),
+    args.length === 0
+      ? undefined
+      : element('qemu:commandline', {}, ...args.map((value) => element('qemu:arg', { value }))),
   ];
   return element(
     'domain',
     {
       type: host.accelerator === 'kvm' ? 'kvm' : 'qemu',
-      'xmlns:qemu': nvme.length === 0 ? undefined : 'http://libvirt.org/schemas/domain/qemu/1.0',
+      'xmlns:qemu': args.length === 0 ? undefined : 'http://libvirt.org/schemas/domain/qemu/1.0',
     },
     ...content,
   ).source;
@@ -200,7 +208,7 @@ function backingElement({ backing }: ShapeDisk): Xml | undefined {
 }
 
 function interfaceElement({ network }: MachineShape): Xml | undefined {
-  if (network.kind === 'none') return undefined;
+  if (network.kind !== 'network') return undefined;
   return element(
     'interface',
     { type: 'network' },
@@ -212,8 +220,8 @@ function interfaceElement({ network }: MachineShape): Xml | undefined {
   );
 }
 
-function nvmeElement(disks: readonly { disk: ShapeDisk; order: number }[]): Xml {
-  const args = disks.flatMap(({ disk, order }, index) => {
+function nvmeArguments(disks: readonly { disk: ShapeDisk; order: number }[]): string[] {
+  return disks.flatMap(({ disk, order }, index) => {
     const device = {
       driver: 'nvme',
       drive: `lifeboat-nvme${index}`,
@@ -228,7 +236,6 @@ function nvmeElement(disks: readonly { disk: ShapeDisk; order: number }[]): Xml 
     ]);
     return [...blockdevs, '-device', JSON.stringify(device)];
   });
-  return element('qemu:commandline', {}, ...args.map((value) => element('qemu:arg', { value })));
 }
 
 /** What it stands on comes first, as a node of its own: given inline, QEMU mixes it with the name in the image's header. */

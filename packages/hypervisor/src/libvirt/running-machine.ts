@@ -7,7 +7,8 @@ import { allDomainStats, destroyDomain } from '@lifeboat/libvirt/domain-calls';
 import { agentCommand, monitorCommand, screenshot } from '@lifeboat/libvirt/guest-calls';
 import type { DomainRef } from '@lifeboat/libvirt/references';
 import type { LibvirtStream } from '@lifeboat/libvirt/stream';
-import type { MachineState, RunningMachine } from '../port.ts';
+import type { MachineState, RunningMachine, Screen } from '../port.ts';
+import { NETDEV } from './isolated-network.ts';
 import { isPng, readImage, writePng } from '../screen/image.ts';
 import { isTextMode, readTextScreen, TEXT_MEMORY_ADDRESS, TEXT_MEMORY_BYTES } from '../screen/text-screen.ts';
 import type { Connections } from './connections.ts';
@@ -41,6 +42,7 @@ export interface RunningMachineDeps {
   /** Holds the console; where the machine is auto-destroy, also its life. Closed with the machine. */
   readonly own: LibvirtConnection;
   readonly stream: LibvirtStream;
+  readonly resets: () => number;
   /** Runs once after the machine was destroyed here, for what it leaves behind. */
   readonly afterDestroy?: () => Promise<void>;
 }
@@ -50,6 +52,7 @@ export class LibvirtRunningMachine implements RunningMachine {
   readonly name: string;
   readonly #deps: RunningMachineDeps;
   readonly #log = new ConsoleLog();
+  readonly #forwarded = new Map<number, number>();
 
   constructor(deps: RunningMachineDeps) {
     this.#deps = deps;
@@ -71,21 +74,31 @@ export class LibvirtRunningMachine implements RunningMachine {
     return isPng(bytes) ? bytes : writePng(readImage(bytes));
   }
 
-  async textScreen(): Promise<string> {
+  async look(): Promise<Screen> {
     const { bytes } = await this.#screen();
     const image = readImage(bytes);
-    if (!isTextMode(image)) return '';
+    if (!isTextMode(image)) return { image, text: '' };
     const words = TEXT_MEMORY_BYTES / 4;
-    const connection = await this.#deps.connections.shared();
-    const dump = await monitorCommand(
-      connection,
-      this.#deps.domain,
-      `xp /${words}xw 0x${TEXT_MEMORY_ADDRESS.toString(16)}`,
-      {
-        hmp: true,
-      },
-    );
-    return readTextScreen(parseDump(dump), image);
+    const dump = await this.#hmp(`xp /${words}xw 0x${TEXT_MEMORY_ADDRESS.toString(16)}`);
+    return { image, text: readTextScreen(parseDump(dump), image) };
+  }
+
+  resets(): number {
+    return this.#deps.resets();
+  }
+
+  async forward(guestPort: number): Promise<number> {
+    const known = this.#forwarded.get(guestPort);
+    if (known !== undefined) return known;
+    await this.#hmp(`hostfwd_add ${NETDEV} tcp:127.0.0.1:0-:${guestPort}`);
+    const port = forwardedPort(await this.#hmp('info usernet'), guestPort);
+    if (port === undefined) {
+      throw new LifeboatError('libvirt.operation-failed', `QEMU does not lead to port ${guestPort} of ${this.name}`, {
+        context: { machine: this.name, guestPort },
+      });
+    }
+    this.#forwarded.set(guestPort, port);
+    return port;
   }
 
   async running(): Promise<boolean> {
@@ -196,6 +209,10 @@ export class LibvirtRunningMachine implements RunningMachine {
     return screenshot(await this.#deps.connections.shared(), this.#deps.domain);
   }
 
+  async #hmp(command: string): Promise<string> {
+    return monitorCommand(await this.#deps.connections.shared(), this.#deps.domain, command, { hmp: true });
+  }
+
   async #monitor(execute: string): Promise<unknown> {
     const connection = await this.#deps.connections.shared();
     const answer = JSON.parse(await monitorCommand(connection, this.#deps.domain, JSON.stringify({ execute }))) as {
@@ -227,6 +244,13 @@ export async function destroyIfActive(connection: LibvirtConnection, domain: Dom
   } catch (error) {
     if (!hasCode(error, 'libvirt.wrong-state')) throw error;
   }
+}
+
+/** Of lines such as `  TCP[HOST_FORWARD]  41  127.0.0.1 40123  10.0.2.15  22  0  0`. */
+function forwardedPort(usernet: string, guestPort: number): number | undefined {
+  for (const [, hostPort, port] of usernet.matchAll(/TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)/g))
+    if (Number(port) === guestPort) return Number(hostPort);
+  return undefined;
 }
 
 /** Lines such as `00000000000b8000: 0x07200720 0x07200720`: little-endian words. */

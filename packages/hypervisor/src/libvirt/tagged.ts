@@ -1,14 +1,12 @@
 /**
- * What the reaper may remove: running transient machines and networks that carry an owner tag. A machine that was
+ * What the reaper may remove: running transient machines that carry an owner tag. A machine that was
  * defined stays, tag or not: it is what a restore was for.
  */
 import type { LibvirtConnection } from '@lifeboat/libvirt/connection';
 import { domainXml, isPersistent, listDomains } from '@lifeboat/libvirt/domain-calls';
-import { listNetworks } from '@lifeboat/libvirt/network-calls';
 import type { DomainRef } from '@lifeboat/libvirt/references';
 import type { Owner, TaggedItem } from '../port.ts';
 import { absentOn, domainIfThere } from './domains.ts';
-import { destroyNetwork, networkIfThere, networkOwner } from './networks.ts';
 import { ownerInXml } from './owner-tag.ts';
 import { destroyIfActive } from './running-machine.ts';
 
@@ -18,21 +16,12 @@ export async function listTagged(connection: LibvirtConnection): Promise<TaggedI
     const owner = await transientOwner(connection, domain);
     if (owner) items.push({ kind: 'domain', name: domain.name, ...owner });
   }
-  for (const network of await listNetworks(connection)) {
-    const owner = await networkOwner(connection, network);
-    if (owner) items.push({ kind: 'network', name: network.name, ...owner });
-  }
   return items;
 }
 
 /** Idempotent. Looks at the tag again: a name may have come into other hands since it was listed. */
 export async function removeTagged(connection: LibvirtConnection, item: TaggedItem): Promise<void> {
   const isSame = (owner: Owner | undefined): boolean => owner?.opId === item.opId && owner.hostId === item.hostId;
-  if (item.kind === 'network') {
-    const network = await networkIfThere(connection, item.name);
-    if (network && isSame(await networkOwner(connection, network))) await destroyNetwork(connection, item.name);
-    return;
-  }
   const domain = await domainIfThere(connection, item.name);
   if (domain && isSame(await transientOwner(connection, domain))) await destroyIfActive(connection, domain);
 }
