@@ -22,6 +22,8 @@ export interface CaptureRecord {
   readonly healedChunks?: number;
   /** Why the point has no inventory; absent: it has one, or is older than inventories. */
   readonly noInventory?: string;
+  /** Absent: the point is older than this count. */
+  readonly inventoryBytes?: number;
   readonly healingFailure?: string;
   readonly disks: readonly DiskRecord[];
 }

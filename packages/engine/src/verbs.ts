@@ -103,6 +103,8 @@ export interface CaptureSummary {
   readonly healedChunks?: number;
   /** Why the point brings no inventory; absent: it brings one. */
   readonly noInventory?: string;
+  /** Read for the inventory, beside what the disks say that was read of them. */
+  readonly inventoryBytes?: number;
   /** Why damage of earlier points that could have been healed was not. */
   readonly healingFailure?: string;
   readonly disks: readonly CapturedDisk[];

@@ -42,6 +42,7 @@ export interface CaptureSummary {
   readonly durationMs: number;
   readonly healedChunks?: number;
   readonly noInventory?: string;
+  readonly inventoryBytes?: number;
   readonly healingFailure?: string;
   readonly disks: readonly CapturedDisk[];
 }

@@ -41,6 +41,8 @@ describe('the inventory beside a backup', () => {
   it('is taken from the exports', async () => {
     const outcome = await begin(await dirtyExport()).finish();
     if ('problem' in outcome) throw new Error(outcome.problem);
+    // The partition table, at the least.
+    expect(outcome.readBytes).toBeGreaterThanOrEqual(512);
     expect(JSON.parse(Buffer.from(outcome.content).toString())).toMatchObject({
       version: 1,
       disks: [{ name: 'vda', controller: 'ahci', content: { kind: 'empty' } }],
@@ -51,6 +53,7 @@ describe('the inventory beside a backup', () => {
     const exported = await dirtyExport();
     expect(await begin({ ...exported, exportName: 'other' }).finish()).toEqual({
       problem: expect.stringContaining('other') as string,
+      readBytes: 0,
     });
   });
 
@@ -59,6 +62,7 @@ describe('the inventory beside a backup', () => {
     const pending = begin(disk, { graceIsOver: true });
     expect(await pending.finish()).toEqual({
       problem: 'it took 2000 ms longer than the disks',
+      readBytes: 0,
     });
     expect(pending.waited).toEqual([2000]);
     await expect.poll(held).toBe(0);
@@ -73,6 +77,6 @@ describe('the inventory beside a backup', () => {
     const broken = new AbortController();
     const other = begin(disk, { signal: broken.signal });
     broken.abort(new Error('stop'));
-    expect(await other.finish()).toEqual({ problem: 'stop' });
+    expect(await other.finish()).toEqual({ problem: 'stop', readBytes: 0 });
   });
 });

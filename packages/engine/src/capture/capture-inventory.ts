@@ -24,7 +24,9 @@ const GRACE_MS = 2000;
 /** Sixteen times that of a machine with a hundred volumes. The files of a point have 8 MiB together. */
 const MAX_INVENTORY_BYTES = MiB;
 
-export type InventoryOutcome = { readonly content: Uint8Array } | { readonly problem: string };
+type Taken = { readonly content: Uint8Array } | { readonly problem: string };
+/** `readBytes`: from the exports, beside what the disks' own reading took. */
+export type InventoryOutcome = Taken & { readonly readBytes: number };
 
 interface InventoryInput {
   readonly job: Pick<BackupJob, 'disks'>;
@@ -47,7 +49,11 @@ export function beginInventory(
 ): PendingInventory {
   const giveUp = new AbortController();
   const own = AbortSignal.any([signal, giveUp.signal]);
-  const outcome = take(deps, input, own).catch((error: unknown): InventoryOutcome => ({ problem: messageOf(error) }));
+  let readBytes = 0;
+  const count = (bytes: number): void => void (readBytes += bytes);
+  const outcome = take(deps, { ...input, count }, own).catch((error: unknown): Taken => ({
+    problem: messageOf(error),
+  }));
   return {
     async finish() {
       const over = new AbortController();
@@ -59,7 +65,7 @@ export function beginInventory(
       over.abort();
       await late;
       if ('problem' in result) deps.log.warn(`no inventory of ${input.machine.name}: ${result.problem}`);
-      return result;
+      return { ...result, readBytes };
     },
     async cancel() {
       giveUp.abort();
@@ -70,9 +76,9 @@ export function beginInventory(
 
 async function take(
   { clock }: Pick<EngineDeps, 'clock'>,
-  { job, machine, parent }: InventoryInput,
+  { job, machine, parent, count }: InventoryInput & { readonly count: (bytes: number) => void },
   signal: AbortSignal,
-): Promise<InventoryOutcome> {
+): Promise<Taken> {
   const opened: BlockDevice[] = [];
   try {
     const disks = [];
@@ -84,7 +90,7 @@ async function take(
         name,
         ...(controller === undefined ? {} : { controller }),
         ...(serial === undefined ? {} : { serial }),
-        device,
+        device: counted(device, count),
       });
     }
     const earlier = parent && storedInventory(parent);
@@ -99,4 +105,16 @@ async function take(
   } finally {
     for (const device of opened) await device.close();
   }
+}
+
+function counted(device: BlockDevice, count: (bytes: number) => void): BlockDevice {
+  return {
+    sizeBytes: device.sizeBytes,
+    async read(offsetBytes, target, options) {
+      await device.read(offsetBytes, target, options);
+      count(target.length);
+    },
+    extents: (range, options) => device.extents(range, options),
+    close: () => device.close(),
+  };
 }

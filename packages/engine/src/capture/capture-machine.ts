@@ -191,6 +191,7 @@ async function commitInput(
     ...(healed.chunks > 0 ? { healedChunks: healed.chunks } : {}),
     ...(healed.failure === undefined ? {} : { healingFailure: healed.failure }),
     ...('problem' in inventory ? { noInventory: inventory.problem } : {}),
+    inventoryBytes: inventory.readBytes,
     disks: captures.map(({ disk, nextSweepChunk }) => ({
       ...disk,
       nextSweepChunk,
