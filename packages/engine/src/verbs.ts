@@ -431,7 +431,10 @@ export interface RedeployPlanSummary {
 }
 
 export interface RedeploySummary extends RedeployPlanSummary {
-  /** What is really installed now, read back from the disk. */
+  /**
+   * What is really installed now, read back from the disk: of each kernel its modules; of a Windows, by its name, the drivers of disk
+   * controllers that start at boot.
+   */
   readonly installed: readonly {
     readonly kernel: string;
     readonly modules: readonly string[];

@@ -14,7 +14,7 @@ import type { CompareFilesInput, CompareFilesSummary } from '../verbs.ts';
 import { compareAttributes } from './compare-attributes.ts';
 import { compareTrees } from './compare-trees.ts';
 import { pairMounts } from './pair-mounts.ts';
-import { guestDisk } from './redeploy.ts';
+import { guestDisk } from './guest-disk.ts';
 
 export async function compareFiles(
   deps: EngineDeps,

@@ -10,23 +10,23 @@ import { access, mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
-import { systemUnpackers } from '@lifeboat/guest/access/system-unpackers';
-import { type GuestDisk, withGuest } from '@lifeboat/guest/access/open-guest';
+import type { FileEdit } from '@lifeboat/guest/access/guest-tree';
 import { injectDrivers } from '@lifeboat/guest/inject/inject-drivers';
-import { inspectGuest } from '@lifeboat/guest/inspect/inspect-guest';
+import { injectWindows } from '@lifeboat/guest/inject/inject-windows';
 import { revertJournal } from '@lifeboat/guest/journal/apply-journal';
 import { readJournal } from '@lifeboat/guest/journal/journal-file';
-import { planRedeploy as planFor, type RedeployPlan } from '@lifeboat/guest/plan/redeploy-plan';
 import { renderPlan } from '@lifeboat/guest/plan/render-plan';
-import { loadHardwareProfile } from '@lifeboat/guest/profile/shipped-profiles';
+import { renderWindowsPlan } from '@lifeboat/guest/windows/render-windows';
 import type { Operation } from '@lifeboat/host/operation';
 import type { EngineDeps } from '../deps.ts';
 import { evidenceDirectory } from '../boot-test/evidence.ts';
 import { artefactsOf, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
 import { findPoint } from '../points.ts';
-import type { RedeployInput, RedeployPlanSummary, RedeploySummary, RestoredDisk } from '../verbs.ts';
+import type { RedeployInput, RedeployPlanSummary, RedeploySummary } from '../verbs.ts';
+import { guestDisk } from './guest-disk.ts';
 import { keptJournal, noteAbout } from './kept-journals.ts';
+import { type AnyPlan, driverStore, isWindowsPlan, makePlan } from './make-plan.ts';
 
 export async function planRedeploy(
   deps: EngineDeps,
@@ -37,7 +37,7 @@ export async function planRedeploy(
   try {
     const startedMs = deps.clock.monotonicMs();
     const beganMs = deps.clock.nowMs();
-    const plan = await makePlan(operation, input, context);
+    const plan = await makePlan(deps, operation, input, context);
     if (plan.refusals.length > 0) {
       const paths = await storePlan(deps, input, plan);
       const summary = `${input.pointId}: refused: ${plan.refusals.map(({ code }) => code).join(', ')}`;
@@ -106,24 +106,22 @@ async function apply(
 ): Promise<RedeploySummary> {
   const startedMs = deps.clock.monotonicMs();
   // An attempt that was killed in mid-edit must finish with the plan it began with: the disks are no longer what was planned for.
-  const begun = (await operation.recall('plan')) as RedeployPlan | undefined;
-  const plan = begun ?? (await makePlan(operation, input, context));
+  const begun = (await operation.recall('plan')) as AnyPlan | undefined;
+  const plan = begun ?? (await makePlan(deps, operation, input, context));
   if (!begun) await operation.record('plan', plan);
-  const { directory } = operation;
   const [planPath = ''] = await storePlan(deps, input, plan);
-  const injected = await injectDrivers(
-    { disks: input.disks.map(guestDisk), plan, directory, clock: deps.clock },
-    context,
-  );
+  const beganMs = deps.clock.monotonicMs();
+  const { installed, edits, journalDirectory } = await inject(deps, operation, { input, plan }, context);
+  const endedMs = deps.clock.monotonicMs();
   const { machine, pointId, disks } = input;
   const editedAtMs = deps.clock.nowMs();
-  await noteAbout(injected.journalDirectory, { machine, pointId, disks, profile: plan.profile.name, editedAtMs });
+  await noteAbout(journalDirectory, { machine, pointId, disks, profile: plan.profile.name, editedAtMs });
   return {
     ...summaryOf(plan),
-    installed: injected.kernels.map(({ version, modules, addedBytes }) => ({ kernel: version, modules, addedBytes })),
-    editedFiles: injected.edits.map(({ path }) => path),
-    injectionMs: Math.round(injected.durationMs),
-    durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
+    installed,
+    editedFiles: edits.map(({ path }) => path),
+    injectionMs: Math.round(endedMs - beganMs),
+    durationMs: Math.round(endedMs - startedMs),
     journalPath: keptJournal(deps.stateRoot, operation.opId),
     planPath,
   };
@@ -134,10 +132,10 @@ function planPaths(deps: EngineDeps, opId: RedeployInput['opId']): string[] {
   return ['plan.txt', 'plan.json'].map((name) => join(evidenceDirectory(deps, opId), name));
 }
 
-async function storePlan(deps: EngineDeps, { opId }: RedeployInput, plan: RedeployPlan): Promise<string[]> {
+async function storePlan(deps: EngineDeps, { opId }: RedeployInput, plan: AnyPlan): Promise<string[]> {
   const paths = planPaths(deps, opId);
   await mkdir(evidenceDirectory(deps, opId), { recursive: true, mode: 0o700 });
-  const contents = [`${renderPlan(plan).join('\n')}\n`, `${JSON.stringify(plan, null, 2)}\n`];
+  const contents = [`${linesOf(plan).join('\n')}\n`, `${JSON.stringify(plan, null, 2)}\n`];
   for (const [index, path] of paths.entries()) await writeFile(path, contents[index] ?? '', { mode: 0o600 });
   return paths;
 }
@@ -146,7 +144,7 @@ async function recordPlan(
   deps: EngineDeps,
   input: RedeployInput,
   found: {
-    readonly plan: { readonly profile: Pick<RedeployPlan['profile'], 'name'> };
+    readonly plan: { readonly profile: Pick<AnyPlan['profile'], 'name'> };
     readonly beganMs: number;
     readonly paths: readonly string[];
     readonly summary: string;
@@ -169,27 +167,37 @@ async function recordPlan(
   );
 }
 
-async function makePlan(operation: Operation, input: RedeployInput, context: VerbContext): Promise<RedeployPlan> {
-  const profile = await loadHardwareProfile(input.profile);
-  context.progress({ phase: 'inspect', doneBytes: 0 });
-  const inspection = await withGuest(
-    { disks: input.disks.map(guestDisk), directory: operation.directory, signal: operation.signal },
-    ({ tree, mounted }) => inspectGuest(tree, mounted, systemUnpackers(operation.signal)),
-  );
-  return planFor(inspection, profile, { newIdentity: input.newIdentity ?? false });
+async function inject(
+  deps: EngineDeps,
+  { directory }: Operation,
+  { input, plan }: { input: RedeployInput; plan: AnyPlan },
+  context: VerbContext,
+): Promise<Pick<RedeploySummary, 'installed'> & { edits: readonly FileEdit[]; journalDirectory: string }> {
+  const disks = input.disks.map(guestDisk);
+  if (isWindowsPlan(plan)) {
+    const options = { disks, plan, directory, store: driverStore(deps) };
+    const { bootServices, edits, journalDirectory } = await injectWindows(options, context);
+    const addedBytes = edits.reduce((sum, { oldBytes, newBytes }) => sum + Math.max(0, newBytes - oldBytes), 0);
+    const modules = bootServices.map(({ name }) => name);
+    return { installed: [{ kernel: plan.guest, modules, addedBytes }], edits, journalDirectory };
+  }
+  const options = { disks, plan, directory, clock: deps.clock };
+  const { kernels, edits, journalDirectory } = await injectDrivers(options, context);
+  const installed = kernels.map(({ version, modules, addedBytes }) => ({ kernel: version, modules, addedBytes }));
+  return { installed, edits, journalDirectory };
 }
 
-export function guestDisk({ name, path, format }: RestoredDisk): GuestDisk {
-  return { name, image: { path, format } };
-}
-
-function summaryOf(plan: RedeployPlan): Omit<RedeployPlanSummary, 'durationMs'> {
+function summaryOf(plan: AnyPlan): Omit<RedeployPlanSummary, 'durationMs'> {
   return {
     profile: plan.profile.name,
-    lines: renderPlan(plan),
+    lines: linesOf(plan),
     refusals: plan.refusals.map(({ text }) => text),
     warnings: plan.warnings,
   };
+}
+
+function linesOf(plan: AnyPlan): string[] {
+  return isWindowsPlan(plan) ? renderWindowsPlan(plan) : renderPlan(plan);
 }
 
 async function allThere(paths: readonly string[]): Promise<boolean> {

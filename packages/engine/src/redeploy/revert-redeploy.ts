@@ -17,7 +17,8 @@ import type { Intent } from '../operations.ts';
 import { findPoint } from '../points.ts';
 import type { KeptRedeploy, RevertInput, RevertSummary } from '../verbs.ts';
 import { aboutEdit, keptJournal, keptJournals, type AboutEdit } from './kept-journals.ts';
-import { guestDisk, revertIfThere } from './redeploy.ts';
+import { guestDisk } from './guest-disk.ts';
+import { revertIfThere } from './redeploy.ts';
 
 /** As `OpId` allows. */
 const MAX_OP_ID = 63;

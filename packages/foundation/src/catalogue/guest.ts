@@ -86,9 +86,9 @@ export const guestErrors = {
   },
   'guest.no-root': {
     retry: 'permanent',
-    cause: 'None of the disks holds a Linux root filesystem that can be recognised.',
+    cause: 'None of the disks holds a Linux root filesystem or a Windows that can be recognised.',
     impact: 'The image was not changed; it can still be restored as it is.',
-    next: 'Check that all disks of the machine were given. Windows and other systems cannot be redeployed yet.',
+    next: 'Check that all disks of the machine were given. Systems other than Linux and Windows cannot be redeployed.',
   },
   'guest.several-roots': {
     retry: 'permanent',

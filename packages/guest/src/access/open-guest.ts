@@ -68,6 +68,8 @@ export interface OpenGuest {
   readonly mounts: readonly GuestMount[];
   /** With `filesystems: 'all'`: what the guest mounts from its disks and could not be mounted here, each with why. */
   readonly notMounted: readonly UnmountedPart[];
+  /** The disks as files, with what replayed journals changed; by the name each was given. */
+  readonly diskFiles: ReadonlyMap<string, string>;
 }
 
 export interface UnmountedPart {
@@ -475,6 +477,7 @@ async function describe(
   return {
     tree: new GuestTree(mounts, originals),
     mounts,
+    diskFiles: new Map(served.map(({ disk, path }) => [disk.name, path])),
     mounted: {
       disks: served.map(({ inspection }) => inspection),
       volumes: composed.volumes.map(({ filesystem }) => filesystem),

@@ -6,21 +6,17 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openFileDevice } from '@lifeboat/disk/file-device';
 import { MiB } from '@lifeboat/foundation/units';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { systemUnpackers } from '../access/system-unpackers.ts';
 import { DriverStore } from '../drivers/driver-store.ts';
-import { matchDrivers } from '../drivers/match-drivers.ts';
-import { takeInventory } from '../inventory/take-inventory.ts';
 import { revertJournal } from '../journal/apply-journal.ts';
 import { loadHardwareProfile } from '../profile/shipped-profiles.ts';
 import { makeDirty, makeHive, makeLog } from '../testing/hives.ts';
 import { changeNtfsImage, makeNtfsImage } from '../testing/ntfs-image.ts';
 import { VIRTIO_BLOCK_INF } from '../testing/sample-infs.ts';
 import { type SampleFiles, type SampleRelease, sampleSystem, sampleWindows } from '../testing/sample-windows.ts';
-import { planWindows } from '../windows/plan-windows.ts';
+import { planWindowsOn } from '../windows/plan-disks.ts';
 import type { WindowsPlan } from '../windows/windows-plan.ts';
 import { injectWindows } from './inject-windows.ts';
 
@@ -46,24 +42,15 @@ beforeEach(async () => {
 
 async function planFor(release: SampleRelease, more: SampleFiles = {}): Promise<WindowsPlan> {
   await makeNtfsImage(image, { sizeBytes: 24 * MiB, files: sampleWindows(release, more) });
-  const device = await openFileDevice(image);
-  const inventory = await takeInventory(
-    { disks: [{ name: 'vda', device }], takenAtMs: 0, files: { unpackers: systemUnpackers(signal) } },
-    { signal },
-  );
-  await device.close();
   const profile = await loadHardwareProfile('virtio-blk');
-  const [windows] = inventory.windows ?? [];
-  if (windows?.version === undefined) throw new Error('there is no Windows');
-  const matches = await matchDrivers(store, { profile, windows: windows.version, signal });
-  return planWindows({ inventory, windows, profile, matches });
+  return planWindowsOn({ ...disks(), signal }, { profile, store, nowMs: 0 });
 }
 
-const inject = (plan: WindowsPlan) =>
-  injectWindows(
-    { disks: [{ name: 'vda', image: { path: image, format: 'raw' } }], plan, store, directory: join(base, 'op') },
-    context,
-  );
+const disks = () => ({
+  disks: [{ name: 'vda', image: { path: image, format: 'raw' as const } }],
+  directory: join(base, 'op'),
+});
+const inject = (plan: WindowsPlan) => injectWindows({ ...disks(), plan, store }, context);
 const revert = () => revertJournal({ directory: join(base, 'op/journal'), workDirectory: join(base, 'op'), signal });
 const hashOf = (): string => createHash('sha256').update(readFileSync(image)).digest('hex');
 const fileOf = (path: string): Buffer => execFileSync('ntfscat', [image, path], { maxBuffer: 64 * MiB });

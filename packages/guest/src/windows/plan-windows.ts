@@ -72,6 +72,7 @@ export function planWindows(input: WindowsPlanInput): WindowsPlan {
   if (windows.filesystem.isDirty)
     warnings.push(`The filesystem on ${root} wants a check; Windows makes it when it starts.`);
   return {
+    system: 'windows',
     formatVersion: 1,
     guest: windows.productName || 'Windows',
     root,

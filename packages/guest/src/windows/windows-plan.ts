@@ -54,6 +54,7 @@ export interface PlannedDriver {
 }
 
 export interface WindowsPlan {
+  readonly system: 'windows';
   readonly formatVersion: 1;
   readonly guest: string;
   readonly root: string;
