@@ -319,6 +319,7 @@ describe('command line', () => {
     [['repo', 'hold', 'add', 'web', '--reason', 'x'.repeat(256)], 'at most 255 bytes'],
     [['repo', 'hold', 'lift', '0'], 'a number from 1'],
     [['repo', 'prune-point', 'web'], "missing required argument 'point'"],
+    [['repo', 'prune-vanished'], "missing required argument 'machine'"],
   ])('refuses %j', async (args, message) => {
     await expect(parse(...args)).rejects.toThrow(message);
   });
@@ -409,6 +410,12 @@ describe('command line', () => {
       reason: 'case 17',
     });
     expect(await actionOf('requests', 'approve', '12')).toEqual({ kind: 'requests-approve', request: 12, reason: '' });
+    expect(await actionOf('prune-vanished', 'web', '--dry-run', '--reason', 'lost')).toEqual({
+      kind: 'prune-vanished',
+      machine: 'web',
+      dryRun: true,
+      reason: 'lost',
+    });
     expect(await actionOf('prune', '--dry-run')).toEqual({
       kind: 'prune',
       dryRun: true,
@@ -424,6 +431,7 @@ describe('command line', () => {
 
   it.each([
     'prune-point',
+    'prune-vanished',
     'policy show',
     'policy set',
     'policy guard',

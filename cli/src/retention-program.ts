@@ -15,6 +15,7 @@ export type RetentionAction =
       readonly compact?: { readonly maxRewriteBytes?: number; readonly includeLocked: boolean };
     }
   | { readonly kind: 'prune-point'; readonly machine: string; readonly point: PointId; readonly reason: string }
+  | { readonly kind: 'prune-vanished'; readonly machine: string; readonly dryRun: boolean; readonly reason: string }
   | { readonly kind: 'policy-show' }
   /** Rules undefined: no policy of its own any more; without a rule: everything is kept. */
   | {
@@ -132,6 +133,18 @@ function addPrune(repo: Command, define: Define, act: Act): void {
       .argument('<point>', 'recovery point', pointOption),
   ).action((machine: string, point: PointId, { reason, ...options }: Reasoned) =>
     act({ kind: 'prune-point', machine, point, reason }, options),
+  );
+  withReason(
+    define(
+      repo,
+      'prune-vanished',
+      'Lets go of every point of a machine that its chain names and that is gone without having been pruned.',
+      'repo prune-vanished 6695eb01-f6a4-8304-79aa-97f2502e193f --reason "control/ was lost"',
+    )
+      .argument('<machine>', 'id', machineArgument)
+      .option('--dry-run', 'names them only', false),
+  ).action((machine: string, { reason, dryRun, ...options }: Reasoned & { dryRun: boolean }) =>
+    act({ kind: 'prune-vanished', machine, dryRun, reason }, options),
   );
 }
 

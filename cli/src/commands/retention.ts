@@ -1,9 +1,10 @@
-/** `lifeboat repo policy`, `hold`, `requests` and `prune-point`: short acts on the retention ledger. */
+/** `lifeboat repo policy`, `hold`, `requests`, `prune-point` and `prune-vanished`: short acts on the retention ledger. */
 import {
   addHold,
   approveRequest,
   liftHold,
   prunePoint,
+  pruneVanished,
   setGuard,
   setPolicy,
   showRetention,
@@ -44,6 +45,17 @@ export async function retentionCommand(
       return acted(context, await liftHold(configuration, action, at));
     case 'prune-point':
       return acted(context, await prunePoint(configuration, action, at));
+    case 'prune-vanished': {
+      const { dryRun } = action;
+      const found = await pruneVanished(configuration, action, at);
+      const { points, requests } = found;
+      const what = dryRun ? 'would be let go of' : requests.length > 0 ? 'asked for' : 'let go of';
+      output.result({ ...found, dryRun }, [
+        goodLine(output.style, `points that are gone without having been pruned, ${what}: ${points.length}`),
+        ...points.map((point) => `  ${point}`),
+      ]);
+      return requests.length > 0 ? EXIT.requested : EXIT.done;
+    }
     case 'hold-list': {
       const info = await showRetention(configuration, at);
       const { holds, lost } = info;

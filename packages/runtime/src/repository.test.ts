@@ -10,6 +10,7 @@ import { loadConfiguration } from './configuration.ts';
 import { enrolAgent, grantPoint, listAgents, revokeAgent } from './agents-admin.ts';
 import { infoOf, initConfigured, printKey } from './repository-admin.ts';
 import { openConfiguredRepository, openOrMakeRepository } from './repository.ts';
+import { pruneVanished } from './retention-admin.ts';
 
 let directory: string;
 beforeEach(() => {
@@ -141,5 +142,35 @@ describe('an agent', () => {
     await expect(revokeAgent(configuration, { agent: 'nobody', reason: '' }, at)).rejects.toMatchObject({
       code: 'repository.agent-missing',
     });
+  });
+});
+
+describe('points that are gone', () => {
+  it('are let go of together, and nothing else is', async () => {
+    const at = { signal: new AbortController().signal };
+    const place = join(directory, 'place');
+    const environment = { LIFEBOAT_STATE: join(directory, 'state'), LIFEBOAT_REPOSITORY: place };
+    const configuration = loadConfiguration({ environment });
+    await initConfigured(configuration, {});
+    const repository = await openConfiguredRepository(configuration, { log: silentLog });
+    const machineId = parseMachineId('web');
+    const ids = [1, 2, 3].map((n) => parsePointId(`p20260101T00000${n}Z-0000000${n}`));
+    for (const pointId of ids) {
+      const session = await repository.beginSession({ machineId, directory: join(directory, `operation-${pointId}`) });
+      await session.commit({ pointId, machine: {}, capture: {}, disks: [] });
+    }
+    await repository.linkPoints(machineId, at);
+    const [kept, ...gone] = ids;
+    for (const pointId of gone) rmSync(join(place, 'data/points/web', pointId));
+    await expect(repository.condemn()).rejects.toMatchObject({ code: 'repository.collection-refused' });
+    const what = { machine: 'web', reason: 'lost' };
+    const told = await pruneVanished(configuration, { ...what, dryRun: true }, at);
+    expect(told).toEqual({ machineId, points: gone, requests: [] });
+    await expect(repository.condemn()).rejects.toMatchObject({ code: 'repository.collection-refused' });
+    expect(await pruneVanished(configuration, { ...what, dryRun: false }, at)).toEqual(told);
+    expect((await pruneVanished(configuration, { ...what, dryRun: false }, at)).points).toEqual([]);
+    await repository.condemn();
+    expect((await repository.points(machineId)).map(({ pointId }) => pointId)).toEqual([kept]);
+    await repository.close();
   });
 });

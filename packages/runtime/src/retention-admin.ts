@@ -117,6 +117,36 @@ export function prunePoint(
   });
 }
 
+/**
+ * Lets go of every point of a machine that its chain names and that is gone without a tombstone: what is left to do when `control/` was lost,
+ * and no copy has it. The machine by its id, since its chain may be all that is left. Where the repository is guarded, each is asked for. What was
+ * let go of before it was broken off stays so. Errors: those of the store.
+ */
+export function pruneVanished(
+  configuration: Configuration,
+  what: { readonly machine: string; readonly dryRun: boolean; readonly reason: string },
+  at: At,
+): Promise<{
+  readonly machineId: MachineId;
+  readonly points: readonly string[];
+  readonly requests: readonly number[];
+}> {
+  return withRepository(configuration, async (repository) => {
+    const machineId = parseMachineId(what.machine);
+    const checked = await repository.readChains(machineId, at);
+    const listed = await repository.points(machineId, at);
+    const findings = await repository.judgeChains({ checked, points: listed }, at);
+    const points = findings.flatMap(({ kind, pointId }) => (kind === 'point-vanished' && pointId ? [pointId] : []));
+    const requests: number[] = [];
+    for (const pointId of what.dryRun ? [] : points) {
+      const act = { kind: 'prune', machineId, pointId: parsePointId(pointId) } as const;
+      const { outcome, entry } = await repository.retention.perform({ act, reason: what.reason }, at);
+      if (outcome === 'requested' && entry !== undefined) requests.push(entry);
+    }
+    return { machineId, points, requests };
+  });
+}
+
 export function approveRequest(
   configuration: Configuration,
   what: { readonly request: number; readonly reason: string },
