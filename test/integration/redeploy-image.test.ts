@@ -275,7 +275,7 @@ describe('redeploying a restored disk', () => {
     expect(all.not['/data']).toContain('is 0 of its filesystems');
     expect(all.not['/boot/efi'] ?? 'vfat is mounted').toContain('vfat');
     expect(system).toEqual(['/']);
-    const volumes = await checkVolumes({ disks: guest.disks, directory: join(base, 'check') }, quiet);
+    const { volumes } = await checkVolumes({ disks: guest.disks, directory: join(base, 'check') }, quiet);
     expect(volumes.map(({ type, result }) => `${type} ${result}`).toSorted()).toEqual([
       'ext4 sound',
       'ext4 sound',
@@ -353,7 +353,7 @@ describe('redeploying a restored disk', () => {
       disks: [{ name: 'vda', image: { path: copy, format: 'raw' } }],
       hash,
     } as const;
-    const volumes = await checkVolumes({ disks: captured.disks, directory: join(base, 'check') }, quiet);
+    const { volumes } = await checkVolumes({ disks: captured.disks, directory: join(base, 'check') }, quiet);
     expect(volumes).toMatchObject([{ disk: 'vda', partition: 1, type: 'ext4', result: 'sound' }]);
     expect((await inspect(captured.disks)).os.prettyName).toBe('Written just before');
     expect(contentHash(copy, 'raw')).toBe(hash);
@@ -582,7 +582,9 @@ describe('a redeploy that must not be', () => {
     writeSync(file, Buffer.alloc(512, 0xa5), 0, 512, 1024 * 1024 + bitmap * blockBytes);
     closeSync(file);
     const hash = contentHash(guest.image, 'raw');
-    const [volume] = await checkVolumes({ disks: guest.disks, directory: join(base, 'check') }, quiet);
+    const {
+      volumes: [volume],
+    } = await checkVolumes({ disks: guest.disks, directory: join(base, 'check') }, quiet);
     expect(volume).toMatchObject({ type: 'ext4', result: 'damaged' });
     expect(volume?.detail).toContain('e2fsck ends with 4');
     await expect(inject(guest, plan)).rejects.toMatchObject({

@@ -189,7 +189,7 @@ export function filesystemsSummary(
   result: 'sound' | 'damaged' | 'not-checked',
 ): Awaited<ReturnType<Engine['checkFilesystems']>> {
   const volume = { disk: 'vda', partition: 1, type: 'ext4', label: '', result, detail: '', durationMs: 1 };
-  return { pointId: testPoint(1).pointId, volumes: [volume], programs: [], durationMs: 1 };
+  return { pointId: testPoint(1).pointId, volumes: [volume], hives: [], programs: [], durationMs: 1 };
 }
 
 function preflightSummary(verdict: 'yes' | 'no'): Awaited<ReturnType<Engine['preflight']>> {

@@ -82,14 +82,16 @@ export async function VerifyPoint(input: VerifyPointInput): Promise<VerifyPointR
 }
 
 /** A volume that could not be looked at is not sound, and neither is a machine without any. */
-function verdictOn({ volumes, programs }: FilesystemCheckSummary): 'sound' | 'inconsistent' | 'unproven' {
-  const isBad = volumes.some(({ result }) => result === 'damaged') || programs.some(({ exitCode }) => exitCode !== 0);
+function verdictOn({ volumes, hives, programs }: FilesystemCheckSummary): 'sound' | 'inconsistent' | 'unproven' {
+  const isBad =
+    [...volumes, ...hives].some(({ result }) => result === 'damaged') ||
+    programs.some(({ exitCode }) => exitCode !== 0);
   if (isBad) return 'inconsistent';
   return volumes.length > 0 && volumes.every(({ result }) => result === 'sound') ? 'sound' : 'unproven';
 }
 
-function filesystemsText({ volumes, programs }: FilesystemCheckSummary): string {
-  const count = (result: string): number => volumes.filter((volume) => volume.result === result).length;
+function filesystemsText({ volumes, hives, programs }: FilesystemCheckSummary): string {
+  const count = (result: string): number => [...volumes, ...hives].filter((one) => one.result === result).length;
   const bad = programs.filter(({ exitCode }) => exitCode !== 0).length;
   return `filesystems: ${count('sound')} sound, ${count('damaged')} damaged, ${count('not-checked')} not checked; programs: ${programs.length - bad} good, ${bad} not`;
 }

@@ -44,16 +44,22 @@ export function checkLines(style: Style, check: CheckSummary): string[] {
   ];
 }
 
-export function filesystemLines(style: Style, { volumes, programs }: FilesystemCheckSummary): string[] {
+export function filesystemLines(style: Style, { volumes, hives, programs }: FilesystemCheckSummary): string[] {
   return [
-    ...volumes.map(({ disk, partition, type, result, detail, durationMs }) => {
-      const what = `${disk}${partition === undefined ? '' : ` partition ${partition}`}: ${type || 'unknown'}`;
+    ...volumes.map(({ disk, partition, volume, type, result, detail, durationMs }) => {
+      const place = volume ?? (partition === undefined ? disk : `${disk} partition ${partition}`);
+      const what = `${place || disk}: ${type || 'unknown'}`;
       if (result === 'sound') return goodLine(style, `${what} is sound (${formatDuration(durationMs)})`);
       const [first = ''] = detail.split('\n', 1);
       return result === 'damaged'
         ? badLine(style, `${what} is damaged: ${detail}`)
         : badLine(style, `${what} was not checked: ${first}`);
     }),
+    ...hives.map(({ disk, path, result, detail }) =>
+      result === 'sound'
+        ? goodLine(style, `${disk}: ${path} is sound`)
+        : badLine(style, `${disk}: ${path} is damaged: ${detail}`),
+    ),
     ...(volumes.length === 0 ? [badLine(style, 'there is no volume to check')] : []),
     ...programs.map(({ program, exitCode, output, durationMs }) =>
       exitCode === 0

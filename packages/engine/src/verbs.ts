@@ -240,12 +240,21 @@ export interface FilesystemCheckSummary {
   readonly volumes: readonly {
     readonly disk: string;
     readonly partition?: number;
+    /** Of LVM or MD: its name. */
+    readonly volume?: string;
     readonly type: string;
     readonly label: string;
     /** `not-checked`: encrypted, of an unknown kind, or without a checker on this host; `detail` says which. Never good. */
     readonly result: 'sound' | 'damaged' | 'not-checked';
     readonly detail: string;
     readonly durationMs: number;
+  }[];
+  /** Of a Windows: its registry, read to the last key. */
+  readonly hives: readonly {
+    readonly disk: string;
+    readonly path: string;
+    readonly result: 'sound' | 'damaged';
+    readonly detail: string;
   }[];
   readonly programs: readonly {
     readonly program: string;

@@ -110,11 +110,18 @@ export interface FilesystemCheckSummary {
   readonly volumes: readonly {
     readonly disk: string;
     readonly partition?: number;
+    readonly volume?: string;
     readonly type: string;
     readonly label: string;
     readonly result: 'sound' | 'damaged' | 'not-checked';
     readonly detail: string;
     readonly durationMs: number;
+  }[];
+  readonly hives: readonly {
+    readonly disk: string;
+    readonly path: string;
+    readonly result: 'sound' | 'damaged';
+    readonly detail: string;
   }[];
   readonly programs: readonly {
     readonly program: string;

@@ -9,7 +9,7 @@ import { hasCode, messageOf } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
 import { runTool } from '@lifeboat/host/children';
 import { type GuestDisk, withEditableGuest } from '@lifeboat/guest/access/open-guest';
-import { checkVolumes, type CheckedVolume } from '@lifeboat/guest/check/check-volumes';
+import { checkVolumes } from '@lifeboat/guest/check/check-volumes';
 import type { EngineDeps } from '../deps.ts';
 import { failed, proven, recordEvidence } from '../evidence/record-evidence.ts';
 import { beginOperation } from '../operations.ts';
@@ -45,10 +45,10 @@ export async function checkFilesystems(
       image: { nbdSocketPath: served.socketPath, nbdExportName: name },
     }));
     const within = { signal, progress: context.progress };
-    const volumes = await checkVolumes({ disks, directory: join(directory, 'volumes') }, within);
+    const { volumes, hives } = await checkVolumes({ disks, directory: join(directory, 'volumes') }, within);
     // A volume whose disk failed to answer looks damaged.
     assertServing();
-    const isDamaged = volumes.some(({ result }) => result === 'damaged');
+    const isDamaged = [...volumes, ...hives].some(({ result }) => result === 'damaged');
     // On a damaged filesystem they would find its damage once more, or hang on it.
     const programs = isDamaged
       ? []
@@ -57,6 +57,7 @@ export async function checkFilesystems(
     const summary = {
       pointId,
       volumes,
+      hives,
       programs,
       durationMs: Math.round(deps.clock.monotonicMs() - startedMs),
     };
@@ -130,17 +131,21 @@ async function record(
   },
 ): Promise<void> {
   const { machineId, input, summary, beganMs, signal } = done;
-  const { pointId, volumes, programs } = summary;
-  const disksOf = (picked: readonly Pick<CheckedVolume, 'disk'>[]): string[] => [
+  const { pointId, volumes, hives, programs } = summary;
+  const disksOf = (picked: readonly { readonly disk: string }[]): string[] => [
     ...new Set(picked.map(({ disk }) => disk)),
   ];
-  const damaged = volumes.filter(({ result }) => result === 'damaged');
-  const open = new Set(disksOf(volumes.filter(({ result }) => result !== 'sound')));
+  const looked = [
+    ...volumes.map(({ disk, type, result, detail }) => ({ disk, what: type, result, detail })),
+    ...hives.map(({ disk, path, result, detail }) => ({ disk, what: path, result, detail })),
+  ];
+  const damaged = looked.filter(({ result }) => result === 'damaged');
+  const open = new Set(disksOf(looked.filter(({ result }) => result !== 'sound')));
   const sound = disksOf(volumes).filter((disk) => !open.has(disk));
   const bad = programs.find(({ exitCode }) => exitCode !== 0);
   const claims = [
     ...(damaged[0]
-      ? [failed(pointId, 'filesystem', { disks: disksOf(damaged), reason: `${damaged[0].type}: ${damaged[0].detail}` })]
+      ? [failed(pointId, 'filesystem', { disks: disksOf(damaged), reason: `${damaged[0].what}: ${damaged[0].detail}` })]
       : []),
     // All of its disks: that is said without naming them.
     ...(sound.length > 0 ? proven(pointId, ['filesystem'], open.size === 0 ? [] : sound) : []),

@@ -8,11 +8,14 @@
  * replay goes into the overlay, which is thrown away. ext replays by its own program, XFS when the kernel mounts it; what btrfs has beside its
  * trees its checker reads as it is.
  *
- * What cannot be checked (encrypted, a volume of LVM or MD, a filesystem without checker) is named, and never counts as sound.
+ * Volumes of LVM and MD are composed of all disks and checked the same way (composed-volumes.ts). The registry of a Windows is read besides.
+ * What cannot be checked (encrypted, without a checker, a member that is missing) is named, and never counts as sound.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openFileDevice } from '@lifeboat/disk/file-device';
+import { sliceDevice } from '@lifeboat/disk/bytes';
+import { openNtfs } from '@lifeboat/disk/files/ntfs';
 import { partitionTypes, readPartitionTable } from '@lifeboat/disk/partition-table';
 import { hasCode, messageOf } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
@@ -21,9 +24,12 @@ import { runTool } from '@lifeboat/host/children';
 import { serveDiskImage } from '@lifeboat/host/disk-image-server';
 import { loopDevice } from '@lifeboat/host/loop-device';
 import { mountFilesystem } from '@lifeboat/host/mounts';
+import { openComposedVolumes, type MemberDisk } from '../access/composed-volumes.ts';
 import type { GuestDisk } from '../access/open-guest.ts';
 import { probeFilesystem } from '../access/probe-filesystem.ts';
-import { checkVolume, hasNothingToCheck, type Finding } from './volume-checkers.ts';
+import type { FilesystemInspection } from '../inspect/guest-inspection.ts';
+import { checkHives, type CheckedHive } from './check-hives.ts';
+import { CHECKED_TYPES, checkVolume, hasNothingToCheck, type Finding } from './volume-checkers.ts';
 
 const CLUSTER_BYTES = 64 * KiB;
 const REPLAY_TIMEOUT_MS = 600_000;
@@ -31,33 +37,54 @@ const EXT = new Set(['ext3', 'ext4']);
 /** GPT types whose contents are no filesystem: the core of GRUB, and what Microsoft keeps free. */
 const WITHOUT_FILESYSTEM: readonly string[] = [partitionTypes.biosBoot, 'e3c9e316-0b5c-4db8-817d-f92df00215ae'];
 /** What mount(8) says when the kernel found its metadata wrong. */
+const NOTHING_KNOWN = 'nothing that is known was found there';
 const FOUND_DAMAGED = 'Structure needs cleaning';
 
 export interface CheckedVolume extends Finding {
   readonly disk: string;
-  /** Absent: the whole disk. */
+  /** Absent: the whole disk, or a volume. */
   readonly partition?: number;
+  /** Of LVM or MD: `group/volume`, or the array's name. */
+  readonly volume?: string;
   /** Empty: nothing that is known was found there. */
   readonly type: string;
   readonly label: string;
   readonly durationMs: number;
 }
 
-/** Errors: those of the host room. What is wrong with a volume is in its result. */
-export async function checkVolumes(
-  access: { readonly disks: readonly GuestDisk[]; readonly directory: string },
-  { signal, progress }: VerbContext,
-): Promise<CheckedVolume[]> {
-  await mkdir(access.directory, { recursive: true, mode: 0o700 });
-  const checked: CheckedVolume[] = [];
-  for (const disk of access.disks) {
-    progress({ phase: 'filesystems', doneBytes: 0, detail: disk.name });
-    checked.push(...(await checkDisk(disk, access.directory, { signal, progress })));
-  }
-  return checked;
+export interface CheckedDisks {
+  readonly volumes: readonly CheckedVolume[];
+  readonly hives: readonly (CheckedHive & { readonly disk: string })[];
 }
 
-async function checkDisk(disk: GuestDisk, directory: string, context: VerbContext): Promise<CheckedVolume[]> {
+const MEMBERS = new Set(['LVM2_member', 'linux_raid_member']);
+
+/** Errors: those of the host room. What is wrong with a volume or a hive is in its result. */
+export async function checkVolumes(
+  access: { readonly disks: readonly GuestDisk[]; readonly directory: string },
+  context: VerbContext,
+): Promise<CheckedDisks> {
+  const { directory } = access;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const volumes: CheckedVolume[] = [];
+  const hives: (CheckedHive & { disk: string })[] = [];
+  const members: MemberDisk[] = [];
+  for (const disk of access.disks) {
+    context.progress({ phase: 'filesystems', doneBytes: 0, detail: disk.name });
+    const found = await checkDisk(disk, directory, context);
+    volumes.push(...found.volumes);
+    hives.push(...found.hives);
+    if (found.members.length > 0) members.push({ ...disk, filesystems: found.members });
+  }
+  if (members.length > 0) volumes.push(...(await checkComposed(members, directory, context)));
+  return { volumes, hives };
+}
+
+async function checkDisk(
+  disk: GuestDisk,
+  directory: string,
+  context: VerbContext,
+): Promise<CheckedDisks & { readonly members: readonly FilesystemInspection[] }> {
   const { signal } = context;
   const path = join(directory, `${disk.name}.overlay`);
   await rm(path, { force: true }); // a dead attempt's: worthless
@@ -72,22 +99,84 @@ async function checkDisk(disk: GuestDisk, directory: string, context: VerbContex
   );
   try {
     const served = server.fusePath as string;
-    const checked: CheckedVolume[] = [];
+    const volumes: CheckedVolume[] = [];
+    const hives: (CheckedHive & { disk: string })[] = [];
+    const members: FilesystemInspection[] = [];
     for (const place of await placesOn(served, signal)) {
       signal.throwIfAborted();
       const startedMs = performance.now();
-      const { type, label } = await probeFilesystem(served, place, signal);
+      const probed = await probeFilesystem(served, place, signal);
+      const { type, label } = probed;
       if (hasNothingToCheck(type)) continue;
-      const finding = await checkPlace({ served, place, type, directory }, context);
+      if (MEMBERS.has(type)) {
+        members.push({ disk: disk.name, ...place, ...probed, partitionUuid: '' });
+        continue;
+      }
+      const name = `volume${place.partition ?? 0}`;
+      const finding = await checkPlace({ served, place, type, directory, name }, context);
       const durationMs = Math.round(performance.now() - startedMs);
       const { partition } = place;
-      const where = { disk: disk.name, ...(partition === undefined ? {} : { partition }) };
-      checked.push({ ...where, type, label, ...finding, durationMs });
+      volumes.push({
+        disk: disk.name,
+        ...(partition === undefined ? {} : { partition }),
+        type,
+        label,
+        ...finding,
+        durationMs,
+      });
+      if (type === 'ntfs' && finding.result !== 'damaged') {
+        for (const hive of await hivesAt(served, place, signal)) hives.push({ disk: disk.name, ...hive });
+      }
     }
-    return checked;
+    return { volumes, hives, members };
   } finally {
     await server.stop();
     await rm(path, { force: true });
+  }
+}
+
+async function checkComposed(
+  members: readonly MemberDisk[],
+  directory: string,
+  context: VerbContext,
+): Promise<CheckedVolume[]> {
+  const { signal } = context;
+  const undo: (() => Promise<void>)[] = [];
+  const checked: CheckedVolume[] = [];
+  try {
+    const { volumes, problems } = await openComposedVolumes(members, {
+      directory,
+      mountable: CHECKED_TYPES,
+      signal,
+      undo,
+    });
+    for (const [index, { filesystem, served }] of volumes.entries()) {
+      const { type, label, disk, lengthBytes, volume } = filesystem;
+      if (hasNothingToCheck(type)) continue;
+      const startedMs = performance.now();
+      const place = { offsetBytes: 0, lengthBytes };
+      const finding: Finding = served
+        ? await checkPlace({ served: served.path, place, type, directory, name: `composed${index}` }, context)
+        : { result: 'not-checked', detail: type === '' ? NOTHING_KNOWN : `there is no checker for ${type}` };
+      const durationMs = Math.round(performance.now() - startedMs);
+      checked.push({ disk, volume: volume?.name ?? '', type, label, ...finding, durationMs });
+    }
+    // Of which disk cannot be said of what is not there.
+    const disk = members[0]?.name ?? '';
+    const unopened = { disk, volume: '', type: '', label: '', result: 'not-checked', durationMs: 0 } as const;
+    checked.push(...problems.map((detail) => ({ ...unopened, detail })));
+    return checked;
+  } finally {
+    for (const step of undo.toReversed()) await step();
+  }
+}
+
+async function hivesAt(served: string, place: Place, signal: AbortSignal): Promise<CheckedHive[]> {
+  const device = await openFileDevice(served);
+  try {
+    return await checkHives(await openNtfs(sliceDevice(device, place), { signal }), signal);
+  } finally {
+    await device.close();
   }
 }
 
@@ -111,15 +200,25 @@ async function placesOn(path: string, signal: AbortSignal): Promise<Place[]> {
 }
 
 async function checkPlace(
-  what: { readonly served: string; readonly place: Place; readonly type: string; readonly directory: string },
+  what: {
+    readonly served: string;
+    readonly place: Place;
+    readonly type: string;
+    readonly directory: string;
+    /** Of what is made there meanwhile. */
+    readonly name: string;
+  },
   { signal, progress }: VerbContext,
 ): Promise<Finding> {
-  const { served, place, type, directory } = what;
+  const { served, place, type, directory, name } = what;
   if (type === '') {
     // An empty partition, the gap of a BIOS boot loader, or what nobody knows: it cannot be told which.
-    return { result: 'not-checked', detail: 'nothing that is known was found there' };
+    return { result: 'not-checked', detail: NOTHING_KNOWN };
   }
-  const name = `volume${place.partition ?? 0}`;
+  if (type === 'ntfs') {
+    const why = await unclosedNtfs(served, place, signal);
+    if (why) return why;
+  }
   progress({ phase: 'filesystems', doneBytes: place.offsetBytes, detail: `${type} on ${name}` });
   const loop = await loopDevice({
     path: served,
@@ -139,6 +238,22 @@ async function checkPlace(
     return { result: 'not-checked', detail: `${replay}; ${found.detail}` };
   } finally {
     await loop.detach();
+  }
+}
+
+/** Its log can be replayed by Windows alone; before that, its tables may look damaged and be none. */
+async function unclosedNtfs(served: string, place: Place, signal: AbortSignal): Promise<Finding | undefined> {
+  const device = await openFileDevice(served);
+  try {
+    const { hasOpenLog, isDirty } = await openNtfs(sliceDevice(device, place), { signal });
+    if (!hasOpenLog && !isDirty) return undefined;
+    const detail = hasOpenLog ? 'its log is open, and only Windows replays it' : 'Windows wants chkdsk to look at it';
+    return { result: 'not-checked', detail };
+  } catch (error) {
+    if (!hasCode(error, 'guest.filesystem-unreadable')) throw error;
+    return { result: 'damaged', detail: error.message };
+  } finally {
+    await device.close();
   }
 }
 

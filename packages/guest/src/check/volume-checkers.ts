@@ -83,6 +83,8 @@ const CHECKERS: Readonly<Record<string, Checker>> = {
   },
 };
 
+export const CHECKED_TYPES: ReadonlySet<string> = new Set(Object.keys(CHECKERS));
+
 /** `device` holds the volume and nothing else, and is not mounted. Errors: `host.tool-timeout`, the signal's reason. */
 export async function checkVolume(type: string, device: string, signal: AbortSignal): Promise<Finding> {
   const checker = CHECKERS[type];
