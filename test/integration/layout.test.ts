@@ -6,6 +6,8 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import type { RestoredDisk } from '@lifeboat/engine/verbs';
+import type { PointId } from '@lifeboat/foundation/ids';
 import { GiB, MiB } from '@lifeboat/foundation/units';
 import { orphanedGrub } from '../support/grub-guest.ts';
 import { run, TestHost, verbContext } from '../support/test-host.ts';
@@ -76,21 +78,34 @@ test('a machine on logical partitions at sector 63 starts from an aligned, large
   const table = host.path('table.raw');
   run('qemu-img', 'convert', '-O', 'raw', disks[0]?.path ?? '', table);
   expect(run('sgdisk', '--verify', table)).toContain('No problems found');
-  for (const profile of ['ahci', 'ahci-uefi']) {
-    const boot = await host.engine.bootTest(
-      {
-        opId: host.op('boot'),
-        machine,
-        source: { kind: 'disks', pointId, disks },
-        profile,
-        readyPattern: 'GUEST-BOOT-OK .*',
-        timeoutMs: LIMIT_MS,
-      },
-      verbContext(),
-    );
-    expect(
-      boot,
-      `${profile}: ${boot.explanation}\n${readFileSync(boot.consoleLogPath, 'utf8').slice(-2000)}`,
-    ).toMatchObject({ finding: 'ready' });
-  }
+  const onDisks = { machine, pointId, disks } as const;
+  await starts(onDisks, 'ahci');
+  // Onto another controller as well, for which its initrd has no driver; the entry for the new partition is an edit like any other.
+  const redeployed = await host.engine.applyRedeploy(
+    { opId: host.op('redeploy'), ...onDisks, profile: 'virtio-scsi-uefi' },
+    verbContext(),
+  );
+  expect(redeployed.refusals).toEqual([]);
+  expect(redeployed.lines.join('\n')).toMatch(/edit \/etc\/fstab: add "UUID=[0-9A-F]{4}-[0-9A-F]{4} \/boot\/efi vfat/);
+  expect(redeployed.editedFiles).toContain('/etc/fstab');
+  await starts(onDisks, 'virtio-scsi-uefi');
 });
+
+async function starts(
+  { pointId, disks, machine }: { machine: string; pointId: PointId; disks: readonly RestoredDisk[] },
+  profile: string,
+): Promise<void> {
+  const boot = await host.engine.bootTest(
+    {
+      opId: host.op('boot'),
+      machine,
+      source: { kind: 'disks', pointId, disks },
+      profile,
+      readyPattern: 'GUEST-BOOT-OK',
+      timeoutMs: LIMIT_MS,
+    },
+    verbContext(),
+  );
+  const console = readFileSync(boot.consoleLogPath, 'utf8').slice(-2000);
+  expect(boot, `${profile}: ${boot.explanation}\n${console}`).toMatchObject({ finding: 'ready' });
+}

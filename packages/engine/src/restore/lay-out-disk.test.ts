@@ -235,6 +235,8 @@ describe('an MBR with logical partitions at sector 63', () => {
       await device.close();
     }
     soundExt(partitionOf(laidOut, 5));
+    // The rest of the core follows its first sector, at sector 64.
+    expect(readFileSync(laidOut.path).readBigUInt64LE(32 * KiB + 0x1f4)).toBe(65n);
     // The same disk again gets the same ids: a restore that was killed is repeated.
     const again = await layOut(join(base, 'old.raw'), { scheme: 'gpt' }, 96);
     expect(again.plan).toEqual(laidOut.plan);
