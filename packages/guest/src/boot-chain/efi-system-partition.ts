@@ -8,6 +8,7 @@
  */
 import { open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sliceDevice } from '@lifeboat/disk/bytes';
 import { openFileDevice } from '@lifeboat/disk/file-device';
 import { openFat } from '@lifeboat/disk/files/fat';
 import type { FileNode } from '@lifeboat/disk/files/file-node';
@@ -110,7 +111,7 @@ export async function makeEfiSystemPartition(
     ['-i', path, '-F', '-c', '1', '-T', `${total}`, ...GEOMETRY, '-H', `${hidden}`, '-v', 'EFI', '::'],
     work,
   );
-  await addFiles(path, files, work);
+  await addEfiFiles({ path, offsetBytes: 0, lengthBytes: sizeBytes }, files, work);
 }
 
 /** A copy of an old one in a file, with files added. */
@@ -131,20 +132,26 @@ export async function copyWithFiles(
   } finally {
     await file.close();
   }
-  await addFiles(path, files, work);
+  await addEfiFiles({ path, offsetBytes: 0, lengthBytes: partition.sizeBytes }, files, work);
 }
 
-async function addFiles(path: string, files: LoaderFiles, work: Work): Promise<void> {
+/** Writes files into the FAT in a run of a file, over those of their names, and makes directories for them. */
+export async function addEfiFiles(
+  place: { readonly path: string; readonly offsetBytes: number; readonly lengthBytes: number },
+  files: LoaderFiles,
+  work: Work,
+): Promise<void> {
+  const image = `${place.path}@@${place.offsetBytes}`;
   const directories = new Set<string>();
   for (const name of files.keys()) {
     const parts = name.split('/').slice(0, -1);
     for (let depth = 1; depth <= parts.length; depth += 1) directories.add(parts.slice(0, depth).join('/'));
   }
-  const root = await openEsp(path);
+  const root = await openEsp(place);
   try {
     for (const directory of directories) {
       if (await root.has(directory)) continue;
-      await mtool('mmd', ['-i', path, `::/${directory}`], work);
+      await mtool('mmd', ['-i', image, `::/${directory}`], work);
     }
   } finally {
     await root.close();
@@ -152,16 +159,21 @@ async function addFiles(path: string, files: LoaderFiles, work: Work): Promise<v
   const bytes = join(work.directory, 'loader');
   for (const [name, content] of files) {
     await writeFile(bytes, content, { mode: 0o600 });
-    await mtool('mcopy', ['-i', path, '-o', bytes, `::/${name}`], work);
+    await mtool('mcopy', ['-i', image, '-o', bytes, `::/${name}`], work);
   }
   await rm(bytes, { force: true });
 }
 
-async function openEsp(
-  path: string,
-): Promise<{ has: (directory: string) => Promise<boolean>; close: () => Promise<void> }> {
+async function openEsp({
+  path,
+  ...run
+}: {
+  path: string;
+  offsetBytes: number;
+  lengthBytes: number;
+}): Promise<{ has: (directory: string) => Promise<boolean>; close: () => Promise<void> }> {
   const device = await openFileDevice(path);
-  const root = await openFat(device);
+  const root = await openFat(sliceDevice(device, run));
   return {
     async has(directory) {
       let node: FileNode | undefined = root;

@@ -4,7 +4,16 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { MiB } from '@lifeboat/foundation/units';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
@@ -176,4 +185,43 @@ describe('a driver package in a Windows', () => {
       message: expect.stringContaining('hibernated') as string,
     });
   });
+});
+
+it('gets its boot manager where the firmware of another machine looks', async () => {
+  const [esp, volume] = [join(base, 'esp.raw'), join(base, 'ntfs.raw')];
+  const env = { ...process.env, MTOOLS_SKIP_CHECK: '1' };
+  const run = (tool: string, ...args: string[]) => execFileSync(tool, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  writeFileSync(esp, '');
+  truncateSync(esp, 8 * MiB);
+  run('mkfs.fat', esp);
+  const manager = Buffer.alloc(4096);
+  manager.write('MZ');
+  manager.writeUInt32LE(0x40, 0x3c);
+  manager.write('PE\0\0', 0x40);
+  manager.writeUInt16LE(0x8664, 0x44);
+  manager.write('Microsoft Corporation bootmgr', 1024, 'utf16le');
+  const source = join(base, 'bootmgfw.efi');
+  writeFileSync(source, manager);
+  run('mmd', '-i', esp, '::/EFI', '::/EFI/Microsoft', '::/EFI/Microsoft/Boot');
+  run('mcopy', '-i', esp, source, '::/EFI/Microsoft/Boot/bootmgfw.efi');
+  await makeNtfsImage(volume, { sizeBytes: 24 * MiB, files: sampleWindows('10') });
+  writeFileSync(image, '');
+  truncateSync(image, 40 * MiB);
+  run('sgdisk', '-n', '1:2048:+8M', '-t', '1:ef00', '-n', '2:0:+24M', '-t', '2:0700', image);
+  const disk = openSync(image, 'r+');
+  writeSync(disk, readFileSync(esp), 0, 8 * MiB, MiB);
+  writeSync(disk, readFileSync(volume), 0, 24 * MiB, 9 * MiB);
+  closeSync(disk);
+
+  const profile = await loadHardwareProfile('ahci-uefi');
+  const plan = await planWindowsOn({ ...disks(), signal }, { profile, store, nowMs: 0 });
+  expect(plan.refusals).toEqual([]);
+  const before = hashOf();
+  const done = await inject(plan);
+  expect(done.edits.map(({ path }) => path)).toContain('/EFI/BOOT/BOOTX64.EFI');
+  const copy = join(base, 'copy.efi');
+  run('mcopy', '-n', '-i', `${image}@@${MiB}`, '::/EFI/BOOT/BOOTX64.EFI', copy);
+  expect(readFileSync(copy).equals(manager)).toBe(true);
+  await revert();
+  expect(hashOf()).toBe(before);
 });

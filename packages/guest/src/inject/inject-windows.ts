@@ -5,6 +5,8 @@
 import { createHash } from 'node:crypto';
 import { openFileDevice } from '@lifeboat/disk/file-device';
 import { sliceDevice } from '@lifeboat/disk/bytes';
+import { openFat } from '@lifeboat/disk/files/fat';
+import type { FileNode } from '@lifeboat/disk/files/file-node';
 import { findNtfs, openNtfs } from '@lifeboat/disk/files/ntfs';
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { VerbContext } from '@lifeboat/foundation/progress';
@@ -12,6 +14,7 @@ import { GiB, MiB } from '@lifeboat/foundation/units';
 import type { FileEdit, GuestTree } from '../access/guest-tree.ts';
 import type { GuestChanges, GuestDisk } from '../access/open-guest.ts';
 import { findPath, findWindowsDirectory, placeForPath } from '../access/windows-paths.ts';
+import { addEfiFiles } from '../boot-chain/efi-system-partition.ts';
 import type { DriverStore } from '../drivers/driver-store.ts';
 import type { FilesystemInspection } from '../inspect/guest-inspection.ts';
 import { inspectWindows } from '../windows/inspect-windows.ts';
@@ -46,6 +49,8 @@ interface Done {
 const MAX_HIVE_BYTES = GiB;
 /** The largest driver of a disk controller has some 2 MB; a package's tools may have more. */
 const MAX_DRIVER_FILE_BYTES = 512 * MiB;
+/** bootmgfw.efi has 1.5 MB. */
+const MAX_LOADER_BYTES = 16 * MiB;
 const LOGS = ['LOG1', 'LOG2', 'LOG'];
 /** Whoever may write to the drivers of Windows may write to those that are added, and nobody else. */
 const ACCESS_OF = 'System32/drivers';
@@ -63,9 +68,13 @@ export async function injectWindows(options: WindowsInjectOptions, context: Verb
       disks,
       directory,
       system: 'windows',
-      edit: async ({ tree, mounted }) => {
+      edit: async ({ tree, mounted, diskFiles }) => {
         const { disk, offsetBytes, lengthBytes } = mounted.root;
         const done = await applyEdits(tree, options, context);
+        for (const edit of plan.edits) {
+          if (edit.kind === 'efi-loader')
+            done.push(await putLoader(diskFiles, edit, { directory, signal: context.signal }));
+        }
         return { edits: done, result: { volume: { disk, offsetBytes, lengthBytes }, bootServices: [] } };
       },
       verify: (changes, done) => verify(changes, done, plan),
@@ -145,6 +154,34 @@ async function copyDriverFile(
   return done;
 }
 
+type LoaderEdit = Extract<WindowsEdit, { kind: 'efi-loader' }>;
+
+async function putLoader(
+  diskFiles: ReadonlyMap<string, string>,
+  edit: LoaderEdit,
+  work: { directory: string; signal: AbortSignal },
+): Promise<FileEdit> {
+  const path = diskFiles.get(edit.disk);
+  if (path === undefined) throw new LifeboatError('internal.bug', `there is no disk ${edit.disk}`);
+  const content = await loaderAt(path, edit, edit.from);
+  if (content === undefined) throw new LifeboatError('guest.changed-since-plan', `${edit.from} is not there any more`);
+  const { offsetBytes, lengthBytes } = edit;
+  await addEfiFiles({ path, offsetBytes, lengthBytes }, new Map([[edit.path.slice(1), content]]), work);
+  const newSha256 = hashOf(content);
+  return { path: edit.path, oldSha256: hashOf(Buffer.alloc(0)), newSha256, oldBytes: 0, newBytes: content.length };
+}
+
+async function loaderAt(diskPath: string, place: LoaderEdit, path: string): Promise<Buffer | undefined> {
+  const device = await openFileDevice(diskPath);
+  try {
+    let node: FileNode | undefined = await openFat(sliceDevice(device, place));
+    for (const name of path.split('/').slice(1)) node = node?.kind === 'directory' ? await node.child(name) : undefined;
+    return node?.kind === 'file' ? await node.read(MAX_LOADER_BYTES) : undefined;
+  } finally {
+    await device.close();
+  }
+}
+
 /** On the edited disk as it will be, unmounted: every planned change, and what Windows will find. */
 async function verify({ disks }: GuestChanges, { volume }: Done, plan: WindowsPlan): Promise<Done> {
   const overlay = disks.find(({ disk }) => disk.name === volume.disk);
@@ -159,6 +196,10 @@ async function verify({ disks }: GuestChanges, { volume }: Done, plan: WindowsPl
         const file = await findNtfs(directory, `System32/config/${edit.hive}`);
         if (file === undefined) throw incomplete(`${edit.hive} is not there`);
         await assertHolds(await RegistryHive.open({ hive: file, logs: [], what: edit.hive }), edit.changes, edit.hive);
+      } else if (edit.kind === 'efi-loader') {
+        const changedPath = disks.find(({ disk }) => disk.name === edit.disk)?.changedPath ?? '';
+        const [from, to] = [await loaderAt(changedPath, edit, edit.from), await loaderAt(changedPath, edit, edit.path)];
+        if (from === undefined || !to?.equals(from)) throw incomplete(`${edit.path} is not a copy of ${edit.from}`);
       } else {
         const file = await findNtfs(directory, edit.path);
         const isRight = file?.kind === 'file' && hashOf(await file.read()) === edit.source.sha256;

@@ -185,6 +185,34 @@ describe('a Windows that has the driver', () => {
   });
 });
 
+describe('the boot manager on the EFI system partition', () => {
+  const manager = { kind: 'windows', volume: 'sda1', path: '/EFI/Microsoft/Boot/bootmgfw.efi', architecture: 'x86_64' };
+  const partitions = [
+    { number: 1, startBytes: 1 << 20, lengthBytes: 1 << 27, type: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b' },
+  ];
+  const withLoaders = (...more: object[]) =>
+    plan({
+      inventory: {
+        disks: [{ name: 'sda', scheme: 'gpt', bootCode: { loader: 'none' }, partitions }],
+        efiLoaders: [manager, ...more],
+      } as unknown as MachineInventory,
+    });
+  const copies = (made: WindowsPlan) => made.edits.filter(({ kind }) => kind === 'efi-loader');
+
+  it('is put where firmware without an entry looks, unless it is there', () => {
+    expect(copies(withLoaders())).toMatchObject([
+      { disk: 'sda', offsetBytes: 1 << 20, lengthBytes: 1 << 27, from: manager.path, path: '/EFI/BOOT/BOOTX64.EFI' },
+    ]);
+    expect(copies(withLoaders({ ...manager, path: '/EFI/Boot/bootx64.efi' }))).toEqual([]);
+  });
+
+  it('does not take the place of another loader', () => {
+    const made = withLoaders({ ...manager, kind: 'grub', path: '/EFI/BOOT/BOOTX64.EFI' });
+    expect(copies(made)).toEqual([]);
+    expect(made.warnings.join(' ')).toContain('is not the boot manager of Windows (grub)');
+  });
+});
+
 describe('a driver of the store', () => {
   const withStore = (more: Partial<WindowsPlanInput> = {}): WindowsPlan =>
     plan({ profile: profile([VIRTIO, NIC]), matches: [matchOf(VIRTIO, AMD64_10)], ...more });

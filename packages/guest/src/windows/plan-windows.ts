@@ -7,6 +7,7 @@
  *   3. for a boot controller that none of these drives: the best package of the store, as a service and in the device database
  *   4. stop at a blue screen instead of restarting, until it has started once; look for drivers in the packages' folders
  *   5. switch off what belongs to the other maker's processors
+ *   6. with UEFI: its boot manager where firmware without an entry for it looks
  */
 import type { DeviceMatch, DriverCandidate } from '../drivers/match-drivers.ts';
 import type { MachineInventory } from '../inventory/machine-inventory.ts';
@@ -68,6 +69,7 @@ export function planWindows(input: WindowsPlanInput): WindowsPlan {
     }
     stopAtBlueScreen(context);
     switchOffForeignProcessor(context);
+    putFallbackLoader(context);
   }
   if (windows.filesystem.isDirty)
     warnings.push(`The filesystem on ${root} wants a check; Windows makes it when it starts.`);
@@ -357,6 +359,46 @@ function switchOffForeignProcessor(context: Context): void {
     ),
   });
 }
+
+/** Entries for a boot manager live in the old machine's flash and do not come along. */
+function putFallbackLoader({ inventory, profile, edits, warnings }: Context): void {
+  if (profile.firmware !== 'uefi') return;
+  const managers = inventory.efiLoaders.filter(({ kind, path }) => kind === 'windows' && BOOT_MANAGER.test(path));
+  for (const { volume, path, architecture } of managers) {
+    const fallback = FALLBACKS[architecture];
+    const beside = inventory.efiLoaders.find(
+      (loader) => loader.volume === volume && loader.path.toUpperCase() === fallback,
+    );
+    if (fallback === undefined || beside?.kind === 'windows') continue;
+    if (beside) {
+      warnings.push(
+        `${fallback} on ${volume} is not the boot manager of Windows (${beside.kind}); firmware without an entry for Windows starts that.`,
+      );
+      continue;
+    }
+    for (const disk of inventory.disks) {
+      const partition = disk.partitions.find(({ number }) => isOn(volume, disk.name, number));
+      if (!partition) continue;
+      edits.push({
+        kind: 'efi-loader',
+        why: 'the new firmware has no entry for Windows, and looks here without one',
+        disk: disk.name,
+        offsetBytes: partition.startBytes,
+        lengthBytes: partition.lengthBytes,
+        from: path,
+        path: fallback,
+      });
+    }
+  }
+}
+
+const BOOT_MANAGER = /^\/EFI\/Microsoft\/Boot\/bootmgfw\.efi$/i;
+/** UEFI specification, "Removable Media Boot Behavior". */
+const FALLBACKS: Readonly<Record<string, string>> = {
+  x86_64: '/EFI/BOOT/BOOTX64.EFI',
+  x86: '/EFI/BOOT/BOOTIA32.EFI',
+  aarch64: '/EFI/BOOT/BOOTAA64.EFI',
+};
 
 const SOURCES: Readonly<Record<number, string>> = {
   0x1af4: 'Get the virtio-win ISO of the Fedora project',

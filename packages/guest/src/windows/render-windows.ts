@@ -69,7 +69,8 @@ export function renderWindowsPlan(plan: WindowsPlan): string[] {
     lines.push(`  ${device} (${id}): ${service} ${source}`);
   }
   for (const edit of plan.edits) {
-    if (edit.kind === 'driver-file')
+    if (edit.kind === 'efi-loader') lines.push(`edit ${edit.path} on the EFI system partition: a copy of ${edit.from}`);
+    else if (edit.kind === 'driver-file')
       lines.push(`edit ${plan.directory}/${edit.path}: the driver package's ${edit.source.path}`);
     else lines.push(`edit registry ${edit.hive}`, ...edit.changes.map((change) => `  ${changeText(change)}`));
     lines.push(`  because ${edit.why}`);

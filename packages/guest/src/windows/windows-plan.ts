@@ -20,6 +20,17 @@ export type WindowsEdit =
       readonly source: { readonly packageId: string; readonly path: string; readonly sha256: string };
       /** Below the directory of Windows, with slashes. Its folder is there in every Windows, or is made. */
       readonly path: string;
+    }
+  | {
+      readonly kind: 'efi-loader';
+      readonly why: string;
+      readonly disk: string;
+      /** The EFI system partition. */
+      readonly offsetBytes: number;
+      readonly lengthBytes: number;
+      /** On it, with slashes. */
+      readonly from: string;
+      readonly path: string;
     };
 
 export type WindowsRefusalCode =
