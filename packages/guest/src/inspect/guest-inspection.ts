@@ -15,6 +15,7 @@
 import type { FilesystemSpace } from '../access/guest-tree.ts';
 import type { DeviceNameUse } from '../linux/device-names.ts';
 import type { MadeVolume } from '../inventory/compose-volumes.ts';
+import type { ArrayNameUse } from '../linux/array-names.ts';
 import type { FstabEntry } from '../linux/fstab.ts';
 import type { GrubEntry, MbrLoader } from '../linux/grub.ts';
 import type { IdentityFile } from '../linux/identity.ts';
@@ -76,6 +77,8 @@ export interface GuestInspection {
   readonly unstableNames: readonly DeviceNameUse[];
   /** Where a network card is known by its address. */
   readonly networkAddresses: readonly AddressUse[];
+  /** Where mdadm.conf looks for arrays by names of disks. */
+  readonly arrayNames: readonly ArrayNameUse[];
   /** What a copy must not share with the original. */
   readonly identityFiles: readonly IdentityFile[];
   /** The file in which initramfs-tools is told of more modules; absent: no initramfs-tools. */

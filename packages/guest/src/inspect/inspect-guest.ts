@@ -1,5 +1,6 @@
 /** Reads a mounted guest into a `GuestInspection`. Reads only; nothing of the guest's is run. */
 import type { GuestTree } from '../access/guest-tree.ts';
+import { namesInMdadmConfig, type ArrayNameUse } from '../linux/array-names.ts';
 import type { Unpackers } from '../linux/compression.ts';
 import { namesInArguments, namesInCrypttab, namesInFstab, type DeviceNameUse } from '../linux/device-names.ts';
 import { parseFstab } from '../linux/fstab.ts';
@@ -24,6 +25,7 @@ export interface MountedDisks {
 const INITRAMFS_MODULES = '/etc/initramfs-tools/modules';
 const DRACUT_CONFIGS = ['/etc/dracut.conf.d', '/usr/lib/dracut/dracut.conf.d'];
 const LVM_DEVICES = '/etc/lvm/devices/system.devices';
+const MDADM_CONFIGS = ['/etc/mdadm/mdadm.conf', '/etc/mdadm.conf'];
 const FSTAB = '/etc/fstab';
 const CRYPTTAB = '/etc/crypttab';
 /** Beside grub.cfg: what the next update of it, and of the initrd, is made from. */
@@ -59,6 +61,7 @@ export async function inspectGuest(
     fstab,
     unstableNames: await unstableNames(tree, grub?.path),
     networkAddresses: await readAddressUses(tree),
+    arrayNames: await arrayNames(tree, volumes),
     identityFiles: await readIdentityFiles(tree),
     ...(initramfsModules === undefined ? {} : { initramfsModules }),
     ...(dracutDrivers === undefined ? {} : { dracutDrivers }),
@@ -66,6 +69,13 @@ export async function inspectGuest(
     blacklistedModules: await readBlacklist(tree),
     space: [await measure(tree, '/'), await measure(tree, '/boot')],
   };
+}
+
+async function arrayNames(tree: GuestTree, volumes: readonly FilesystemInspection[]): Promise<ArrayNameUse[]> {
+  const found = volumes.flatMap(({ volume }) => (volume?.kind === 'array' ? [volume] : []));
+  const uses: ArrayNameUse[] = [];
+  for (const path of MDADM_CONFIGS) uses.push(...namesInMdadmConfig(path, (await tree.readText(path)) ?? '', found));
+  return uses;
 }
 
 async function readGrub(tree: GuestTree): Promise<{ path: string; entries: GrubEntry[] } | undefined> {

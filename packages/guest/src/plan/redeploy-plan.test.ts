@@ -72,6 +72,7 @@ function guest(kernels: readonly KernelInspection[], change: Partial<GuestInspec
     fstab: [],
     unstableNames: [],
     networkAddresses: [],
+    arrayNames: [],
     identityFiles: [],
     initramfsModules: { path: '/etc/initramfs-tools/modules', modules: [] },
     blacklistedModules: [],
@@ -292,6 +293,23 @@ describe('planRedeploy', () => {
       { kind: 'remove-file', path: '/etc/lvm/devices/system.devices' },
     ]);
     expect(planRedeploy({ ...whole, dracutDrivers: ['nvme', 'e1000e'] }, nvme).edits).toHaveLength(1);
+  });
+
+  it('lets mdadm look for arrays by UUID, and says what it cannot tell', () => {
+    const line = { path: '/etc/mdadm/mdadm.conf', from: 'devices=/dev/sda1' };
+    const arrayNames = [
+      { ...line, line: 1, to: 'UUID=x' },
+      { ...line, line: 2 },
+    ];
+    const plan = planRedeploy(guest([kernel('6.1')], { arrayNames }), nvme);
+    expect(plan.edits).toContainEqual(
+      expect.objectContaining({
+        kind: 'rename-disks',
+        path: '/etc/mdadm/mdadm.conf',
+        names: [{ line: 1, from: 'devices=/dev/sda1', to: 'UUID=x' }],
+      }),
+    );
+    expect(plan.warnings.join(' ')).toMatch(/rebuild it.*line 2 looks for an array by devices/);
   });
 
   it('refuses to edit a logical volume past LVM while a snapshot of it is there', () => {

@@ -384,6 +384,18 @@ function renameDisks(
         text: `${text} Use UUID= in the source machine and back it up again.`,
       });
   }
+  for (const { path, line, from, to } of inspection.arrayNames) {
+    if (to === undefined) {
+      warnings.push(
+        `${path} line ${line} looks for an array by ${from}, and which one is meant cannot be told. Better use UUID=.`,
+      );
+    } else {
+      renamed.set(path, [...(renamed.get(path) ?? []), { line, from, to }]);
+      warnings.push(
+        `${path} looked for arrays by names of disks. An initial RAM disk that holds a copy of it still does: rebuild it once the machine runs.`,
+      );
+    }
+  }
   return [...renamed].map(([path, names]) => ({
     kind: 'rename-disks',
     path,
