@@ -77,8 +77,8 @@ async function main(): Promise<number> {
     }
   };
   await Promise.all(Array.from({ length: Number(values.jobs) }, (_, job) => work(`matrix${job}`)));
-  const passed = open.length - failed;
-  process.stdout.write(`${passed} of ${open.length} rows passed; ${wanted.length - open.length} had passed before\n`);
+  const left = wanted.filter((row) => results.get(rowId(row))?.outcome !== 'passed').length - failed;
+  process.stdout.write(`${open.length - failed} of ${open.length} rows passed; ${left} are still to be run\n`);
   return failed > 0 ? 1 : 0;
 }
 

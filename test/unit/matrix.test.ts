@@ -51,7 +51,7 @@ test('a line of results that was cut is no result, and the next one stands in a 
 });
 
 test('the document tells of each row what came of it, and keeps what stands around', () => {
-  const [first, second] = allRows();
+  const [first, second] = allRows().filter(({ part }) => part === 'controllers');
   if (!first || !second) throw new Error('no rows');
   const results = new Map([
     [rowId(first), result(rowId(first), 'passed')],
