@@ -372,4 +372,29 @@ describe('another size', () => {
     expect(info(grown)).toMatch(shows);
     if (type === 'ext4') soundExt(grown);
   });
+
+  test.each([
+    [
+      'btrfs',
+      ['mkfs.btrfs', '-q'],
+      [400, 300],
+      (part: string) => run('btrfs', 'check', part) + run('btrfs', 'inspect-internal', 'dump-super', part),
+      /^total_bytes\s+314572800$/m,
+    ],
+    [
+      'ntfs',
+      ['mkntfs', '-q', '-F', '-Q'],
+      [120, 100],
+      // Whole, and within what is there.
+      (part: string) => run('ntfsfix', '--no-action', part) + run('ntfsresize', '--info', '--force', part),
+      /Current volume size: 1048[45]\d+/,
+    ],
+  ] as const)('%s shrinks with its partition', async (_, [make, ...args], [oldMib, newMib], info, shows) => {
+    const disk = partitioned('small.raw', oldMib + 2, `label: gpt\nstart=2048, size=${oldMib * 2048}, type=linux\n`);
+    const part = blank('small.img', oldMib * MiB);
+    run(make, ...args, part);
+    put(part, disk, 2048);
+    const laidOut = await layOut(disk, { resize: 'last' }, newMib + 2);
+    expect(info(take(laidOut.path, MiB, newMib * MiB))).toMatch(shows);
+  });
 });
