@@ -13,6 +13,7 @@ export type AgentsAction =
       readonly output: string;
     }
   | { readonly kind: 'agents-list' }
+  | { readonly kind: 'agents-policy'; readonly principal: string }
   | { readonly kind: 'keys-grant'; readonly machine: string; readonly point: PointId; readonly output: string }
   | { readonly kind: 'agents-revoke'; readonly agent: string; readonly reason: string };
 
@@ -48,6 +49,18 @@ export function addAgentCommands(repo: Command, define: Define, act: Act): void 
   );
   define(
     agents,
+    'policy',
+    'Prints what the credentials of a host with an agent’s file should be allowed in the bucket: to read and put what backups do.',
+    'repo agents policy arn:aws:iam::123456789012:user/host-7',
+  )
+    .argument(
+      '<principal>',
+      'whose credentials, as the service names them: an ARN, or an access key id',
+      principalArgument,
+    )
+    .action((principal: string, options: GlobalOptions) => act({ kind: 'agents-policy', principal }, options));
+  define(
+    agents,
     'revoke',
     'Trusts an agent no more. Its recovery points that are there go on counting; none that comes later does.',
     'repo agents revoke host-7 --reason "stolen"',
@@ -78,6 +91,12 @@ export function addGrantCommand(keys: Command, define: Define, act: Act): void {
 function nameArgument(text: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,59}$/.test(text))
     throw new InvalidArgumentError('use letters, digits, spaces and ". _ @ -", at most 60.');
+  return text;
+}
+
+function principalArgument(text: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9:/+=,.@_-]{0,255}$/.test(text))
+    throw new InvalidArgumentError('an ARN or an access key id is needed.');
   return text;
 }
 

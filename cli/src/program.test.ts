@@ -382,6 +382,9 @@ describe('command line', () => {
       'from 1',
     );
     await expect(parse('repo', 'agents', 'revoke', '../x')).rejects.toThrow('use letters');
+    const arn = 'arn:aws:iam::123456789012:user/host-7';
+    expect(await actionOf('policy', arn)).toEqual({ kind: 'agents-policy', principal: arn });
+    await expect(parse('repo', 'agents', 'policy', '*')).rejects.toThrow('an ARN');
   });
 
   it('takes policies, holds and requests', async () => {

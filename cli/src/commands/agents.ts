@@ -1,5 +1,5 @@
 /** `lifeboat repo agents` and `repo keys grant`: who gets a part of what a tenant's keys open. */
-import { enrolAgent, grantPoint, listAgents, revokeAgent } from '@lifeboat/runtime/agents-admin';
+import { agentPoliciesOf, enrolAgent, grantPoint, listAgents, revokeAgent } from '@lifeboat/runtime/agents-admin';
 import type { AgentsAction } from '../agents-program.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
@@ -38,6 +38,19 @@ export async function agentsCommand(
     case 'agents-list': {
       const agents = await listAgents(configuration, { signal });
       output.result({ agents }, agents.length === 0 ? ['no agent was ever enrolled'] : lines(agents));
+      return EXIT.done;
+    }
+    case 'agents-policy': {
+      const policies = await agentPoliciesOf(configuration, action);
+      output.result({ policies }, [
+        ...policies.flatMap(({ bucket, policy }) => [`bucket ${bucket}:`, JSON.stringify(policy, null, 2)]),
+        'A bucket has one policy: add these statements to those it has.',
+        ...(configuration.repository.place.kind === 's3' && configuration.repository.place.lockDays !== undefined
+          ? [
+              'These credentials can make locks longer, never shorter; a default retention of the bucket does without that right.',
+            ]
+          : []),
+      ]);
       return EXIT.done;
     }
     default: {

@@ -107,6 +107,7 @@ export async function repoCommand(context: CommandContext, action: RepoAction): 
     case 'keys-grant':
     case 'agents-enrol':
     case 'agents-list':
+    case 'agents-policy':
     case 'agents-revoke':
       return agentsCommand(context, action);
     default:

@@ -4,9 +4,12 @@ import { open, rm } from 'node:fs/promises';
 import { LifeboatError, messageOf } from '@lifeboat/foundation/errors';
 import { parseMachineId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
 import type { AgentInfo } from '@lifeboat/repository/agents/agents';
+import { hex } from '@lifeboat/repository/format/names';
+import { agentPolicy, type BucketPolicy } from '@lifeboat/repository/lock/agent-policy';
 import type { Repository } from '@lifeboat/repository/repository';
 import type { Configuration } from './configuration.ts';
 import { withRepository } from './repository-admin.ts';
+import type { RepositoryPlace } from './repository-place.ts';
 import { namesOfMachines } from './retention-admin.ts';
 
 type At = { readonly signal: AbortSignal };
@@ -62,6 +65,42 @@ export function revokeAgent(
   at: At,
 ): Promise<AgentInfo> {
   return withRepository(configuration, (repository) => repository.agents.revoke(input, at));
+}
+
+export interface PolicyOfBucket {
+  readonly bucket: string;
+  readonly policy: BucketPolicy;
+}
+
+/**
+ * What the credentials of a host with an agent's file may do in the buckets of the configured repository, as policies of these. `principal`:
+ * as the service names its users. Errors: `input.invalid` for a directory, those of the repository.
+ */
+export function agentPoliciesOf(
+  configuration: Configuration,
+  { principal }: { readonly principal: string },
+): Promise<PolicyOfBucket[]> {
+  return withRepository(configuration, async ({ tenantId: id, core }) => {
+    const tenant = { id, isFirst: id === hex(core.superblock.tenantId) };
+    return policiesOf(configuration.repository.place, { principal, tenant });
+  });
+}
+
+/** One for each bucket, that of the data first. Errors: `input.invalid` for a directory. */
+export function policiesOf(
+  place: RepositoryPlace,
+  whose: Required<Pick<Parameters<typeof agentPolicy>[0], 'principal' | 'tenant'>>,
+): PolicyOfBucket[] {
+  if (place.kind === 'directory')
+    throw new LifeboatError(
+      'input.invalid',
+      `${place.path} is a directory, and has no policy: its rights are those of its files`,
+    );
+  const { data, control, lockDays } = place;
+  return [data, ...(control ? [control] : [])].map((at) => ({
+    bucket: at.bucket,
+    policy: agentPolicy({ place: at, ...whose, keys: 'agent', locksInPut: at === data && lockDays !== undefined }),
+  }));
 }
 
 /**

@@ -7,7 +7,7 @@ import type { Repository } from '@lifeboat/repository/repository';
 import { fileSource } from '@lifeboat/repository/testing/file-source';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfiguration } from './configuration.ts';
-import { enrolAgent, grantPoint, listAgents, revokeAgent } from './agents-admin.ts';
+import { enrolAgent, grantPoint, listAgents, policiesOf, revokeAgent } from './agents-admin.ts';
 import { infoOf, initConfigured, printKey } from './repository-admin.ts';
 import { openConfiguredRepository, openOrMakeRepository } from './repository.ts';
 import { pruneVanished } from './retention-admin.ts';
@@ -73,6 +73,27 @@ describe('a key that is printed', () => {
     const again = printKey(configuration, { label: 'safe', output: { path, render: () => '' } });
     await expect(again).rejects.toMatchObject({ code: 'input.invalid' });
     expect(statSync(path).size).toBe(14);
+  });
+});
+
+describe('the policies of the buckets, for a host with an agent’s file', () => {
+  const whose = { principal: 'host-7', tenant: { id: 'a'.repeat(32), isFirst: true } };
+  const of = (settings: Record<string, string>): unknown =>
+    policiesOf(loadConfiguration({ environment: { LIFEBOAT_STATE: directory, ...settings } }).repository.place, whose);
+
+  it('are one for each bucket; only where packs are locked by their put they let it lock', () => {
+    const settings = { LIFEBOAT_REPOSITORY: 's3://data/site', LIFEBOAT_CONTROL: 's3://records/site' };
+    const text = (policies: unknown): string => JSON.stringify(policies);
+    const plain = of(settings);
+    expect(plain).toMatchObject([{ bucket: 'data' }, { bucket: 'records' }]);
+    expect(text(plain)).toContain('arn:aws:s3:::records/site/control/sessions/*');
+    expect(text(plain)).not.toContain('PutObjectRetention');
+    const locked = of({ ...settings, LIFEBOAT_LOCK_DAYS: '30' }) as unknown[];
+    expect(locked.map((policy) => text(policy).includes('PutObjectRetention'))).toEqual([true, false]);
+  });
+
+  it('are none for a directory, which has no such thing', () => {
+    expect(() => of({})).toThrow(expect.objectContaining({ code: 'input.invalid' }));
   });
 });
 

@@ -152,3 +152,25 @@ test('is the same for every tenant', async () => {
     await tenant.putIfAbsent(name, []);
   expect([...store.objects.keys()].map(mayPut)).toEqual([true, true, false, false]);
 });
+
+test('is of one tenant, where one is said', () => {
+  const [first, other] = ['a'.repeat(32), 'f'.repeat(32)];
+  const names = ['data/packs/00/x', `data/tenants/${other}/packs/00/x`, `data/tenants/${first}/packs/00/x`];
+  const read = [`keys/${first}/000001-a`, `keys/${other}/000001-a`, SUPERBLOCK];
+  const of = (id: string): unknown => {
+    const tenant = { id, isFirst: id === first };
+    const own = agentPolicy({ place, principal: 'agent', locksInPut: true, keys: 'agent', tenant });
+    return [
+      names.map((name) => allows(own, name)),
+      [...names, ...read].map((name) => allows(own, name, 's3:GetObject')),
+    ];
+  };
+  expect(of(first)).toEqual([
+    [true, false, false],
+    [true, false, false, true, false, true],
+  ]);
+  expect(of(other)).toEqual([
+    [false, true, false],
+    [false, true, false, false, true, true],
+  ]);
+});

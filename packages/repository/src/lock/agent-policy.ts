@@ -15,6 +15,7 @@ import {
   FENCES,
   INDEX,
   KEYS,
+  keySetsPrefix,
   MACHINE_OBJECTS,
   OUTCOMES,
   PACKS,
@@ -53,16 +54,22 @@ export function agentPolicy(input: {
   readonly locksInPut: boolean;
   /** What the host opens the repository with: a way into the tenant, or the file of an agent, which decides nothing. */
   readonly keys?: 'tenant' | 'agent';
+  /** Whose machines it backs up: nothing of another tenant is read or put. Default: any. */
+  readonly tenant?: { readonly id: string; readonly isFirst: boolean };
 }): BucketPolicy {
-  const { place, locksInPut, keys = 'tenant' } = input;
+  const { place, locksInPut, keys = 'tenant', tenant } = input;
   const Principal = { AWS: [input.principal] };
   const bucket = `arn:aws:s3:::${place.bucket}`;
   const objects = `${bucket}/${place.prefix}*`;
   const written = keys === 'agent' ? WRITTEN_BY_BACKUPS : [...WRITTEN_BY_BACKUPS, ...WRITTEN_WITH_TENANT_KEYS];
-  const ofEveryTenant = (prefixes: readonly string[]): string[] =>
-    prefixes.flatMap((under) => [under, under.replace('/', '/tenants/*/')]);
+  const ofTenants = (prefixes: readonly string[]): string[] =>
+    prefixes.flatMap((under) => [
+      ...(tenant && !tenant.isFirst ? [] : [under]),
+      ...(tenant?.isFirst ? [] : [under.replace('/', `/tenants/${tenant?.id ?? '*'}/`)]),
+    ]);
+  const ownKeys = tenant ? keySetsPrefix(tenant.id) : KEYS;
   const read =
-    keys === 'agent' ? [SUPERBLOCK, ...[KEYS, ...ofEveryTenant(READ_BY_BACKUPS)].map((under) => `${under}*`)] : ['*'];
+    keys === 'agent' ? [SUPERBLOCK, ...[ownKeys, ...ofTenants(READ_BY_BACKUPS)].map((under) => `${under}*`)] : ['*'];
   return {
     Version: '2012-10-17',
     Statement: [
@@ -84,7 +91,7 @@ export function agentPolicy(input: {
         Effect: 'Allow',
         Principal,
         Action: ['s3:PutObject'],
-        Resource: ofEveryTenant(written).map((under) => `${bucket}/${place.prefix}${under}*`),
+        Resource: ofTenants(written).map((under) => `${bucket}/${place.prefix}${under}*`),
       },
       {
         Sid: 'LifeboatAgentReads',
