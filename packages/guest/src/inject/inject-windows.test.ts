@@ -106,11 +106,11 @@ describe('a driver package in a Windows', () => {
     expect(keys).not.toHaveProperty([`${services}\\stornvme\\StartOverride`]);
     expect(keys[`${services}\\logged`]).toEqual({ Start: dword(3) });
     expect(keys['ControlSet001\\Control\\CrashControl']).toEqual({ AutoReboot: dword(0), CrashDumpEnabled: dword(7) });
-    const inf = keys['DriverDatabase\\DriverInfFiles\\vioblk.inf'];
+    const inf = keys['DriverDatabase\\DriverInfFiles\\lifeboat-vioblk.inf'];
     const pack = Buffer.from(inf?.['Active']?.[1] ?? '', 'hex')
       .toString('utf16le')
       .replace('\0', '');
-    expect(pack).toMatch(/^vioblk\.inf_amd64_[0-9a-f]{16}$/);
+    expect(pack).toMatch(/^lifeboat-vioblk\.inf_amd64_[0-9a-f]{16}$/);
     const top = `DriverDatabase\\DriverPackages\\${pack}`;
     expect(keys[top]?.['Version']).toEqual([3, `00ff0900000000007be9364d25e3ce11bfc108002be10318${'00'.repeat(24)}`]);
     expect(keys[`${top}\\Configurations\\vioblk_conf`]).toEqual({
@@ -119,7 +119,7 @@ describe('a driver package in a Windows', () => {
     });
     const id = 'PCI\\VEN_1AF4&DEV_1042';
     expect(keys[`${top}\\Descriptors\\${id}`]).toEqual({ Configuration: [1, text('vioblk_conf')] });
-    expect(keys[`DriverDatabase\\DeviceIds\\${id}`]).toEqual({ 'vioblk.inf': [3, '01ff0000'] });
+    expect(keys[`DriverDatabase\\DeviceIds\\${id}`]).toEqual({ 'lifeboat-vioblk.inf': [3, '01ff0000'] });
     const software = hiveOf(`${CONFIG}/SOFTWARE`)['Microsoft\\Windows\\CurrentVersion'];
     expect(Buffer.from(software?.['DevicePath']?.[1] ?? '', 'hex').toString('utf16le')).toMatch(
       /^%SystemRoot%\\inf;%SystemRoot%\\Lifeboat\\vioblk-[0-9a-f]{8}\0$/,
@@ -175,6 +175,17 @@ describe('a driver package in a Windows', () => {
     const [pack] = await store.packages();
     writeFileSync(join(store.directoryOf(pack?.id ?? ''), 'vioblk.sys'), 'MZ another driver');
     await expect(inject(plan)).rejects.toMatchObject({ code: 'guest.driver-package-unusable' });
+    expect(hashOf()).toBe(before);
+  });
+
+  it('whose file is no program is not put in, and nothing is changed', async () => {
+    const vendor = join(base, 'vendor');
+    writeFileSync(join(vendor, 'vioblk.sys'), 'SZDD');
+    store = new DriverStore(join(base, 'store2'));
+    await store.add(vendor, { nowMs: 0, signal });
+    const plan = await planFor('10');
+    const before = hashOf();
+    await expect(inject(plan)).rejects.toMatchObject({ message: expect.stringContaining('MZ') as string });
     expect(hashOf()).toBe(before);
   });
 

@@ -139,6 +139,16 @@ async function copyDriverFile(
       },
     );
   }
+  // A service whose file is no program stops Windows before it can say so.
+  if (edit.path.startsWith(ACCESS_OF) && content.toString('latin1', 0, 2) !== 'MZ') {
+    throw new LifeboatError(
+      'guest.driver-package-unusable',
+      `${path} of the package ${packageId} is no driver: it does not begin with MZ`,
+      {
+        context: { path },
+      },
+    );
+  }
   const access = await findPath(tree, `${windows}/${ACCESS_OF}`);
   if (access === undefined)
     throw new LifeboatError('guest.changed-since-plan', `${windows}/${ACCESS_OF} is not there any more`);

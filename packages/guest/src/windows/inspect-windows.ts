@@ -69,7 +69,10 @@ class Inspector {
     const devicePath = await this.#try('The device path', async () =>
       textOf(await software?.value('Microsoft\\Windows\\CurrentVersion', 'DevicePath')),
     );
-    const names = [...IN_BOX_STORAGE_SERVICES, ...ADDED_STORAGE_SERVICES];
+    const devices =
+      (await this.#try('The devices it can start from', () => bootDevices({ system, drivers, set }))) ?? [];
+    const named = [...IN_BOX_STORAGE_SERVICES, ...ADDED_STORAGE_SERVICES, ...devices.map(({ service }) => service)];
+    const names = [...new Map(named.map((name) => [name.toLowerCase(), name])).values()];
     const processors = [...PROCESSOR_SERVICES.intel, ...PROCESSOR_SERVICES.amd];
     const { isDirty, hasOpenLog } = this.#volume;
     return {
@@ -83,8 +86,7 @@ class Inspector {
       storageServices: await this.#services(system, set, names),
       processorServices: await this.#services(system, set, processors),
       deviceDatabase: inDatabase ? 'driver-database' : 'critical-devices',
-      bootDevices:
-        (await this.#try('The devices it can start from', () => bootDevices({ system, drivers, set }))) ?? [],
+      bootDevices: devices,
       ...(hal ? { hal } : {}),
       hives: this.#hives,
       hibernation: (await this.#try('Hibernation', () => this.#hibernation())) ?? 'unknown',

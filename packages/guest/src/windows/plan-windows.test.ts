@@ -240,7 +240,7 @@ describe('a driver of the store', () => {
         change.kind === 'set' ? [[`${change.key}|${change.name}`, change.data]] : [],
       ),
     );
-    const pack = 'DriverDatabase\\DriverPackages\\vioblk.inf_amd64_abcdef0123456789';
+    const pack = 'DriverDatabase\\DriverPackages\\lifeboat-vioblk.inf_amd64_abcdef0123456789';
     expect(set).toMatchObject({
       'ControlSet001\\Services\\vioblk|Type': { number: 1 },
       'ControlSet001\\Services\\vioblk|Start': { number: 0 },
@@ -248,11 +248,11 @@ describe('a driver of the store', () => {
       'ControlSet001\\Services\\vioblk|Group': { type: 'string', text: 'SCSI miniport' },
       'ControlSet001\\Services\\vioblk|ImagePath': { type: 'expand-string', text: 'System32\\drivers\\vioblk.sys' },
       'ControlSet001\\Services\\vioblk\\Parameters\\PnpInterface|5': { type: 'dword', number: 1 },
-      'DriverDatabase\\DriverInfFiles\\vioblk.inf|': {
+      'DriverDatabase\\DriverInfFiles\\lifeboat-vioblk.inf|': {
         type: 'multi-string',
-        texts: ['vioblk.inf_amd64_abcdef0123456789'],
+        texts: ['lifeboat-vioblk.inf_amd64_abcdef0123456789'],
       },
-      'DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1001|vioblk.inf': { type: 'binary', hex: '01ff0000' },
+      'DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1001|lifeboat-vioblk.inf': { type: 'binary', hex: '01ff0000' },
       [`${pack}|Version`]: {
         type: 'binary',
         hex: `00ff0900000000007be9364d25e3ce11bfc108002be10318${'00'.repeat(24)}`,
@@ -310,6 +310,16 @@ describe('a driver of the store', () => {
     });
     expect(codes(made)).toEqual([code]);
     expect(made.edits).toEqual([]);
+  });
+
+  it.each([
+    ['is compressed, as on old discs', 'vioblk.sys,vioblk.sy_', 'Expand it to vioblk.sys'],
+    ['is not copied', 'other.sys,vioblk.sys', 'does not copy it'],
+  ])('that %s is refused', (_, line, text) => {
+    const inf = VIRTIO_BLOCK_INF.replace('vioblk.sys,,,2', line);
+    expect(withStore({ matches: [matchOf(VIRTIO, AMD64_10, inf)] }).refusals).toMatchObject([
+      { code: 'driver-incomplete', text: expect.stringContaining(text) as string },
+    ]);
   });
 
   it('whose INF names a file outside its folder is refused', () => {

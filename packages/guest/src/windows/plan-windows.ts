@@ -280,6 +280,21 @@ function whyNot(candidate: DriverCandidate, { profile, version, windows }: Conte
       text: `${driver.inf} of the package ${pack.name} matches the boot controller, but installs no driver of its own; the Windows it is for has to bring it.`,
     };
   }
+  const service = install.services.find(({ isAssociated, binary }) => isAssociated && binary !== '');
+  const binary = install.files.find(({ target }) => isSame(target, service?.binary ?? ''));
+  if (binary === undefined) {
+    return {
+      code: 'driver-incomplete',
+      text: `${driver.inf} of the package ${pack.name} names ${service?.binary} as the driver and does not copy it, so it is not installed without Windows running.`,
+    };
+  }
+  // As on the discs of Windows XP: expand(1) of Microsoft makes a driver of it.
+  if (binary.source.endsWith('_')) {
+    return {
+      code: 'driver-incomplete',
+      text: `The package ${pack.name} holds ${binary.source}, which is compressed. Expand it to ${binary.target}, beside its INF, and add the package again.`,
+    };
+  }
   const needsSignature = profile.secureBoot === true || (version.architecture !== 'x86' && version.major >= 6);
   if (needsSignature && driver.catalogueFile === undefined) {
     return {

@@ -150,7 +150,7 @@ function driverDatabase(
   service: DriverService,
   { ids, version }: { ids: readonly string[]; version: WindowsVersion },
 ): RegistryChange[] {
-  const inf = infName(candidate);
+  const inf = registeredName(candidate);
   // Windows ends the names of its own with a hash of the package; this one is ours, and no other package has it.
   const pack = `${inf}_${version.architecture}_${candidate.package.id.slice(0, 16)}`;
   const configuration = `${service.name}_conf`;
@@ -223,6 +223,11 @@ function devicePath(candidate: DriverCandidate, windows: WindowsInspection): Win
 
 function infName({ driver }: DriverCandidate): string {
   return driver.inf.slice(driver.inf.lastIndexOf('/') + 1).toLowerCase();
+}
+
+/** What the database calls it. Vendors' files are often called as those that Windows brings, whose entries must stay as they are. */
+function registeredName(candidate: DriverCandidate): string {
+  return `lifeboat-${infName(candidate)}`;
 }
 
 function folderOf(candidate: DriverCandidate): string {
