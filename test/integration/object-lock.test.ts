@@ -172,14 +172,16 @@ describe('with an agent’s file, and credentials for what its backups do', () =
   let narrow: S3Credentials;
   beforeEach(async () => {
     narrow = await server.makeUser(`narrow-${users}`);
-    const Policy = JSON.stringify(
-      agentPolicy({ place, principal: narrow.accessKeyId, locksInPut: true, keys: 'agent' }),
-    );
-    await server.root.send(new PutBucketPolicyCommand({ Bucket: place.bucket, Policy }));
     await closing(openTiny(await lockingStore(server.root)), async (repository) => {
       ({ path: file } = await enrolled(repository, scratch));
       await repository.linkPoints(MACHINE);
       await repository.retention.perform({ act: { kind: 'hold', machineId: MACHINE }, reason: 'kept' });
+      // As `lifeboat repo agents policy` prints it.
+      const tenant = { id: repository.tenantId, isFirst: true };
+      const Policy = JSON.stringify(
+        agentPolicy({ place, principal: narrow.accessKeyId, locksInPut: true, keys: 'agent', tenant }),
+      );
+      await server.root.send(new PutBucketPolicyCommand({ Bucket: place.bucket, Policy }));
     });
   });
   const asAgent = async (): Promise<Repository> =>
