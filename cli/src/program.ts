@@ -10,6 +10,7 @@ import { addProfilesCommands, type ProfilesAction } from './profiles-program.ts'
 import { addRedeploysCommands, type RedeploysAction } from './redeploys-program.ts';
 import { addRepoCommands, type RepoAction } from './repo-program.ts';
 import {
+  delayOption,
   diskOption,
   machineArgument,
   newNameOption,
@@ -48,7 +49,9 @@ export interface RestoreOptions {
   readonly plan: boolean;
 }
 
-export interface PreflightOptions {
+export interface PreflightOptions extends BootOptions {
+  /** Milliseconds for boot tests of what the plan says yes to; absent: none. */
+  readonly bootBudget?: number;
   readonly target: readonly string[];
   /** Asked at this time of every day (UTC) instead of now. */
   readonly nightly?: { readonly hour: number; readonly minute: number } | 'off';
@@ -292,26 +295,29 @@ export function createProgram({ version, handlers, finish, write }: ProgramOptio
     finish(await handlers.redeploy(machine, redeployOptions(options), globals(options))),
   );
 
-  command(
-    'preflight',
-    'Says by plan whether machines would start on spare hardware, from their newest recovery points, and why not.',
-    'lifeboat preflight --target nvme --target rack-7.json --nightly 02:30',
-  )
-    .argument('[machines...]', 'names or UUIDs; all machines when absent')
-    .option(
-      '--target <profile>',
-      'a spare model: a shipped profile ("lifeboat profiles list"), or a profile file; again for more',
-      collect(profileOption),
-      [],
+  withBoot(
+    command(
+      'preflight',
+      'Says by plan whether machines would start on spare hardware, from their newest recovery points, and why not.',
+      'lifeboat preflight --target nvme --target rack-7.json --nightly 02:30',
     )
-    .option('--nightly <time>', 'ask it of all machines every night at this time (UTC); off: no more', nightlyOption)
-    .action(async (machines: string[], options: PreflightOptions & GlobalOptions) => {
-      const { target, nightly } = options;
-      if (target.length === 0 && nightly !== 'off') throw usage("required option '--target <profile>' not specified");
-      if (machines.length > 0 && nightly !== undefined) throw usage('--nightly is about all machines; name none.');
-      const asked = { target, ...(nightly === undefined ? {} : { nightly }) };
-      finish(await handlers.preflight(machines.map(machineArgument), asked, globals(options)));
-    });
+      .argument('[machines...]', 'names or UUIDs; all machines when absent')
+      .option(
+        '--target <profile>',
+        'a spare model: a shipped profile ("lifeboat profiles list"), or a profile file; again for more',
+        collect(profileOption),
+        [],
+      )
+      .option('--nightly <time>', 'ask it of all machines every night at this time (UTC); off: no more', nightlyOption)
+      .option('--boot-budget <time>', 'also start what the plan says yes to, in so much time: 30m, 8h', delayOption),
+  ).action(async (machines: string[], options: PreflightOptions & GlobalOptions) => {
+    const { target, nightly, bootBudget } = options;
+    if (target.length === 0 && nightly !== 'off') throw usage("required option '--target <profile>' not specified");
+    if (machines.length > 0 && nightly !== undefined) throw usage('--nightly is about all machines; name none.');
+    if (bootBudget !== undefined && nightly !== undefined)
+      throw usage('--boot-budget goes with a pre-flight now, not with --nightly.');
+    finish(await handlers.preflight(machines.map(machineArgument), options, globals(options)));
+  });
 
   const subcommandOf = (parent: Command, name: string, description: string, example: string): Command =>
     commandOf(parent, name, description, `lifeboat ${example}`);

@@ -208,6 +208,15 @@ describe('a redeploy', () => {
     expect(engine.verbs()).not.toContain('abandonOperation');
   });
 
+  test('for a boot test only defines nothing, and removes its disks, whatever the guest did', async () => {
+    const engine = new FakeEngine({ bootTest: async () => bootSummary('initramfs-shell') });
+    const { result } = await run(engine, redeployRequest('spare', { disks: 'discard' }));
+    expect(result).toMatchObject({ verdict: 'not-booting', boot: { finding: 'initramfs-shell' } });
+    expect(engine.verbs()).not.toContain('defineMachine');
+    expect(engine.verbs().at(-1)).toBe('abandonOperation');
+    expect(engine.callsOf('abandonOperation')).toMatchObject([{ removeTargets: true }]);
+  });
+
   test('whose guest does not start is no failure: the finding is the result, nothing is defined, disks are kept', async () => {
     const engine = new FakeEngine({ bootTest: async () => bootSummary('initramfs-shell') });
     const { result } = await run(engine, redeployRequest('dark'));

@@ -4,7 +4,7 @@ import { BOOT_SCRATCH_BYTES, BOOT_STAGE, bootStage } from './boot-stage.ts';
 import { DEFINE_STAGE, defineStage } from './define-stage.ts';
 import { newOpId } from './operation-id.ts';
 import { runOperation } from './operation.ts';
-import { RESTORE_SCRATCH_BYTES, RESTORE_STAGE, restoreStage } from './restore-stage.ts';
+import { DISCARD_STAGE, RESTORE_SCRATCH_BYTES, RESTORE_STAGE, restoreStage } from './restore-stage.ts';
 
 const PLAN_STAGE = 'plan';
 const EDIT_STAGE = 'inject drivers';
@@ -16,7 +16,9 @@ const COMPARE_STAGE = 'compare files';
  * a person to look at.
  */
 export async function RedeployMachine(input: RedeployMachineInput): Promise<RedeployMachineResult> {
-  const { machine, pointId, target, profile, compare, boot, define } = input;
+  const { machine, pointId, target, profile, compare, boot } = input;
+  const isDiscarded = input.disks === 'discard';
+  const define = isDiscarded ? undefined : input.define;
   const opIds = {
     restore: newOpId('res'),
     edit: newOpId('dep'),
@@ -41,6 +43,7 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         ...(compare ? [COMPARE_STAGE] : []),
         ...(boot ? [BOOT_STAGE] : []),
         ...(define ? [DEFINE_STAGE] : []),
+        ...(isDiscarded ? [DISCARD_STAGE] : []),
       ],
     },
     async (operation) => {
@@ -104,6 +107,10 @@ export async function RedeployMachine(input: RedeployMachineInput): Promise<Rede
         define && ready && unexplained.length === 0
           ? await defineStage(operation, { ...restored, opId: opIds.define, profile, define })
           : undefined;
+      if (isDiscarded) {
+        // Their journal goes with them.
+        await stages.run(DISCARD_STAGE, () => verbs.abandonOperation({ opId: opIds.restore, removeTargets: true }));
+      }
       return {
         verdict: !ready ? 'not-booting' : unexplained.length > 0 ? 'differing' : bootTest ? 'proven' : 'redeployed',
         restore,

@@ -3,9 +3,7 @@ import { BOOT_SCRATCH_BYTES, BOOT_STAGE, bootStage } from './boot-stage.ts';
 import { DEFINE_STAGE, defineStage } from './define-stage.ts';
 import { newOpId } from './operation-id.ts';
 import { runOperation } from './operation.ts';
-import { RESTORE_SCRATCH_BYTES, RESTORE_STAGE, restoreStage } from './restore-stage.ts';
-
-const DISCARD_STAGE = 'discard disks';
+import { DISCARD_STAGE, RESTORE_SCRATCH_BYTES, RESTORE_STAGE, restoreStage } from './restore-stage.ts';
 
 /** Brings a point's disks back unchanged; proves that they start and defines the machine where that is asked for. */
 export async function RestoreMachine(input: RestoreMachineInput): Promise<RestoreMachineResult> {

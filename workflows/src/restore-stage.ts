@@ -1,6 +1,9 @@
 import type { RestoreInput, RestoreSummary } from '@lifeboat/contracts/workflow/verbs';
 import type { Operation } from './operation.ts';
 
+/** Of disks that served a test only. */
+export const DISCARD_STAGE = 'discard disks';
+
 export const RESTORE_STAGE = 'restore disks';
 
 /** Journals and logs; the restored disks themselves go to the target, whose room the engine checks before it writes. */

@@ -3,6 +3,7 @@ import type { HostRuntime } from '@lifeboat/runtime/host-runtime';
 import { describeProfile } from '@lifeboat/runtime/hardware-profiles';
 import type { CommandContext } from '../context.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { type BootAnswer, bootYeses } from '../operations/boot-preflight.ts';
 import { withHostRuntime } from '../operations/host.ts';
 import { setNightly, stopNightly } from '../operations/nightly-preflight.ts';
 import { newRequestId } from '../operations/request.ts';
@@ -24,7 +25,7 @@ export async function preflightCommand(
   options: PreflightOptions,
 ): Promise<ExitCode> {
   const { display, output, signal, random } = context;
-  const { target: profiles, nightly } = options;
+  const { target: profiles, nightly, bootBudget } = options;
   for (const profile of profiles) await describeProfile(profile); // a wrong one is said before anything is opened
   if (nightly !== undefined) return await schedule(context, { nightly, profiles });
   const opId = parseOpId(`pre-${newRequestId(random)}`);
@@ -34,12 +35,18 @@ export async function preflightCommand(
       { signal, progress: ({ detail = '' }) => display.note(`looking at ${printable(detail)}`) },
     ),
   );
+  const boots =
+    bootBudget === undefined
+      ? []
+      : await bootYeses(context, summary, { profiles, boot: options, budgetMs: bootBudget });
   display.close();
   const isGood =
     summary.machines.length > 0 &&
-    summary.machines.every(({ problem, answers }) => !problem && answers.every(({ verdict }) => verdict === 'yes'));
-  output.result(summary, [
+    summary.machines.every(({ problem, answers }) => !problem && answers.every(({ verdict }) => verdict === 'yes')) &&
+    boots.every(({ verdict }) => verdict === 'yes' || verdict === 'waits');
+  output.result({ ...summary, ...(bootBudget === undefined ? {} : { boots }) }, [
     ...summary.machines.flatMap((machine) => lines(output.style, machine)),
+    ...boots.map((boot) => bootLine(output.style, boot, summary.machines)),
     ...(summary.machines.length === 0 ? ['There is no machine with a recovery point.'] : []),
   ]);
   return isGood ? EXIT.done : EXIT.negative;
@@ -70,6 +77,26 @@ async function schedule(
 
 function clockTime({ hour, minute }: { readonly hour: number; readonly minute: number }): string {
   return [hour, minute].map((part) => String(part).padStart(2, '0')).join(':');
+}
+
+/** What there was no time for is no news of the machine, and said all the same. */
+function bootLine(
+  style: Style,
+  { machineId, profile, verdict, reason }: BootAnswer,
+  machines: readonly Machine[],
+): string {
+  const name = machines.find((machine) => machine.machineId === machineId)?.machineName ?? machineId;
+  const of = `${name} on ${profile}`;
+  switch (verdict) {
+    case 'yes':
+      return goodLine(style, `${of}: was started`);
+    case 'no':
+      return badLine(style, `${of}: did not start, though the plan said so: ${reason}`);
+    case 'unknown':
+      return badLine(style, `${of}: could not be started: ${reason}`);
+    default:
+      return style.warn(printable(`${of}: ${reason}`));
+  }
 }
 
 function lines(style: Style, { machineName, pointId, answers, problem }: Machine): string[] {

@@ -110,6 +110,8 @@ export interface RedeployMachineInput extends OperationTarget {
   /** The boot test on the new hardware; its profile is `profile`. */
   readonly boot?: Omit<BootPlan, 'profile'>;
   readonly define?: Definition;
+  /** `discard`: they served the boot test only and are removed at the end, whatever it found; then nothing is defined. Absent: keep. */
+  readonly disks?: 'keep' | 'discard';
 }
 
 export interface RedeployMachineResult {
