@@ -27,6 +27,14 @@ test('of a file that was lengthened nothing is kept but how long it was', async 
   expect((await stat(join(directory, 'originals'))).size).toBe(0);
 });
 
+test('of a file that was cut, what was cut off comes back, though it looks like what stayed', async () => {
+  const directory = await scratchDirectory();
+  const [old, now] = [Buffer.alloc(10_000, 'a'), Buffer.alloc(4096, 'a')];
+  const original = await kept(directory, old, now);
+  expect(original.pieces).toMatchObject([{ offsetBytes: 4096, lengthBytes: 5904 }]);
+  expect((await originalContent(original, now, join(directory, 'originals'))).equals(old)).toBe(true);
+});
+
 test('whatever became of a file, its old content comes back', async () => {
   const directory = await scratchDirectory();
   // Long runs, so that pieces begin and end at, before and behind the border of a block.
