@@ -201,6 +201,20 @@ describe('planning a layout', () => {
   test('a copy beside its original gets new ids', () => {
     expect(planLayout(OLD, want({ ids: 'new' })).diskId).toBeUndefined();
   });
+
+  test('what Windows needs that moved or got new ids is said', () => {
+    const windows = source(
+      'mbr',
+      [{ number: 1, start: 63, sectors: 9000, type: '0x07', content: filesystem('ntfs') }],
+      {
+        boot: { loader: 'windows' },
+      },
+    );
+    const said = (request: LayoutRequest) => planLayout(windows, request).warnings.join(' ');
+    expect(said(want({ ids: 'kept' }))).toContain('must be repaired before it starts');
+    expect(said(want({ scheme: 'keep', ids: 'kept' }))).toBe('');
+    expect(said(want({ scheme: 'keep', ids: 'new' }))).toContain('by the ids that are not kept');
+  });
 });
 
 describe('refused before anything is written', () => {

@@ -486,6 +486,11 @@ function warnAbout(
       `Windows from Vista on names its volumes by their place on an MBR: after a move of partition ${ntfs.map(({ number }) => number).join(', ')} its boot configuration (BCD) must be repaired before it starts.`,
     );
   }
+  if (!keepsIds && partitions.some(({ from }) => from && contents.get(from.number)?.type === 'ntfs')) {
+    warnings.push(
+      'Windows names its disk in its boot configuration (BCD) and its drive letters by the ids that are not kept: where it starts from this disk, repair them before it starts, or keep the ids.',
+    );
+  }
   if (boot.loader === 'other' && moved.length > 0) {
     warnings.push('The boot code in the first sector is not known; it may hold places that moved.');
   }
