@@ -1,6 +1,6 @@
 /**
- * A machine whose root lies on several disks, in a striped logical volume or on a mirror, is redeployed: no device mapper, no MD of
- * this host's kernel. Other people's tools look at the result: debugfs and e2fsck, over the volume put together by the test.
+ * A machine whose root lies on several disks, in a striped logical volume or on a mirror, or in a subvolume of btrfs, is redeployed:
+ * no device mapper, no MD of this host's kernel. Other people's tools look at the result: debugfs and e2fsck, over the volume put together by the test.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -19,6 +19,7 @@ import { attachedLoops } from '@lifeboat/host/loop-device';
 import { mountsBeneath } from '@lifeboat/host/mounts';
 import { scratchDirectory } from '@lifeboat/host/testing/scratch';
 import { buildComposedGuest, rootsOf, type Composition } from '../support/composed-guest.ts';
+import { buildGuestImage, mountedBtrfs } from '../support/guest-image.ts';
 
 const { signal } = new AbortController();
 const INITRD = `/boot/initrd.img-${FAKE_VERSION}`;
@@ -100,4 +101,33 @@ test('a logical volume that lacks a disk is named, with what it lacks', async ()
   await expect(rootWithOneDisk('lvm-striped')).rejects.toThrow(
     /inside LVM on vda partition 1.*lacks its physical volume.*vg0\/root/,
   );
+});
+
+test('a root in a subvolume of btrfs is edited there and not in its snapshot, and gives back identical bytes', async () => {
+  const directory = join(base, 'img');
+  mkdirSync(directory);
+  const image = buildGuestImage({ directory, format: 'raw', subvolume: '@rootfs' });
+  const before = sha256(readFileSync(image));
+  const disks: GuestDisk[] = [{ name: 'vda', image: { path: image, format: 'raw' } }];
+  const inspection = await withGuest({ disks, directory: join(base, 'inspect'), signal }, ({ tree, mounted }) =>
+    inspectGuest(tree, mounted, systemUnpackers(signal)),
+  );
+  expect(inspection.root).toMatchObject({ type: 'btrfs', subvolume: '/@rootfs' });
+  const plan = planRedeploy(inspection, await loadHardwareProfile('nvme'));
+  expect(plan.refusals).toEqual([]);
+  const result = await injectDrivers({ disks, plan, directory: join(base, 'op') }, { signal, progress: () => {} });
+  const written = result.edits.find(({ path }) => path === INITRD);
+  // A copy, since the kernel writes when it mounts.
+  const copy = join(base, 'copy.raw');
+  execFileSync('cp', ['--sparse=always', image, copy]);
+  const [root, snapshot] = mountedBtrfs(
+    copy,
+    base,
+    (top) => ['@rootfs', '@rootfs-before'].map((name) => sha256(readFileSync(join(top, name, INITRD)))),
+    1024 * 1024,
+  );
+  expect(root).toBe(written?.newSha256);
+  expect(snapshot).toBe(written?.oldSha256);
+  await revertJournal({ directory: join(base, 'op', 'journal'), workDirectory: join(base, 'op'), signal });
+  expect(sha256(readFileSync(image))).toBe(before);
 });

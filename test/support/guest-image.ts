@@ -37,6 +37,8 @@ export interface GuestImageOptions {
   readonly further?: boolean;
   /** The root's source in fstab; its UUID when absent. */
   readonly rootSource?: string;
+  /** The root is in this subvolume of a btrfs, beside a snapshot of it, instead of on ext4. */
+  readonly subvolume?: string;
   readonly initrd?: Partial<FakeInitrd>;
   /** Changes the tree before it becomes a filesystem. */
   readonly change?: (root: string) => void;
@@ -106,7 +108,14 @@ export function buildGuestImage(options: GuestImageOptions): string {
     const efi = ['-i', EFI_VOLUME_ID, '--offset', String(starts.efi / SECTOR), raw, String(EFI_MIB * 1024)];
     execFileSync('mkfs.vfat', efi, { stdio: 'ignore' });
   }
-  placeFilesystem(raw, root, { uuid: ROOT_UUID, startBytes: starts.root, mib: ROOT_MIB, directory });
+  const { subvolume } = options;
+  placeFilesystem(raw, root, {
+    uuid: ROOT_UUID,
+    startBytes: starts.root,
+    mib: ROOT_MIB,
+    directory,
+    ...(subvolume === undefined ? {} : { subvolume }),
+  });
   writeBootCode(raw);
   if (options.format === 'raw') return raw;
   const qcow2 = join(directory, 'disk.qcow2');
@@ -128,9 +137,11 @@ function writeTree(root: string, options: GuestImageOptions): void {
   execFileSync('ln', ['-s', '../usr/lib/os-release', join(root, 'etc/os-release')]);
   const boot = options.separateBoot === true ? `UUID=${BOOT_UUID} /boot ext4 defaults 0 2\n` : '';
   const further = options.further === true ? FURTHER_FSTAB : '';
+  const { subvolume } = options;
+  const how = subvolume === undefined ? 'ext4 errors=remount-ro' : `btrfs subvol=${subvolume}`;
   writeFileSync(
     join(root, 'etc/fstab'),
-    `# made up\n${options.rootSource ?? `UUID=${ROOT_UUID}`} / ext4 errors=remount-ro 0 1\n${boot}${further}`,
+    `# made up\n${options.rootSource ?? `UUID=${ROOT_UUID}`} / ${how} 0 1\n${boot}${further}`,
   );
   writeFileSync(
     join(root, 'boot/grub/grub.cfg'),
@@ -144,12 +155,22 @@ function writeTree(root: string, options: GuestImageOptions): void {
 function placeFilesystem(
   raw: string,
   tree: string,
-  at: { uuid: string; startBytes: number; mib: number; directory: string },
+  at: { uuid: string; startBytes: number; mib: number; directory: string; subvolume?: string },
 ): void {
   const part = join(at.directory, 'part.img');
   closeSync(openSync(part, 'w'));
   truncateSync(part, at.mib * MiB);
-  execFileSync('mkfs.ext4', ['-q', '-F', '-U', at.uuid, '-d', tree, '-E', 'root_owner=0:0', part]);
+  if (at.subvolume === undefined) {
+    execFileSync('mkfs.ext4', ['-q', '-F', '-U', at.uuid, '-d', tree, '-E', 'root_owner=0:0', part]);
+  } else {
+    execFileSync('mkfs.btrfs', ['-q', '-U', at.uuid, part]);
+    mountedBtrfs(part, at.directory, (top) => {
+      const root = join(top, at.subvolume ?? '');
+      execFileSync('btrfs', ['-q', 'subvolume', 'create', root], { stdio: 'ignore' });
+      execFileSync('cp', ['-a', `${tree}/.`, root]);
+      execFileSync('btrfs', ['-q', 'subvolume', 'snapshot', '-r', root, `${root}-before`], { stdio: 'ignore' });
+    });
+  }
   execFileSync('dd', [
     `if=${part}`,
     `of=${raw}`,
@@ -159,6 +180,18 @@ function placeFilesystem(
     'status=none',
   ]);
   rmSync(part);
+}
+
+/** What the kernel reads of a whole btrfs; `at`: where it begins in the file. */
+export function mountedBtrfs<T>(file: string, directory: string, use: (top: string) => T, at = 0): T {
+  const top = join(directory, 'top');
+  mkdirSync(top, { recursive: true });
+  execFileSync('mount', ['-t', 'btrfs', '-o', `loop,offset=${at},subvolid=5`, file, top]);
+  try {
+    return use(top);
+  } finally {
+    execFileSync('umount', [top]);
+  }
 }
 
 /** The messages of GRUB's boot.img, at the place where it has them. */
