@@ -144,7 +144,7 @@ async function openVolume(
   };
   if (!context.mountable.has(content.type)) return { filesystem };
 
-  const socketPath = join(directory, `volume${number}-nbd.sock`);
+  const socketPath = join(directory, `volume${number}.sock`);
   const overlayPath = join(directory, `volume${number}.overlay`);
   const nbd = await serveNbd({ socketPath, exports: new Map([[EXPORT_NAME, device]]), log: silentLog });
   undo.push(() => nbd.close());
