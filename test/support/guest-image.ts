@@ -52,6 +52,8 @@ const MiB = 1024 * 1024;
 const VAR_MIB = 16;
 const EFI_MIB = 4;
 const ROOT_MIB = 160;
+/** Half of it is for metadata, twice. */
+const BTRFS_ROOT_MIB = 384;
 const BOOT_MIB = 96;
 const SECTOR = 512;
 
@@ -68,10 +70,11 @@ export function buildGuestImage(options: GuestImageOptions): string {
   const root = join(directory, 'root');
   writeTree(root, options);
   const raw = join(directory, 'disk.raw');
+  const rootMib = options.subvolume === undefined ? ROOT_MIB : BTRFS_ROOT_MIB;
   const bootMib = separateBoot ? BOOT_MIB : 0;
   const furtherMib = further ? VAR_MIB + EFI_MIB : 0;
   closeSync(openSync(raw, 'w'));
-  truncateSync(raw, (2 + furtherMib + bootMib + ROOT_MIB) * MiB);
+  truncateSync(raw, (2 + furtherMib + bootMib + rootMib) * MiB);
   const starts = {
     var: MiB,
     efi: (1 + VAR_MIB) * MiB,
@@ -88,7 +91,7 @@ export function buildGuestImage(options: GuestImageOptions): string {
     ...(separateBoot
       ? [`start=${starts.boot / SECTOR}, size=${(bootMib * MiB) / SECTOR}, type=${linuxType(table)}`]
       : []),
-    `start=${starts.root / SECTOR}, size=${(ROOT_MIB * MiB) / SECTOR}, type=${linuxType(table)}`,
+    `start=${starts.root / SECTOR}, size=${(rootMib * MiB) / SECTOR}, type=${linuxType(table)}`,
   ];
   const label = table === 'gpt' ? 'gpt' : 'dos';
   execFileSync('sfdisk', ['--quiet', '--no-reread', '--no-tell-kernel', raw], {
@@ -112,7 +115,7 @@ export function buildGuestImage(options: GuestImageOptions): string {
   placeFilesystem(raw, root, {
     uuid: ROOT_UUID,
     startBytes: starts.root,
-    mib: ROOT_MIB,
+    mib: rootMib,
     directory,
     ...(subvolume === undefined ? {} : { subvolume }),
   });
