@@ -10,12 +10,15 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 import { parseMachineId, parsePointId, type MachineId, type PointId } from '@lifeboat/foundation/ids';
 import { judgeChains, readChains } from '@lifeboat/repository/chain/chain-check';
 import { linkPoints } from '@lifeboat/repository/chain/link-points';
+import { checkPoint, type CheckReport } from '@lifeboat/repository/check/point-check';
+import { reportDamage } from '@lifeboat/repository/check/damage-reports';
 import { condemn } from '@lifeboat/repository/collect/condemn';
+import { listAll } from '@lifeboat/repository/collect/listing';
 import { markLive } from '@lifeboat/repository/collect/mark';
 import type { PackUse } from '@lifeboat/repository/collect/pack-use';
-import { SAFETY_RULES, type SafetyRules } from '@lifeboat/repository/collect/rules';
+import { SAFETY_RULES } from '@lifeboat/repository/collect/rules';
 import { sweep } from '@lifeboat/repository/collect/sweep';
-import { buryPoint } from '@lifeboat/repository/collect/tombstones';
+import { buryPoint, type PointKey } from '@lifeboat/repository/collect/tombstones';
 import type { Core } from '@lifeboat/repository/core';
 import { decodeCondemnHead, decodeCondemnPart } from '@lifeboat/repository/format/condemn-list';
 import {
@@ -27,6 +30,8 @@ import {
   packOfObject,
   PACKS,
   pointObject,
+  pointOfObject,
+  POINTS,
   relocatedPackOf,
   RELOCATIONS,
   sessionClosedObject,
@@ -34,18 +39,27 @@ import {
   type PackName,
 } from '@lifeboat/repository/format/names';
 import { parsePack } from '@lifeboat/repository/format/pack';
-import { decodePointObject } from '@lifeboat/repository/format/point';
+import { decodePointObject, type DiskRoot } from '@lifeboat/repository/format/point';
 import { BlobDamage } from '@lifeboat/repository/read/blob-reader';
-import { listPoints, readPoint, type PointSummary } from '@lifeboat/repository/read/point-reader';
+import {
+  listPoints,
+  newestReadable,
+  readPoint,
+  type Point,
+  type PointSummary,
+} from '@lifeboat/repository/read/point-reader';
 import { controlName, openRecord } from '@lifeboat/repository/seal/control-records';
 import { noise } from '@lifeboat/repository/testing/disks';
-import type { WriterLimits } from '@lifeboat/repository/write/limits';
 import { WriterSession } from '@lifeboat/repository/write/session';
 import type { SessionId } from '@lifeboat/foundation/ids';
 
 import { memorySession, OperationDirectory } from './memory-session.ts';
-import { CHUNK_BYTES, keyring, LIMITS, openDisk, openSimulated, simulatedSealer } from './simulated-core.ts';
-import { DROWSY, HAUNTED, Process, World, type Odds } from './world.ts';
+import { OF_A_SEED, WORLDS, type Habits, type Lull, type WorldName } from './habits.ts';
+import { Owners } from './owners.ts';
+import { Rot } from './rot.ts';
+import { CHUNK_BYTES, DISK, LIMITS, mapOf, openDisk, simulatedSealer } from './simulated-core.ts';
+import { keyring } from './simulated-keys.ts';
+import { Process, World } from './world.ts';
 
 const MACHINES = ['machine-a', 'machine-b'].map(parseMachineId);
 /** Few different chunks, so that contents come back and meet what was condemned. */
@@ -55,11 +69,20 @@ const MAX_ATTEMPTS = 4;
 const HOUR_MS = 3_600_000;
 /** Of the schedules; the rest would only take time. */
 const WITH_HIDDEN = 0.2;
+/** What is lost stays lost: of the schedules, those that also look before the last collections. */
+const WITH_FIRST_LOOK = 0.2;
 const MAX_LAST_ROUNDS = 6;
 /** Of the sealed bytes alone; headers and tables make up more than half of such packs. */
 const MAX_DEAD_SHARE = 0.49;
-/** A pack of two chunks, one of which is dead, counts as worth it. */
-const COMPACT = { minDeadShare: 0.2, maxRewriteBytes: 2 ** 40, includeLocked: false, packs: LIMITS };
+/** Of the points that were made before a schedule begins, the last one but one. */
+const PRUNED_BEFORE = 0.7;
+/** A pack of three chunks, one of which is dead, counts as worth it. */
+const COMPACT = { minDeadShare: 0.05, maxRewriteBytes: 2 ** 40, includeLocked: false, packs: LIMITS };
+
+/** `learnEpochs`: who meets keys of an epoch it does not know asks for them, before it says that something is damaged. */
+const ALL_RULES = { ...SAFETY_RULES, learnEpochs: true };
+export type Rule = keyof typeof ALL_RULES;
+export const RULES = Object.keys(ALL_RULES) as Rule[];
 
 export interface Fault {
   /** 'lost': a point that must be whole is not. 'left': something nobody needs stays for ever. 'broke': the code threw what it must not. */
@@ -70,11 +93,25 @@ export interface Fault {
 /** What went wrong, or undefined. `without`: rules that do not hold in this world; `kind`: of the world, if not the seed's own. */
 export async function runSchedule(
   seed: number,
-  without: readonly (keyof SafetyRules)[] = [],
+  without: readonly Rule[] = [],
   kind?: WorldName,
 ): Promise<Fault | undefined> {
-  const rules = { ...SAFETY_RULES, ...Object.fromEntries(without.map((rule) => [rule, false])) };
-  const schedule = new Schedule(seed, rules, kind);
+  const rules = { ...ALL_RULES, ...Object.fromEntries(without.map((rule) => [rule, false])) };
+  // Stores answer with errors all the time, and nobody looks at where those were thrown.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return await new Schedule(seed, rules, kind).run();
+  } catch {
+    Error.stackTraceLimit = stackTraceLimit;
+    return await whyBroken(new Schedule(seed, rules, kind));
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+/** Once more, for the trace. */
+async function whyBroken(schedule: Schedule): Promise<Fault | undefined> {
   try {
     return await schedule.run();
   } catch (error) {
@@ -82,155 +119,10 @@ export async function runSchedule(
   }
 }
 
-/** How machines, pruners and collectors of one world behave. */
-interface Habits {
-  /** Backups of a machine, at most. */
-  readonly backups: number;
-  readonly withParent: number;
-  readonly diskChunks: number;
-  /** Chance that a chunk is what it was, where the disk is not. */
-  readonly sameChunk: number;
-  /** Different contents of a chunk, beside zeros. */
-  readonly contents: number;
-  /** Chance that a disk is what it was at the backup before. */
-  readonly unchanged: number;
-  /** Between the choice of a parent and its session, and between the last disk and the commit. */
-  readonly longPreparation: Lull;
-  readonly longSession: Lull;
-  readonly prunerPause: number;
-  readonly prunerRounds: number;
-  /** Chance that a pruner lets a point be. */
-  readonly spare: number;
-  readonly collectorRounds: number;
-  readonly collectorTries: number;
-  readonly collectorPause: number;
-  readonly graceMs: readonly number[];
-  /** Collectors there are for sure. */
-  readonly collectors: number;
-  /** Chance that a collection compacts. */
-  readonly compacting: number;
-  readonly limits: WriterLimits;
-  readonly odds: Partial<Odds>;
-}
-
-/** How often there is one, and how many turns it takes at most. */
-interface Lull {
-  readonly chance: number;
-  readonly pauses: number;
-}
-
-const USUAL: Habits = {
-  backups: 3,
-  withParent: 0.6,
-  diskChunks: 2,
-  sameChunk: 0,
-  contents: 3,
-  unchanged: 0,
-  longPreparation: { chance: 0.3, pauses: 250 },
-  longSession: { chance: 0.3, pauses: 200 },
-  prunerPause: 80,
-  prunerRounds: 3,
-  spare: 0.4,
-  collectorRounds: 3,
-  collectorTries: 4,
-  collectorPause: 40,
-  graceMs: [0, 0, HOUR_MS, 24 * HOUR_MS],
-  collectors: 1,
-  compacting: 0.5,
-  limits: LIMITS,
-  odds: {},
-};
-
-/** Backups that are prepared for long, and collections that come and go: a parent is pruned and collected before it is taken over. */
-const HASTY: Habits = {
-  ...USUAL,
-  backups: 4,
-  withParent: 0.95,
-  contents: 1,
-  unchanged: 0.6,
-  longPreparation: { chance: 0.9, pauses: 300 },
-  longSession: { chance: 0.1, pauses: 100 },
-  prunerPause: 40,
-  prunerRounds: 20,
-  spare: 0.2,
-  collectorRounds: 8,
-  graceMs: [0],
-};
-
-/** Sessions that are open for long, and collectors that look in rarely: a parent is pruned between the two marks of a collection. */
-const LEISURELY: Habits = {
-  ...USUAL,
-  backups: 6,
-  withParent: 0.8,
-  contents: 1,
-  unchanged: 0.3,
-  longPreparation: { chance: 0, pauses: 0 },
-  longSession: { chance: 0.9, pauses: 200 },
-  prunerPause: 80,
-  prunerRounds: 20,
-  spare: 0.3,
-  collectorRounds: 6,
-  collectorTries: 8,
-  collectorPause: 150,
-  graceMs: [1000 * 24 * HOUR_MS],
-};
-
-/** Two collectors that stand still for long, packs of one chunk each, and PUTs that are repeated and arrive when all is over. */
-const GHOSTLY: Habits = {
-  ...USUAL,
-  backups: 6,
-  contents: 2,
-  withParent: 0.2,
-  prunerRounds: 8,
-  collectors: 2,
-  collectorRounds: 6,
-  graceMs: [0],
-  limits: { ...LIMITS, stripeChunks: 1, packBytes: 300 },
-  odds: HAUNTED,
-};
-
-/** Whoever is about to change something stands still first: what was read before is old by then. */
-const SLEEPY: Habits = { ...GHOSTLY, odds: DROWSY };
-
-/** Points that change in part, of which many are pruned: packs die bit by bit, are written anew, and what was written anew is in its turn. */
-const CRUMBLING: Habits = {
-  ...USUAL,
-  backups: 8,
-  withParent: 0.95,
-  diskChunks: 3,
-  sameChunk: 0.6,
-  contents: 12,
-  prunerPause: 40,
-  prunerRounds: 16,
-  spare: 0.4,
-  collectors: 1,
-  collectorRounds: 8,
-  compacting: 0.95,
-  graceMs: [0, 0, 24 * HOUR_MS],
-};
-
-/** Machines that hardly change and build each point on the one before meet rare situations more often; nothing else is different there. */
-const WORLDS = {
-  usual: USUAL,
-  hasty: HASTY,
-  leisurely: LEISURELY,
-  ghostly: GHOSTLY,
-  sleepy: SLEEPY,
-  crumbling: CRUMBLING,
-};
-export type WorldName = keyof typeof WORLDS;
-const OF_A_SEED: readonly WorldName[] = [
-  ...Array.from({ length: 6 }, () => 'usual' as const),
-  'hasty',
-  'leisurely',
-  'ghostly',
-  'sleepy',
-  'crumbling',
-  'crumbling',
-];
-
 interface Backup {
   readonly machineId: MachineId;
+  /** Whether an agent makes it. */
+  readonly byAgent: boolean;
   readonly pointId: PointId;
   readonly directory: OperationDirectory;
   readonly withParent: boolean;
@@ -239,8 +131,9 @@ interface Backup {
 
 class Schedule {
   readonly #world: World;
-  readonly #rules: SafetyRules;
   readonly #habits: Habits;
+  readonly #owners: Owners;
+  readonly #rot: Rot;
   readonly #contents = new Map<PointId, Buffer>();
   readonly #succeeded = new Map<PointId, MachineId>();
   readonly #buried = new Set<PointId>();
@@ -248,25 +141,38 @@ class Schedule {
   #points = 0;
   #processes = 0;
 
-  constructor(seed: number, rules: SafetyRules, kind: WorldName | undefined) {
+  constructor(seed: number, { learnEpochs, ...rules }: typeof ALL_RULES, kind: WorldName | undefined) {
     this.#world = new World(seed);
-    this.#rules = rules;
     const own = this.#world.pick(OF_A_SEED) ?? 'usual';
     this.#habits = WORLDS[kind ?? own];
     this.#world.odds = { ...this.#world.odds, ...this.#habits.odds };
+    const epochs = this.#habits.rotations === 0 ? 'one' : learnEpochs ? 'learnt' : 'as opened';
+    this.#owners = new Owners({ world: this.#world, rules, epochs });
+    this.#rot = new Rot(this.#world);
   }
 
   async run(): Promise<Fault | undefined> {
     const world = this.#world;
-    const { backups, collectors, collectorRounds } = this.#habits;
-    for (const machineId of MACHINES.slice(0, 1 + world.below(2))) this.#machine(machineId, 1 + world.below(backups));
+    const { backups, collectors, collectorRounds, rot, rotations, byAgent } = this.#habits;
+    if (byAgent > 0) await this.#owners.enrol(MACHINES);
+    const machines = MACHINES.slice(0, 1 + world.below(2));
+    await this.#age(machines);
+    for (const machineId of machines) this.#machine(machineId, 1 + world.below(backups));
     for (let i = 0; i < 1 + world.below(2); i++) this.#pruner();
     for (let i = 0; i < collectors + world.below(2); i++) this.#collector(1 + world.below(collectorRounds));
     if (world.random() < 0.3) this.#reader();
     if (world.odds.hidePoint > 0) this.#hider();
+    if (rot > 0) {
+      this.#rotter(1 + world.below(rot));
+      this.#checker();
+    }
+    for (let i = world.below(1 + rotations); i > 0; i--) this.#rotator();
+    if (byAgent > 0 && world.random() < 0.7) this.#revoker();
     await world.run(MAX_STEPS);
     world.immediate = true;
-    this.#lost ??= await this.#checkPoints('after everything');
+    await this.#owners.revokeAll();
+    if (world.random() < WITH_FIRST_LOOK) this.#lost ??= await this.#checkPoints('after everything');
+    if (rot > 0) this.#lost ??= await this.#healAll();
     const left = this.#lost === undefined ? await this.#checkGarbage() : undefined;
     this.#lost ??= await this.#checkPoints('after the last collection');
     if (world.random() < WITH_HIDDEN) this.#lost ??= await this.#checkHidden();
@@ -274,13 +180,46 @@ class Schedule {
     return left === undefined ? undefined : { kind: 'left', what: left };
   }
 
+  /** What the repository went through before: backups, prunes and collections, one after the other. */
+  async #age(machines: readonly MachineId[]): Promise<void> {
+    const world = this.#world;
+    const core = this.#owners.open(new Process('before', 0));
+    world.immediate = true;
+    for (let round = 0; round < this.#habits.rounds; round++) {
+      for (const machineId of machines) {
+        const pointId = this.#newPointId();
+        const parent = await this.#parent(core, machineId);
+        const content = this.#newContent(parent?.content);
+        this.#contents.set(pointId, content);
+        const session = await this.#begin(core, { machineId, directory: new OperationDirectory() });
+        await this.#commit(session, { machineId, pointId }, await writeDisk(session, content, parent));
+        if (parent && world.random() < PRUNED_BEFORE) await this.#bury(core, { machineId, pointId: parent.pointId });
+      }
+      await condemn(core, { compact: COMPACT });
+      await sweep(core, { graceMs: 0 });
+    }
+    world.immediate = false;
+  }
+
+  async #bury(core: Core, key: PointKey): Promise<void> {
+    this.#buried.add(key.pointId);
+    await buryPoint(core, { ...key, by: 'simulation', reason: 'chance' });
+  }
+
+  /** What was backed up of the machine last, before the schedule began. */
+  #newest(machineId: MachineId): Buffer | undefined {
+    const last = [...this.#succeeded].findLast(([, of]) => of === machineId);
+    return last && this.#contents.get(last[0]);
+  }
+
   /** Backups of one machine, most of them one after the other. */
   #machine(machineId: MachineId, backups: number): void {
-    let content = this.#newContent();
+    let content = this.#newest(machineId) ?? this.#newContent();
     const next = (left: number): void => {
       if (left === 0) return;
       const backup: Backup = {
         machineId,
+        byAgent: this.#world.random() < this.#habits.byAgent,
         pointId: this.#newPointId(),
         directory: new OperationDirectory(),
         withParent: this.#world.random() < this.#habits.withParent,
@@ -300,7 +239,7 @@ class Schedule {
     if (backup.attempts++ >= MAX_ATTEMPTS) return then();
     const process = this.#process('writer', () => this.#attempt(backup, then));
     this.#world.start(process, async () => {
-      for (let i = this.#world.below(6); i > 0; i--) await this.#world.pause(process);
+      await this.#pauses(process, backup.attempts === 1 ? this.#habits.interval : 6);
       try {
         await this.#backUp(backup, process);
       } catch (error) {
@@ -313,29 +252,21 @@ class Schedule {
 
   async #backUp(backup: Backup, process: Process): Promise<void> {
     const { machineId, pointId, directory } = backup;
-    const core = openSimulated(this.#world, process, this.#rules);
+    const core = this.#owners.open(process, backup.byAgent ? machineId : undefined);
     const content = this.#contents.get(pointId) ?? Buffer.alloc(0);
     const parent = backup.withParent ? await this.#parent(core, machineId) : undefined;
     // Long preparations (a snapshot that does not come) between the choice of the parent and the session.
     if (parent) await this.#lull(process, this.#habits.longPreparation);
-    const session = await WriterSession.begin(
-      core,
-      { machineId, directory: '' },
-      { sealer: simulatedSealer, limits: this.#habits.limits, files: memorySession(directory) },
-    );
-    const request = {
-      name: 'vda',
-      sizeBytes: content.length,
-      source: { module: '', options: content.toString('hex') },
-      changed: parent ? changedRanges(parent.content, content) : ('all' as const),
-      ...(parent ? { parent: parent.root } : {}),
-    };
-    const { root } = await session.writeDisk(request, { signal: new AbortController().signal });
+    const reported = this.#rot.reported;
+    const session = await this.#begin(core, { machineId, directory });
+    const root = await writeDisk(session, content, parent);
     if (this.#world.random() < 0.05) return session.abandon();
     // Other disks, a guest that thaws slowly: the session is open for a while.
     await this.#lull(process, this.#habits.longSession);
-    await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: 'vda', root }] });
-    this.#succeeded.set(pointId, machineId);
+    await this.#commit(session, { machineId, pointId }, root);
+    if (reported.size > 0) await this.#checkFresh({ machineId, pointId }, reported);
+    // An agent cannot: whoever owns the machine takes its points in.
+    if (backup.byAgent) return;
     try {
       await linkPoints(core, { machineId });
     } catch (error) {
@@ -344,33 +275,50 @@ class Schedule {
     }
   }
 
+  #begin(core: Core, { machineId, directory }: Pick<Backup, 'machineId' | 'directory'>): Promise<WriterSession> {
+    const files = memorySession(directory);
+    const { limits } = this.#habits;
+    return WriterSession.begin(core, { machineId, directory: '' }, { sealer: simulatedSealer, limits, files });
+  }
+
+  async #commit(session: WriterSession, { machineId, pointId }: PointKey, root: DiskRoot): Promise<void> {
+    await session.commit({ pointId, machine: {}, capture: {}, disks: [{ name: DISK, root }] });
+    this.#succeeded.set(pointId, machineId);
+    this.#rot.noteHealed();
+  }
+
   async #lull(process: Process, { chance, pauses }: Lull): Promise<void> {
-    if (this.#world.random() >= chance) return;
-    for (let i = this.#world.below(pauses); i > 0; i--) await this.#world.pause(process);
+    if (this.#world.random() < chance) await this.#pauses(process, pauses);
+  }
+
+  /** Lets others go first, so often at most. */
+  async #pauses(process: Process, most: number): Promise<void> {
+    for (let i = this.#world.below(most); i > 0; i--) await this.#world.pause(process);
   }
 
   /** The newest point, as whoever backs up finds it before the session begins; it may be pruned at any time after that. */
-  async #parent(core: Parameters<typeof listPoints>[0], machineId: MachineId) {
-    const points = await listPoints(core, machineId);
-    const newest = points.findLast(({ state }) => state === 'readable');
-    if (!newest?.pointId) return undefined;
-    const point = await readPoint(core, { machineId, pointId: newest.pointId });
-    const root = point.disks[0]?.root;
-    const content = this.#contents.get(newest.pointId);
-    return root && content ? { root, content } : undefined;
+  async #parent(core: Core, machineId: MachineId) {
+    const point = await newestReadable(core, machineId);
+    const root = point?.disks[0]?.root;
+    const content = point && this.#contents.get(point.pointId);
+    return root && content ? { pointId: point.pointId, root, content } : undefined;
   }
 
   #pruner(): void {
     const process = this.#process('pruner', () => this.#pruner());
-    const core = openSimulated(this.#world, process, this.#rules);
+    const core = this.#owners.open(process);
     this.#world.start(process, async () => {
       const { prunerRounds, prunerPause, spare } = this.#habits;
       for (let round = 0; round < prunerRounds; round++) {
-        for (let i = this.#world.below(prunerPause); i > 0; i--) await this.#world.pause(process);
-        for (const { pointId, machineId } of await listPoints(core)) {
-          if (!pointId || !machineId || this.#world.random() < spare) continue;
-          this.#buried.add(pointId);
-          await buryPoint(core, { machineId, pointId, by: 'simulation', reason: 'chance' });
+        await this.#pauses(process, prunerPause);
+        for (const name of await listAll(core, POINTS)) {
+          const key = pointOfObject(name);
+          if (!key || this.#world.random() < spare) continue;
+          try {
+            await this.#bury(core, key);
+          } catch (error) {
+            if (isBug(error)) throw error;
+          }
         }
       }
     });
@@ -378,12 +326,12 @@ class Schedule {
 
   #collector(rounds: number): void {
     const process = this.#process('collector', () => this.#collector(rounds));
-    const core = openSimulated(this.#world, process, this.#rules);
-    const { collectorTries, collectorPause } = this.#habits;
+    const core = this.#owners.open(process);
+    const { collectorTries, collectorPause, collectorRest } = this.#habits;
     const graceMs = this.#world.pick(this.#habits.graceMs) ?? 0;
     this.#world.start(process, async () => {
       for (let round = 0; round < rounds; round++) {
-        for (let i = this.#world.below(100); i > 0; i--) await this.#world.pause(process);
+        await this.#pauses(process, collectorRest);
         for (let tries = 0; tries < collectorTries; tries++) {
           try {
             const compact = this.#world.random() < this.#habits.compacting ? COMPACT : undefined;
@@ -393,7 +341,7 @@ class Schedule {
           } catch (error) {
             if (isBug(error)) throw error;
           }
-          for (let i = this.#world.below(collectorPause); i > 0; i--) await this.#world.pause(process);
+          await this.#pauses(process, collectorPause);
         }
       }
     });
@@ -402,16 +350,16 @@ class Schedule {
   /** Reads points while all this goes on. A point may be pruned meanwhile, and then be gone; never be wrong. */
   #reader(): void {
     const process = this.#process('reader');
-    const core = openSimulated(this.#world, process, this.#rules);
+    const core = this.#owners.open(process);
     this.#world.start(process, async () => {
       for (let round = 0; round < 3; round++) {
-        for (let i = this.#world.below(60); i > 0; i--) await this.#world.pause(process);
+        await this.#pauses(process, 60);
         const point = this.#world.pick((await listPoints(core)).filter(({ state }) => state === 'readable'));
         if (!point?.pointId || !point.machineId) continue;
         const target = Buffer.alloc(this.#habits.diskChunks * CHUNK_BYTES);
         try {
           const opened = await readPoint(core, { machineId: point.machineId, pointId: point.pointId });
-          await openDisk(core, opened, 'vda').read(0, target);
+          await openDisk(core, opened).read(0, target);
         } catch (error) {
           if (isBug(error)) throw error;
           continue;
@@ -422,12 +370,69 @@ class Schedule {
     });
   }
 
+  #rotter(strikes: number): void {
+    const process = this.#process('rot');
+    this.#world.start(process, async () => {
+      for (let i = 0; i < strikes; i++) {
+        await this.#pauses(process, 400);
+        this.#rot.strike();
+      }
+    });
+  }
+
+  /** Looks at points now and then, and says what is damaged. */
+  #checker(): void {
+    const process = this.#process('checker', () => this.#checker());
+    const core = this.#owners.open(process);
+    this.#world.start(process, async () => {
+      for (let round = 0; round < 6; round++) {
+        await this.#pauses(process, 200);
+        try {
+          const point = this.#world.pick((await listPoints(core)).filter(({ state }) => state === 'readable'));
+          if (point?.machineId && point.pointId)
+            await this.#check(core, { machineId: point.machineId, pointId: point.pointId });
+        } catch (error) {
+          if (isBug(error)) throw error;
+        }
+      }
+    });
+  }
+
+  async #check(core: Core, key: PointKey): Promise<CheckReport> {
+    const point = await readPoint(core, key);
+    const level = this.#world.random() < 0.5 ? 'content' : 'ciphertext';
+    const context = { signal: new AbortController().signal, progress: () => undefined };
+    const report = await checkPoint(core, { point, level, context });
+    if (report.sound) return report;
+    await reportDamage(core, report.damage);
+    this.#rot.noteReport(report.damage);
+    return report;
+  }
+
+  #rotator(): void {
+    const process = this.#process('rotator');
+    this.#world.start(process, async () => {
+      await this.#pauses(process, 600);
+      await this.#owners.rotate(process);
+    });
+  }
+
+  #revoker(): void {
+    const process = this.#process('revoker', () => this.#revoker());
+    this.#world.start(process, async () => {
+      for (const machineId of MACHINES) {
+        await this.#pauses(process, 150);
+        await this.#owners.revoke(process, machineId);
+      }
+    });
+  }
+
   /** For a while the store leaves out, without a word, a point it listed before (a replica that lags, a folder not mounted). */
   #hider(): void {
     const process = this.#process('hider');
     this.#world.start(process, async () => {
       for (let round = 0; round < 6; round++) {
-        for (let i = this.#world.below(60); i > 0; i--) await this.#world.pause(process);
+        await this.#pauses(process, 60);
         const known = this.#world.pick(this.#listedPoints());
         if (known) this.#world.hidden.add(known);
       }
@@ -438,7 +443,7 @@ class Schedule {
   #listedPoints(): string[] {
     const { objects } = this.#world;
     const keys = { keyring };
-    const newest = [...objects.keys()]
+    const newest = [...objects.names()]
       .filter((name) => name.startsWith(CONDEMN_LISTS))
       .toSorted()
       .at(-1);
@@ -465,30 +470,98 @@ class Schedule {
   }
 
   async #checkPoints(when: string): Promise<string | undefined> {
-    const core = openSimulated(this.#world, new Process('checker', 0), this.#rules);
+    const core = this.#owners.open(new Process('checker', 0));
     const listed = new Set<PointId>();
     const points = await listPoints(core);
     const missed = await this.#checkChains(core, points);
     if (missed !== undefined) return `${when}, ${missed}`;
     for (const point of points) {
+      // Of an agent that was revoked before it was there: nobody was told that it is.
+      if (point.state === 'damaged' && point.error.code === 'repository.agent-revoked') continue;
       if (point.state === 'damaged') return `${when}, ${point.object} is damaged: ${point.error.message}`;
       const { machineId, pointId } = point;
       listed.add(pointId);
-      const target = Buffer.alloc(this.#habits.diskChunks * CHUNK_BYTES, 0xee);
-      try {
-        const opened = await readPoint(core, { machineId, pointId });
-        await openDisk(core, opened, 'vda').read(0, target);
-      } catch (error) {
-        return `${when}, ${pointId} is listed and cannot be read: ${String(error)}`;
+      for (const reader of this.#owners.oldest ? [core, this.#owners.oldest] : [core]) {
+        const wrong = await this.#checkPoint(reader, { machineId, pointId });
+        if (wrong !== undefined) return `${when}, ${pointId} ${wrong}`;
       }
-      if (!target.equals(this.#contents.get(pointId) ?? Buffer.alloc(0)))
-        return `${when}, ${pointId} is not what was backed up`;
     }
     for (const pointId of this.#succeeded.keys()) {
       if (!listed.has(pointId) && !this.#buried.has(pointId))
         return `${when}, ${pointId} was committed and is not listed`;
     }
     return undefined;
+  }
+
+  /** Undefined: it is what was backed up, as far as no chunk is lost to rot. */
+  async #checkPoint(core: Core, key: PointKey): Promise<string | undefined> {
+    const content = this.#contents.get(key.pointId) ?? Buffer.alloc(0);
+    try {
+      const point = await readPoint(core, key);
+      const target = Buffer.alloc(content.length, 0xee);
+      if (this.#habits.rot === 0) await openDisk(core, point).read(0, target);
+      else await this.#readChunks(core, point, { content, target });
+      return target.equals(content) ? undefined : 'is not what was backed up';
+    } catch (error) {
+      return `is listed and cannot be read: ${String(error)}`;
+    }
+  }
+
+  /** Chunk by chunk: what rot cost counts as read. */
+  async #readChunks(
+    core: Core,
+    point: Point,
+    { content, target }: Record<'content' | 'target', Buffer>,
+  ): Promise<void> {
+    for await (const { firstChunk, count, places } of mapOf(core, point).runs(0, content.length / CHUNK_BYTES)) {
+      if (places instanceof Error) throw places;
+      for (let i = 0; i < count; i++) {
+        const place = typeof places === 'string' ? places : places[i];
+        const at = (firstChunk + i) * CHUNK_BYTES;
+        if (typeof place !== 'object') target.fill(0, at, at + CHUNK_BYTES);
+        else if (this.#rot.isLost(place)) content.copy(target, at, at, at + CHUNK_BYTES);
+        else target.set(await core.blobs.read(place, { kind: 'data', plain: { exactBytes: CHUNK_BYTES } }), at);
+      }
+    }
+  }
+
+  /** A point that was just made refers to nothing that a report named before its session began, unless it was healed. */
+  async #checkFresh(key: PointKey, reported: ReadonlySet<string>): Promise<void> {
+    const core = this.#owners.open(new Process('onlooker', 0, { isOnlooker: true }));
+    for await (const { places } of mapOf(core, await readPoint(core, key)).runs(0, this.#habits.diskChunks)) {
+      if (places instanceof Error) throw places;
+      for (const place of typeof places === 'string' ? [] : places)
+        if (typeof place === 'object' && this.#rot.isStale(place, reported))
+          this.#lost ??= `${key.pointId} refers to ${place.id} in pack ${place.pack}, which was reported as damaged before`;
+    }
+  }
+
+  /** What checks find, the next backups heal, if the machines hold it still. Then nothing is lost any more. */
+  async #healAll(): Promise<string | undefined> {
+    const core = this.#owners.open(new Process('last checker', 0));
+    const healing: PointKey[] = [];
+    for (const { machineId, pointId: damaged } of await this.#damagedPoints(core)) {
+      const pointId = this.#newPointId();
+      healing.push({ machineId, pointId });
+      const content = this.#contents.get(damaged) ?? Buffer.alloc(0);
+      this.#contents.set(pointId, content);
+      const session = await this.#begin(core, { machineId, directory: new OperationDirectory() });
+      await this.#commit(session, { machineId, pointId }, await writeDisk(session, content));
+    }
+    const [left] = await this.#damagedPoints(core);
+    // What they healed outlives them.
+    for (const key of healing) await this.#bury(core, key);
+    return left && `${left.pointId} was backed up once more, and is not whole again`;
+  }
+
+  async #damagedPoints(core: Core): Promise<PointKey[]> {
+    const damaged: PointKey[] = [];
+    for (const { machineId, pointId } of await listPoints(core)) {
+      if (!machineId || !pointId) continue;
+      const report = await this.#check(core, { machineId, pointId });
+      if (report.damage.chunks.length > 0) damaged.push({ machineId, pointId });
+    }
+    return damaged;
   }
 
   /**
@@ -500,13 +573,14 @@ class Schedule {
     if (!machineId) return undefined;
     const pointId = this.#newPointId();
     this.#contents.set(pointId, this.#newContent());
-    const backup = { machineId, pointId, directory: new OperationDirectory(), withParent: false, attempts: 0 };
+    const directory = new OperationDirectory();
+    const backup = { machineId, byAgent: false, pointId, directory, withParent: false, attempts: 0 };
     await this.#backUp(backup, new Process('last writer', 0));
     // Given up half-way, by chance.
     if (!this.#succeeded.has(pointId)) return undefined;
     const name = pointObject(machineId, pointId);
     this.#world.hidden.add(name);
-    const core = openSimulated(this.#world, new Process('blind collector', 0), this.#rules);
+    const core = this.#owners.open(new Process('blind collector', 0));
     try {
       await condemn(core);
       await sweep(core, { graceMs: 0 });
@@ -527,7 +601,7 @@ class Schedule {
   /** Healthy collections, long after, must leave nothing but what points need. */
   async #checkGarbage(): Promise<string | undefined> {
     this.#world.nowMs += 90 * 24 * HOUR_MS;
-    const core = openSimulated(this.#world, new Process('last collector', 0), this.#rules);
+    const core = this.#owners.open(new Process('last collector', 0));
     let published = false;
     let { state } = await condemn(core, { compact: COMPACT });
     for (let round = 0; state !== 'nothing'; round++) {
@@ -539,13 +613,16 @@ class Schedule {
     }
     const { use, pruned, void: never } = await markLive(core, { purpose: 'compact', expected: nobody() });
     if (pruned.length + never.length > 0) return 'points that were pruned, or never were any, are still there';
-    const names = [...this.#world.objects.keys()];
+    const names = [...this.#world.objects.names()];
     for (const name of names) {
       const pack = name.startsWith(PACKS) ? packOfObject(name) : undefined;
       if (pack && !use.needs(pack)) return `${name} is needed by nobody and still there`;
-      if (pack && this.#deadShare(pack, use) > MAX_DEAD_SHARE)
+      // What rotted cannot be written anew, and of what was healed nobody knows which blobs are needed.
+      if (pack && !this.#rot.hasStruck(pack) && !use.is(pack, 'healed') && this.#deadShare(pack, use) > MAX_DEAD_SHARE)
         return `${name} is dead for the most part and still there`;
-      const isFollowed = !name.startsWith(RELOCATIONS) || use.is(relocatedPackOf(name), 'hinted');
+      // What was healed and rotted again is led on from there.
+      const flags = this.#habits.rot > 0 ? (['hinted', 'target'] as const) : (['hinted'] as const);
+      const isFollowed = !name.startsWith(RELOCATIONS) || use.is(relocatedPackOf(name), ...flags);
       if (!isFollowed) return `${name} is asked for by nobody and still there`;
       // A list that was open before went without looking for sessions that know it.
       if (published && name.startsWith(SESSIONS)) return `${name} is still there`;
@@ -563,7 +640,7 @@ class Schedule {
   }
 
   #process(name: string, onKill?: () => void): Process {
-    return new Process(`${name} ${this.#processes++}`, this.#world.skew(), onKill);
+    return new Process(`${name} ${this.#processes++}`, this.#world.skew(), { onKill });
   }
 
   #newPointId(): PointId {
@@ -580,6 +657,22 @@ class Schedule {
         : (this.#world.pick(letters) ?? Buffer.alloc(0));
     return Buffer.concat(Array.from({ length: diskChunks }, (_, i) => chunk(i)));
   }
+}
+
+/** Of a disk that was read as a whole, or whose parent says what it was. */
+async function writeDisk(
+  session: WriterSession,
+  content: Buffer,
+  parent?: { readonly root: DiskRoot; readonly content: Buffer },
+): Promise<DiskRoot> {
+  const request = {
+    name: DISK,
+    sizeBytes: content.length,
+    source: { module: '', options: content.toString('hex') },
+    changed: parent ? changedRanges(parent.content, content) : ('all' as const),
+    ...(parent ? { parent: parent.root } : {}),
+  };
+  return (await session.writeDisk(request, { signal: new AbortController().signal })).root;
 }
 
 /** Errors of a store that does not answer end an attempt; whatever else is thrown is a mistake of the code. */

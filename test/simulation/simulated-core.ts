@@ -1,31 +1,30 @@
 /** The real repository over a simulated world: everything but the store, the clock, randomness and what production does in threads. */
-import { createHash, hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 
 import { LifeboatError } from '@lifeboat/foundation/errors';
-import type { MachineId } from '@lifeboat/foundation/ids';
 import { silentLog } from '@lifeboat/foundation/log';
-import type { Random } from '@lifeboat/foundation/random';
 import type { SafetyRules } from '@lifeboat/repository/collect/rules';
 import type { Core } from '@lifeboat/repository/core';
-import type { KeyBundle } from '@lifeboat/repository/format/key-set';
-import { sha256 } from '@lifeboat/repository/format/frame';
-import type { ChunkId } from '@lifeboat/repository/format/names';
-import type { PackHeader } from '@lifeboat/repository/format/pack';
-import { inlineOpener } from '@lifeboat/repository/read/blob-opener';
+import { hex, keySetObject, keySetOfObject, keySetsPrefix, type ChunkId } from '@lifeboat/repository/format/names';
+import type { BlobOpener } from '@lifeboat/repository/read/blob-opener';
 import { BlobReader } from '@lifeboat/repository/read/blob-reader';
 import { DiskReader } from '@lifeboat/repository/read/disk-reader';
 import { MapReader } from '@lifeboat/repository/read/map-reader';
 import { PageReader } from '@lifeboat/repository/read/page-reader';
 import type { Point } from '@lifeboat/repository/read/point-reader';
 import { Relocations } from '@lifeboat/repository/read/relocations';
-import { chunkId } from '@lifeboat/repository/seal/blob-seal';
+import { chunkId, openBlob } from '@lifeboat/repository/seal/blob-seal';
 import type { Compression } from '@lifeboat/repository/seal/codec';
-import { TenantKeyring, type SessionKey } from '@lifeboat/repository/seal/keyring';
+import { CurrentKeys } from '@lifeboat/repository/seal/current-keys';
+import { newestGeneration } from '@lifeboat/repository/seal/key-store';
+import type { ObjectStore } from '@lifeboat/repository/store/object-store';
 import { PackBuilder } from '@lifeboat/repository/write/pack-builder';
 import type { Sealer } from '@lifeboat/repository/write/sealer';
 import type { LaneConfig, SealingLane } from '@lifeboat/repository/write/sealing-lane';
 import { noTimes } from '@lifeboat/repository/write/stage-times';
 
+import { Remembered } from './remembered.ts';
+import { TENANT_ID, type Learning, type SimulatedAgentKeyring, type SimulatedKeyring } from './simulated-keys.ts';
 import { storeOf, type Process, type World } from './world.ts';
 
 export const CHUNK_BYTES = 64;
@@ -34,7 +33,7 @@ export const LIMITS = { stripeChunks: 2, packBytes: 1024, spareBuffers: 1, waiti
 const fixed = (length: number, byte: number): Buffer => Buffer.alloc(length, byte);
 const superblock = {
   repositoryId: fixed(16, 1),
-  tenantId: fixed(16, 2),
+  tenantId: TENANT_ID,
   createdMs: 0,
   chunkSizeBytes: CHUNK_BYTES,
   leafEntries: 2,
@@ -42,72 +41,46 @@ const superblock = {
   packSetEntries: 4,
   capabilities: 1,
 };
-const bundle: KeyBundle = {
-  tenantId: superblock.tenantId,
-  epochs: [{ epoch: 1, sessionPrivateKey: fixed(32, 3) }],
-  chunkIdKey: fixed(32, 4),
-  machineRootKey: fixed(32, 5),
-  signingSeed: fixed(32, 6),
-};
-
 /** Chunks of 64 bytes that do not compress: nothing would be stored compressed anyway. */
 const raw: Compression = {
   compress: (plain) => plain,
   decompress: (packed) => packed,
 };
 
-/**
- * Keys that cost nothing: signatures and tags of names are hashes, a sealed session key is the key. Curves take nine tenths of a
- * schedule's time, and no rule of collection depends on them.
- */
-class SimulatedKeyring extends TenantKeyring {
-  readonly #machineKeys = new Map<string, Buffer>();
-  readonly #indexKey = super.indexKey;
+type Opened = Awaited<ReturnType<BlobOpener['open']>>;
+const opened = new Remembered<string, { readonly sealed: Uint8Array; readonly result: Opened }>();
+/** Opens the real seals, those of the same bytes under the same key once. */
+const opener: BlobOpener = {
+  open(opening, sealed) {
+    const { key, kind, id, slot, plain } = opening;
+    const at = `${hex(key)} ${kind} ${id} ${slot} ${JSON.stringify(plain)}`;
+    const { result } = opened.ofSame(
+      at,
+      (known) => Buffer.compare(known.sealed, sealed) === 0,
+      () => ({ sealed: new Uint8Array(sealed), result: openBlob(opening, sealed, raw) }),
+    );
+    // Whoever reads it may wipe it.
+    return Promise.resolve('plain' in result ? { plain: new Uint8Array(result.plain) } : result);
+  },
+  close: () => Promise.resolve(),
+};
 
-  override get indexKey(): Buffer {
-    return this.#indexKey;
-  }
-
-  override machineKey(machineId: MachineId): Buffer {
-    const known = this.#machineKeys.get(machineId) ?? super.machineKey(machineId);
-    this.#machineKeys.set(machineId, known);
-    return known;
-  }
-
-  override nameTag(plain: string): string {
-    return hash('sha256', plain).slice(0, 32);
-  }
-
-  override get signer(): Buffer {
-    return fixed(32, 7);
-  }
-
-  override sign(bytes: Uint8Array): Buffer {
-    const half = sha256(this.signer, bytes);
-    return Buffer.concat([half, half]);
-  }
-
-  override verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
-    return Buffer.compare(signer, this.signer) === 0 && Buffer.compare(this.sign(bytes), signature) === 0;
-  }
-
-  override newSessionKey(random: Random): SessionKey {
-    const key = random.bytes(32);
-    return { key, epoch: 1, sealed: Buffer.concat([key, fixed(48, 0)]) };
-  }
-
-  override baseKeyOf(header: PackHeader): Uint8Array | undefined {
-    return header.sealedSessionKey ? header.sealedSessionKey.subarray(0, 32) : super.baseKeyOf(header);
-  }
-}
-
-export const keyring = new SimulatedKeyring(bundle);
-
-/** No key is ever rotated here. */
-const refreshKeys = (): Promise<void> => Promise.resolve();
+const chunkIds = new Remembered<string, ChunkId>();
+const idOf = (chunkIdKey: Uint8Array, plain: Buffer): ChunkId =>
+  chunkIds.of(plain.toString('latin1'), () => chunkId(chunkIdKey, plain));
 
 /** A repository as one process has it open: its caches are its own. */
-export function openSimulated(world: World, process: Process, rules: SafetyRules): Core {
+export function openSimulated(
+  world: World,
+  process: Process,
+  how: {
+    readonly rules: SafetyRules;
+    readonly keyring: SimulatedKeyring | SimulatedAgentKeyring;
+    /** Whether it asks for epochs that came since. */
+    readonly learns: boolean;
+  },
+): Core {
+  const { rules, keyring } = how;
   const clock = {
     nowMs: () => Math.floor(world.nowMs + process.skewMs),
     monotonicMs: () => world.nowMs,
@@ -116,8 +89,9 @@ export function openSimulated(world: World, process: Process, rules: SafetyRules
   const bytes = (length: number): Uint8Array =>
     createHash('shake128', { outputLength: length }).update(`${world.random()} ${world.step}`).digest();
   const store = storeOf(world, process);
+  const refreshKeys = how.learns ? learning(store, keyring) : unchanging;
   const relocations = new Relocations({ store, keyring, log: silentLog });
-  const blobs = new BlobReader({ store, keyring, refreshKeys, relocations, opener: inlineOpener(raw) });
+  const blobs = new BlobReader({ store, keyring, refreshKeys, relocations, opener });
   const pages = new PageReader(blobs, superblock);
   return {
     store,
@@ -135,12 +109,48 @@ export function openSimulated(world: World, process: Process, rules: SafetyRules
   };
 }
 
-/** A disk of a point, through the reader everybody uses. */
-export function openDisk(core: Core, point: Point, name: string): DiskReader {
-  const disk = point.disks.find((candidate) => candidate.name === name);
-  if (!disk) throw new LifeboatError('internal.bug', `the simulation made no disk ${name}`);
-  const map = new MapReader({ root: disk.root, pages: core.pages, geometry: superblock, what: name });
-  return new DiskReader({ map, blobs: core.blobs, what: { point: point.pointId, disk: name } });
+/** Where no key is rotated. */
+const unchanging = (): Promise<void> => Promise.resolve();
+
+/** Asks for new epochs as production does. What a key set holds are scrypt's and curves' matters: here its name says the epoch. */
+function learning(store: ObjectStore, keyring: Learning): () => Promise<void> {
+  const tenant = hex(TENANT_ID);
+  const keys = new CurrentKeys({
+    store,
+    tenant,
+    generation: keyring.epoch,
+    learn: async (known) => {
+      const newest = await newestGeneration(store, tenant);
+      keyring.learn(newest);
+      return Math.max(known, newest);
+    },
+  });
+  return () => keys.refresh();
+}
+
+/** What a rotation does. */
+export async function putKeySet(store: ObjectStore, epoch: number): Promise<void> {
+  await store.putIfAbsent(keySetObject(hex(TENANT_ID), epoch, 'a'), [Buffer.from('keys')]);
+}
+
+/** The newest there is, for who opens the repository now. */
+export function epochOf({ objects }: World): number {
+  const epochs = [...objects.names(keySetsPrefix(hex(TENANT_ID)))].map((name) => keySetOfObject(name)?.generation ?? 0);
+  return Math.max(1, ...epochs);
+}
+
+/** Every disk has this name. */
+export const DISK = 'vda';
+
+export function mapOf(core: Core, point: Point): MapReader {
+  const disk = point.disks.find(({ name }) => name === DISK);
+  if (!disk) throw new LifeboatError('internal.bug', `the simulation made no disk ${DISK}`);
+  return new MapReader({ root: disk.root, pages: core.pages, geometry: superblock, what: DISK });
+}
+
+/** The disk of a point, through the reader everybody uses. */
+export function openDisk(core: Core, point: Point): DiskReader {
+  return new DiskReader({ map: mapOf(core, point), blobs: core.blobs, what: { point: point.pointId, disk: DISK } });
 }
 
 export const simulatedSealer: Sealer = {
@@ -163,7 +173,7 @@ class SimulatedLane implements SealingLane {
   hash(chunks: readonly number[]): Promise<readonly (ChunkId | undefined)[]> {
     const plain = chunks.map((chunk) => this.#disk.subarray(chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES));
     const ids = plain.map((part) =>
-      part.every((byte) => byte === 0) ? undefined : chunkId(this.#config.owner.chunkIdKey, part),
+      part.every((byte) => byte === 0) ? undefined : idOf(this.#config.owner.chunkIdKey, part),
     );
     this.#hashed.push({ ids, plain });
     return Promise.resolve(ids);

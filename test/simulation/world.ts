@@ -4,9 +4,13 @@
  * A step is one request of one process. Which is chosen, and what becomes of it (done, failed, done with the answer lost, done much
  * later, its process killed or frozen), follows from the seed. Between two steps only promises run, so nothing else can decide.
  */
+import { nextTick } from 'node:process';
+
 import { LifeboatError } from '@lifeboat/foundation/errors';
 import type { ByteRange, ObjectInfo, ObjectStore } from '@lifeboat/repository/store/object-store';
 import { seededRandom } from '@lifeboat/repository/testing/disks';
+
+import { Objects } from './objects.ts';
 
 const SECOND_MS = 1000;
 const DAY_MS = 86_400_000;
@@ -64,17 +68,20 @@ export class Process {
   readonly skewMs: number;
   alive = true;
   frozenUntilStep = 0;
+  /** Its requests are done when they are made, and take no turn: it only looks. */
+  readonly isOnlooker: boolean;
   readonly onKill: (() => void) | undefined;
 
-  constructor(name: string, skewMs: number, onKill?: () => void) {
+  constructor(name: string, skewMs: number, how: { onKill?: (() => void) | undefined; isOnlooker?: boolean } = {}) {
     this.name = name;
     this.skewMs = skewMs;
-    this.onKill = onKill;
+    this.onKill = how.onKill;
+    this.isOnlooker = how.isOnlooker ?? false;
   }
 }
 
 export class World {
-  readonly objects = new Map<string, Uint8Array>();
+  readonly objects = new Objects();
   /** Names that listings leave out for a while, although they are there. */
   readonly hidden = new Set<string>();
   readonly random: () => number;
@@ -131,7 +138,7 @@ export class World {
   #broken: unknown;
 
   request<T>(process: Process, change: Change | undefined, act: () => T): Promise<T> {
-    if (this.immediate) return new Promise((resolve) => resolve(act()));
+    if (this.immediate || process.isOnlooker) return new Promise((resolve) => resolve(act()));
     return new Promise<T>((resolve, reject) => {
       if (process.alive) this.#requests.push({ process, change, act, resolve: resolve as never, reject });
     });
@@ -214,13 +221,13 @@ export class World {
 
   /** One page of a listing: names in order, behind `after`. */
   page(prefix: string, after: string): { entries: ObjectInfo[]; isLast: boolean } {
-    const names = [...this.objects.keys()]
-      .filter((name) => name > after && name.startsWith(prefix) && !this.hidden.has(name))
-      .toSorted();
-    const entries = names
-      .slice(0, this.#pageSize)
-      .map((name) => ({ name, sizeBytes: this.objects.get(name)?.length ?? 0 }));
-    return { entries, isLast: names.length <= this.#pageSize };
+    const entries: ObjectInfo[] = [];
+    for (const name of this.objects.names(prefix, after)) {
+      if (this.hidden.has(name)) continue;
+      if (entries.length === this.#pageSize) return { entries, isLast: false };
+      entries.push({ name, sizeBytes: this.objects.get(name)?.length ?? 0 });
+    }
+    return { entries, isLast: true };
   }
 }
 
@@ -241,15 +248,19 @@ function attempt(act: () => unknown): void {
   }
 }
 
-/** Until no promise has anything left to do: nothing simulated waits for the outside. */
+/**
+ * Until no promise has anything left to do: nothing simulated waits for the outside. Ticks come when all promises have had their turn, and
+ * cost a quarter of a turn of the event loop.
+ */
 function settle(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => nextTick(resolve));
 }
 
 /** The store as one process sees it. */
 export function storeOf(world: World, process: Process): ObjectStore {
+  const { objects } = world;
   const read = (name: string): Uint8Array => {
-    const object = world.objects.get(name);
+    const object = objects.get(name);
     if (object) return object;
     throw new LifeboatError('repository.object-missing', `${name} is not there`, { context: { object: name } });
   };
@@ -258,23 +269,29 @@ export function storeOf(world: World, process: Process): ObjectStore {
   return {
     description: 'a simulation',
     putIfAbsent(name, parts) {
-      const object = Uint8Array.from(Buffer.concat(parts));
+      const object = new Uint8Array(Buffer.concat(parts));
       return world.request(process, { verb: 'put', name }, () => {
-        if (world.objects.has(name)) return 'exists' as const;
-        world.objects.set(name, object);
+        if (objects.has(name)) return 'exists' as const;
+        objects.set(name, object);
         return 'created' as const;
       });
     },
-    get: (name) => world.request(process, undefined, () => Uint8Array.from(read(name))),
+    get: (name) =>
+      world.request(process, undefined, () => {
+        const object = read(name);
+        objects.assertReadable(name, 0, object.length);
+        return new Uint8Array(object);
+      }),
     getRange: (name, { offsetBytes, lengthBytes, atMost }: ByteRange & { atMost?: boolean }) =>
       world.request(process, undefined, () => {
         const object = read(name);
         if (!atMost && offsetBytes + lengthBytes > object.length) throw short(name);
-        return Uint8Array.from(object.subarray(offsetBytes, offsetBytes + lengthBytes));
+        objects.assertReadable(name, offsetBytes, offsetBytes + lengthBytes);
+        return new Uint8Array(object.subarray(offsetBytes, offsetBytes + lengthBytes));
       }),
     head: (name) =>
       world.request(process, undefined, () => {
-        const object = world.objects.get(name);
+        const object = objects.get(name);
         return object && { name, sizeBytes: object.length };
       }),
     async *list(prefix) {
@@ -285,6 +302,6 @@ export function storeOf(world: World, process: Process): ObjectStore {
         ({ isLast } = page);
       }
     },
-    delete: (name) => world.request(process, { verb: 'delete', name }, () => void world.objects.delete(name)),
+    delete: (name) => world.request(process, { verb: 'delete', name }, () => objects.delete(name)),
   };
 }

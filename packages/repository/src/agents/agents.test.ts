@@ -733,6 +733,34 @@ describe('a revocation', () => {
     expect(await listed(tenant)).toEqual([[pointId(1), 'readable']]);
   });
 
+  test('that was stopped half-way is finished when it is repeated, and then holds', async () => {
+    await backUp(agent, 1, noisyDisk(5));
+    await backUp(agent, 2, noisyDisk(5));
+    const take = (n: number): (() => void) => {
+      const name = pointObject(MACHINE, pointId(n));
+      const object = store.objects.get(name) ?? new Uint8Array(0);
+      store.objects.delete(name);
+      return () => void store.objects.set(name, object);
+    };
+    const [putFirst, putSecond] = [take(1), take(2)];
+    await revoke();
+    const [, second = ''] = [...store.objects.keys()].filter((name) =>
+      name.startsWith(`${AGENTS}${file.agentId}/revoked-`),
+    );
+    store.objects.delete(second);
+    // It was there before who was stopped could list once more, and its agent saw no revocation.
+    putFirst();
+    expect(await listed(tenant)).toEqual([[pointId(1), 'repository.agent-revoked']]);
+    await revoke();
+    expect(await listed(tenant)).toEqual([[pointId(1), 'readable']]);
+    putSecond();
+    await revoke();
+    expect(await listed(tenant)).toEqual([
+      [pointId(1), 'readable'],
+      [pointId(2), 'repository.agent-revoked'],
+    ]);
+  });
+
   test('of a stranger, or of the agent itself, is none', async () => {
     await backUp(agent, 1, noisyDisk(5));
     const prefix = `${AGENTS}${file.agentId}/revoked-0123456789abcdef`;

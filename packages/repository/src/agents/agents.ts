@@ -131,10 +131,13 @@ export class Agents {
     options: StoreOptions = {},
   ): Promise<AgentInfo> {
     const agent = await this.#find(input.agent, options);
-    // Where no revocation can be read any more, it is said again.
-    if (agent.state === 'revoked' && agent.revocation) return agent;
+    // Where no revocation can be read any more, or who revoked it was stopped before the second listing, it is said again.
+    const isRevoked = agent.state === 'revoked' && agent.revocation !== undefined;
+    if (isRevoked && (await Revocations.load(this.#core, agent.agentId, options)).isFinished(agent.agentId))
+      return agent;
     const before = await this.#points(agent, options);
     await this.#putRevocation(agent, { reason: input.reason, points: before }, options);
+    if (!this.#core.rules.listAfterRevocation) return this.#find(agent.agentId, options);
     // A commit that saw no revocation is there by now.
     const points = new Set([...before, ...(await this.#points(agent, options))]);
     await this.#putRevocation(agent, { reason: input.reason, points }, options);

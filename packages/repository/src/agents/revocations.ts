@@ -33,6 +33,8 @@ interface Revoked {
   /** Undefined: none of its revocations can be read. */
   readonly first: RevocationBody | undefined;
   readonly accepted: ReadonlySet<string>;
+  /** How many of its revocations can be read. */
+  readonly readable: number;
 }
 
 export class Revocations {
@@ -60,6 +62,7 @@ export class Revocations {
       agents.set(of.agentId, {
         first: earlier(known?.first, revocation?.body),
         accepted: new Set([...(known?.accepted ?? []), ...(revocation?.accepted ?? [])]),
+        readable: (known?.readable ?? 0) + (revocation ? 1 : 0),
       });
     }
     return new Revocations(agents);
@@ -72,6 +75,11 @@ export class Revocations {
   /** Undefined: it is not revoked, or nobody can read by whom and when it was. */
   revocation(agentId: string): RevocationBody | undefined {
     return this.#agents.get(agentId)?.first;
+  }
+
+  /** Whether points were listed once more when the first revocation was there: else who revoked it was stopped before that. */
+  isFinished(agentId: string): boolean {
+    return (this.#agents.get(agentId)?.readable ?? 0) > 1;
   }
 
   accepted(agentId: string): ReadonlySet<string> {

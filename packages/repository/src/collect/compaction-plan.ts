@@ -60,7 +60,8 @@ export class CompactionPlan {
 
   /** A pack that is there, and needed. */
   async consider(pack: PackName, sizeBytes: number, options: StoreOptions): Promise<void> {
-    if (this.#use.is(pack, 'whole', 'healed', 'moved')) return;
+    if (this.#use.is(pack, 'whole', 'moved')) return;
+    if (this.#core.rules.leaveHealed && this.#use.is(pack, 'healed')) return;
     const { blobs, bytes: liveBytes } = this.#use.used(pack);
     // Named by a pack set and by no map that was gone through: nothing is known of it.
     if (blobs === 0) return;

@@ -161,6 +161,7 @@ export class MovedPacks {
 
   /** Notes what healing led to, away from a pack that is needed: which of it is needed is not known, so all of it is. */
   async keepHealed(group: RelocationGroup, use: PackUse): Promise<void> {
+    if (!this.#core.rules.keepHealed) return;
     for (const record of await this.#read(group)) {
       if (this.#standsForPack(record)) continue;
       for (const place of record.moved) await this.#pin(group.pack, place, use, 0);

@@ -11,7 +11,7 @@ import { LifeboatError } from '@lifeboat/foundation/errors';
 const MAX_PACK_NAMES = 16_777_216;
 
 export class PackNames {
-  #capacity = 1024;
+  #capacity = 64;
   #count = 0;
   #zero = false;
   #words = new BigUint64Array(this.#capacity);

@@ -41,6 +41,16 @@ export interface SafetyRules {
   readonly keepRelocations: boolean;
   /** When copies are moved on, the relocations that led to them are written anew. */
   readonly leadSourcesOn: boolean;
+  /** What healing led to stays as long as a point names the pack it leads from. */
+  readonly keepHealed: boolean;
+  /** Neither end of that is written anew: nothing says which of its blobs are needed. */
+  readonly leaveHealed: boolean;
+  /** A writer does not refer to a place that a report names. */
+  readonly avoidDamaged: boolean;
+  /** An agent looks for a revocation after its PUT, before it reports success. */
+  readonly checkRevocationAfterCommit: boolean;
+  /** Who revokes an agent lists its points once more when the revocation is written: they count. */
+  readonly listAfterRevocation: boolean;
 }
 
 export const SAFETY_RULES: SafetyRules = {
@@ -63,4 +73,9 @@ export const SAFETY_RULES: SafetyRules = {
   avoidCondemnedTargets: true,
   keepRelocations: true,
   leadSourcesOn: true,
+  keepHealed: true,
+  leaveHealed: true,
+  avoidDamaged: true,
+  checkRevocationAfterCommit: true,
+  listAfterRevocation: true,
 };

@@ -112,8 +112,12 @@ export class AgentKeyring implements Keyring {
     return { signer: this.agent.publicKey, signature, certificate };
   }
 
+  isSignedBy(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
+    return verifyEd25519(signer, bytes, signature);
+  }
+
   verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
-    return Buffer.compare(signer, this.signer) === 0 && verifyEd25519(signer, bytes, signature);
+    return Buffer.compare(signer, this.signer) === 0 && this.isSignedBy(signer, bytes, signature);
   }
 
   #refusal(act: string): LifeboatError {

@@ -11,7 +11,6 @@ import { parseMachineId, type MachineId } from '@lifeboat/foundation/ids';
 import { CAPABILITIES, decodeCertificate, type CertificateBody } from '../format/certificate.ts';
 import { damaged } from '../format/frame.ts';
 import { hex } from '../format/names.ts';
-import { verifyEd25519 } from './curve-keys.ts';
 import { lengthPrefixed, u32 } from './derive.ts';
 import type { Keyring, Signed } from './keyring.ts';
 
@@ -29,7 +28,7 @@ export interface AgentCertificate {
   readonly issuedBy: string;
 }
 
-type Verifier = Pick<Keyring, 'tenantId' | 'verify' | 'signer'>;
+type Verifier = Pick<Keyring, 'tenantId' | 'verify' | 'isSignedBy' | 'signer'>;
 
 /** What the signature of a certificate covers. */
 export const signedCertificate = (body: Uint8Array): Buffer => lengthPrefixed('lifeboat agent certificate', body);
@@ -72,5 +71,5 @@ export function authorOf(
   if (object === undefined) return tenant.verify(signer, statement, signature) ? 'tenant' : undefined;
   const certificate = openCertificate(tenant, object, `the certificate in ${what}`);
   const isIts = Buffer.compare(signer, certificate.publicKey) === 0;
-  return isIts && verifyEd25519(signer, certifiedStatement(statement, object), signature) ? certificate : undefined;
+  return isIts && tenant.isSignedBy(signer, certifiedStatement(statement, object), signature) ? certificate : undefined;
 }

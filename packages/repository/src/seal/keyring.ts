@@ -71,6 +71,8 @@ export interface Keyring {
   sign(bytes: Uint8Array): Buffer;
   /** By who holds these keys, for what agents may sign as well. */
   signAsWriter(statement: Uint8Array): Signed;
+  /** True when the signature is that of the public key `signer`, whosever that is. */
+  isSignedBy(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean;
   /** True when `signer` is the tenant's own signing key and the signature is its. */
   verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean;
 }
@@ -183,8 +185,12 @@ export class TenantKeyring implements Keyring {
     return { signer: this.signer, signature: this.sign(statement) };
   }
 
+  isSignedBy(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
+    return verifyEd25519(signer, bytes, signature);
+  }
+
   verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
-    return Buffer.compare(signer, this.signer) === 0 && verifyEd25519(signer, bytes, signature);
+    return Buffer.compare(signer, this.signer) === 0 && this.isSignedBy(signer, bytes, signature);
   }
 }
 

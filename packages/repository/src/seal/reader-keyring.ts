@@ -78,8 +78,12 @@ export class ReaderKeyring implements Keyring {
     throw refusal('sign');
   }
 
+  isSignedBy(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
+    return verifyEd25519(signer, bytes, signature);
+  }
+
   verify(signer: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
-    return Buffer.compare(signer, this.signer) === 0 && verifyEd25519(signer, bytes, signature);
+    return Buffer.compare(signer, this.signer) === 0 && this.isSignedBy(signer, bytes, signature);
   }
 }
 

@@ -126,7 +126,7 @@ export class Healing {
 
   /** Whether a map must not refer to the place any more. */
   avoids(ref: BlobRef): boolean {
-    return this.damage.has(ref);
+    return this.#core.rules.avoidDamaged && this.damage.has(ref);
   }
 
   /** Whether what the place names must be read again: it is damaged, and nobody led it elsewhere yet. */

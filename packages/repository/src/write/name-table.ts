@@ -21,7 +21,8 @@ export interface Entry {
 
 export class NameTable {
   readonly #entryWords: number;
-  readonly #tables: (Table | undefined)[] = Array.from({ length: TABLES });
+  readonly #tables = Array.from<Table | undefined>({ length: TABLES });
+  #count = 0;
 
   /** `words`: of an entry, beside the name. The last of them is 0 in what is no entry. */
   constructor(words: number) {
@@ -29,7 +30,7 @@ export class NameTable {
   }
 
   get count(): number {
-    return this.#tables.reduce((sum, table) => sum + (table?.count ?? 0), 0);
+    return this.#count;
   }
 
   /** Of the tables, as they are now. */
@@ -44,7 +45,11 @@ export class NameTable {
 
   /** The entry; a new one is all zeros, and the caller sets its last word. */
   entry(name: Buffer): Entry {
-    return (this.#tables[name[0] ?? 0] ??= new Table(this.#entryWords)).make(wordsOf(name));
+    const table = (this.#tables[name[0] ?? 0] ??= new Table(this.#entryWords));
+    const before = table.count;
+    const entry = table.make(wordsOf(name));
+    this.#count += table.count - before;
+    return entry;
   }
 }
 
@@ -108,5 +113,7 @@ class Table {
 }
 
 function wordsOf(name: Buffer): Uint32Array {
-  return Uint32Array.from({ length: NAME_WORDS }, (_, i) => name.readUInt32LE(i * 4));
+  const words = new Uint32Array(NAME_WORDS);
+  for (let i = 0; i < NAME_WORDS; i++) words[i] = name.readUInt32LE(i * 4);
+  return words;
 }

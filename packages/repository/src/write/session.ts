@@ -694,7 +694,7 @@ export class WriterSession {
         );
       }
     }
-    await assertNotRevoked(this.#core, point, options);
+    if (this.#core.rules.checkRevocationAfterCommit) await assertNotRevoked(this.#core, point, options);
     if (await isBuried(this.#core, point, options)) {
       throw new LifeboatError('repository.point-missing', `point ${pointId} was committed earlier, and pruned since`, {
         context: { machineId, pointId },
