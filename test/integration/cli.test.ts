@@ -225,6 +225,29 @@ describe('with a stack that runs', () => {
     expect([shown.json, shown.code]).toMatchObject([{ name: 'as-it-is', firmware: 'bios' }, 0]);
   });
 
+  it('checks the filesystems of a point, and has a program of the operator look at the guest', async () => {
+    const program = host.path('look.sh');
+    writeFileSync(
+      program,
+      '#!/bin/sh\ngrep -q ID=debian "$1/usr/lib/os-release" && touch "$1/looked" && echo looked\n',
+      {
+        mode: 0o700,
+      },
+    );
+    const asked = await run('verify', linux.name, '--level', 'filesystem', '--check', program, '--no-boot', '--json');
+    expect([asked.json, asked.code]).toMatchObject([
+      {
+        verdict: 'sound',
+        proof: ['stored', 'content', 'filesystem', 'application'],
+        filesystems: {
+          volumes: [{ partition: 1, type: 'ext4', result: 'sound' }],
+          programs: [{ program, exitCode: 0, output: 'looked' }],
+        },
+      },
+      0,
+    ]);
+  });
+
   it('says where a machine would start, and why not elsewhere', async () => {
     const asked = await run('preflight', linux.name, web.name, '--target', 'nvme', '--target', 'nvme-uefi', '--json');
     const { machines } = asked.json as { machines: { machineName: string; answers: unknown[] }[] };
