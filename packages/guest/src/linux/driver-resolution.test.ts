@@ -173,6 +173,27 @@ describe('parseModuleTables', () => {
     ).toEqual(['a']);
   });
 
+  it('knows what a driver that is built in is for, where the kernel does not say', async () => {
+    // As in Debian 13: virtio_pci is built in, and modules.builtin.modinfo has no alias of it.
+    const text = {
+      alias: 'alias virtio:d00000008v* virtio_scsi\n',
+      dep: 'kernel/virtio_scsi.ko.xz: kernel/scsi_mod.ko.xz\nkernel/scsi_mod.ko.xz:\n',
+      softdep: '',
+      builtin: 'kernel/drivers/virtio/virtio_pci.ko\n',
+      builtinModinfo: 'virtio_pci.license=GPL\0',
+    };
+    const requests = modaliasesOf(await loadHardwareProfile('virtio-scsi')).filter(
+      ({ role }) => role === 'boot-storage',
+    );
+    const found = resolveDrivers(parseModuleTables(text, 'x'), requests);
+    expect(found.requests.flatMap(({ modules }) => modules)).toEqual(
+      expect.arrayContaining(['virtio_pci', 'virtio_scsi']),
+    );
+    expect(found.closure).toEqual(['scsi_mod', 'virtio_scsi']);
+    const without = resolveDrivers(parseModuleTables({ ...text, builtin: '' }, 'x'), requests);
+    expect(without.requests.some(({ modules }) => modules.length === 0)).toBe(true);
+  });
+
   it('rejects a modules.dep that is none', () => {
     const text = { alias: '', dep: 'no colon here\n', softdep: '', builtin: '', builtinModinfo: '' };
     expect(() => parseModuleTables(text, 'x')).toThrow(

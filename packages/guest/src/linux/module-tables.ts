@@ -39,6 +39,15 @@ export interface ModuleTables {
 
 /** Buses under which a disk or a network card is found. */
 const BUSES = ['pci:', 'virtio:', 'scsi:', 'vmbus:', 'xen:', 'nvme:'];
+/**
+ * What drivers that distributions build in are for. Kernels before 6.18 leave it out of modules.builtin.modinfo (seen with Debian 13,
+ * which builds virtio_pci in). Source: the drivers' own tables of devices.
+ */
+const BUILT_IN_DEVICES: Readonly<Record<string, string>> = {
+  virtio_pci: 'pci:v00001AF4d*sv*sd*bc*sc*i*',
+  ahci: 'pci:v*d*sv*sd*bc01sc06i01*',
+  nvme: 'pci:v*d*sv*sd*bc01sc08i02*',
+};
 /** A damaged or hostile table must not occupy us; Debian 12 has 26 000 aliases and 4000 modules. */
 const MAX_LINES = 500_000;
 
@@ -60,6 +69,9 @@ export function parseModuleTables(text: ModuleTablesText, where: string): Module
     if (match?.[1] !== undefined && match[2] !== undefined && isWanted(match[2], wantedNames)) {
       aliases.push([normalModuleName(match[2]), normalModuleName(match[1])]);
     }
+  }
+  for (const [name, pattern] of Object.entries(BUILT_IN_DEVICES)) {
+    if (builtin.has(name)) aliases.push([normalModuleName(pattern), name]);
   }
   return { modules: reachable(aliases, dep, soft), builtin: [...builtin].sort(), aliases };
 }
