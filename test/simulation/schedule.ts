@@ -12,6 +12,7 @@ import { judgeChains, readChains } from '@lifeboat/repository/chain/chain-check'
 import { linkPoints } from '@lifeboat/repository/chain/link-points';
 import { checkPoint, type CheckReport } from '@lifeboat/repository/check/point-check';
 import { reportDamage } from '@lifeboat/repository/check/damage-reports';
+import { readCondemnLists } from '@lifeboat/repository/collect/condemn-lists';
 import { condemn } from '@lifeboat/repository/collect/condemn';
 import { listAll } from '@lifeboat/repository/collect/listing';
 import { markLive } from '@lifeboat/repository/collect/mark';
@@ -611,7 +612,9 @@ class Schedule {
       if (swept.state !== 'swept') return `the last collection ends with ${swept.state}`;
       ({ state } = await condemn(core, { compact: COMPACT }));
     }
-    const { use, pruned, void: never } = await markLive(core, { purpose: 'compact', expected: nobody() });
+    // What the newest list names, and had to stay, is left as it is until there is another list.
+    const { newest } = await readCondemnLists(core);
+    const { use, pruned, void: never } = await markLive(core, { purpose: 'compact', newest, expected: nobody() });
     if (pruned.length + never.length > 0) return 'points that were pruned, or never were any, are still there';
     const names = [...this.#world.objects.names()];
     for (const name of names) {
