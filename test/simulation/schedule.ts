@@ -620,8 +620,14 @@ class Schedule {
     for (const name of names) {
       const pack = name.startsWith(PACKS) ? packOfObject(name) : undefined;
       if (pack && !use.needs(pack)) return `${name} is needed by nobody and still there`;
-      // What rotted cannot be written anew, and of what was healed nobody knows which blobs are needed.
-      if (pack && !this.#rot.hasStruck(pack) && !use.is(pack, 'healed') && this.#deadShare(pack, use) > MAX_DEAD_SHARE)
+      // What rotted cannot be written anew, and of what was healed nobody knows which blobs are needed. One that was moved, and that another
+      // pack leads to all the same, stays until no point names that one.
+      if (
+        pack &&
+        !this.#rot.hasStruck(pack) &&
+        !use.is(pack, 'healed', 'moved') &&
+        this.#deadShare(pack, use) > MAX_DEAD_SHARE
+      )
         return `${name} is dead for the most part and still there`;
       // What was healed and rotted again is led on from there.
       const flags = this.#habits.rot > 0 ? (['hinted', 'target'] as const) : (['hinted'] as const);
