@@ -16,7 +16,7 @@ export class Owners {
   readonly #rules: SafetyRules;
   readonly #epochs: 'one' | 'learnt' | 'as opened';
   readonly #credentials = new Map<MachineId, AgentCredential>();
-  readonly #revoked = new Set<MachineId>();
+  readonly #unfinished = new Set<MachineId>();
   /** Who had the repository open before any key was rotated. */
   readonly oldest: Core | undefined;
 
@@ -46,13 +46,14 @@ export class Owners {
 
   /** May fail, as anything a store is asked for; then `revokeAll` makes up for it. */
   async revoke(process: Process, machineId: MachineId): Promise<void> {
-    this.#revoked.add(machineId);
+    this.#unfinished.add(machineId);
     await this.#agents(process).revoke({ agent: machineId, reason: 'chance' });
+    this.#unfinished.delete(machineId);
   }
 
-  /** Says once more what was begun: a revocation is done when its command succeeds. */
+  /** Says once more what was begun and came to no end: a revocation is done when its command succeeds. */
   async revokeAll(): Promise<void> {
-    for (const machineId of this.#revoked) await this.revoke(new Process('operator', 0), machineId);
+    for (const machineId of this.#unfinished) await this.revoke(new Process('operator', 0), machineId);
   }
 
   async rotate(process: Process): Promise<void> {
