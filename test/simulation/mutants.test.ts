@@ -23,11 +23,25 @@ const WHERE: Partial<Record<Rule, WorldName>> = {
   learnEpochs: 'keyed',
 };
 
+/** Where the search begins that found it last: the seeds before take minutes and find nothing. After the last one come these. */
+const FROM: Partial<Record<Rule, number>> = {
+  listAfterFence: 1120,
+  avoidCondemned: 170,
+  avoidSwept: 520,
+  readListsAfterOpen: 1200,
+  prunedInBothMarks: 2120,
+  refuseFailedListing: 1560,
+  moveEveryBlob: 570,
+  listAfterRevocation: 110,
+};
+
 /** Too rare for any world; `compact.test.ts` and `agents.test.ts` tell their stories. */
 const TOLD: readonly Rule[] = ['avoidCondemnedTargets', 'checkRevocationAfterCommit'];
 
 test.each(RULES.filter((rule) => !TOLD.includes(rule)))('without %s a point is lost', async (rule) => {
-  for (let seed = 1; seed <= MAX_SCHEDULES; seed++) {
+  const from = FROM[rule] ?? 1;
+  for (let i = 0; i < MAX_SCHEDULES; i++) {
+    const seed = ((from - 1 + i) % MAX_SCHEDULES) + 1;
     const fault = await runSchedule(seed, [rule], WHERE[rule]);
     if (fault?.kind !== 'lost') continue;
     console.log(`${rule}: seed ${seed}: ${fault.what}`);
