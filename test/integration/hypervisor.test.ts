@@ -296,8 +296,11 @@ describe('backup of a running machine', () => {
     const written = (): number => Number(/ wr_bytes (\d+)/.exec(virsh('domblkstat', name, 'sda'))?.[1]);
     await expect.poll(written, { timeout: 20_000 }).toBeGreaterThan(0);
     const begin = { machineId: id, pointId: newPoint(), incrementalDisks: [], directory, freeze: false };
+    // The record of the job lies beside the scratch file, and must be written before that is full.
+    virsh('suspend', name);
     const { diskFailedBefore } = await hypervisor.beginBackup(begin, { signal });
     expect(diskFailedBefore).toBe(false);
+    virsh('resume', name);
     await expect.poll(() => hypervisor.machineState(id), { timeout: 20_000 }).toBe('disk-failed');
     const stopped = written();
 
