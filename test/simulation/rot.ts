@@ -3,7 +3,9 @@
  *
  * A blob is *found* from a pack if it is whole there, or if relocations lead from there to where it is. Rot may take that away, and only
  * then may a point miss a chunk: `lost` says what. Copies a compaction made count when the pack is gone: while it is there, a collector may
- * hold them for those of one that was killed, and let them go, since it does not read the pack (docs/format.md, section 12). Once a session healed it, it must be found for ever, as everything else.
+ * hold them for those of one that was killed, and let them go, since it does not read the pack (docs/format.md, section 12). For the same reason
+ * it deletes the pack although a copy rotted, or is gone: then what was whole in the pack alone is lost with it. Once a session
+ * healed it, it must be found for ever, as everything else.
  *
  * This looks at the bytes of the store, not through the reader: it must not believe what is to be tried.
  */
@@ -43,6 +45,8 @@ interface Original {
 interface Loss extends Wanted {
   /** Whether a check said so, since it was lost. */
   reported: boolean;
+  /** Whether only the copy is that a compaction made: it is lost when a collector deletes the pack. */
+  readonly isOfCopy: boolean;
 }
 
 /** Packs that are looked at for one of chunks. */
@@ -66,7 +70,8 @@ export class Rot {
   }
 
   isLost(wanted: Wanted): boolean {
-    return this.#lost.has(keyOf(wanted));
+    const loss = this.#lost.get(keyOf(wanted));
+    return loss !== undefined && !(loss.isOfCopy && this.#isFound(wanted, this.#ways()));
   }
 
   /** What a session that begins now learns of. */
@@ -87,8 +92,12 @@ export class Rot {
 
   /** A session came to its end: what it healed may never be lost again. */
   noteHealed(): void {
+    if (this.#lost.size === 0) return;
     const ways = this.#ways();
-    for (const [key, loss] of this.#lost) if (loss.reported && this.#isFound(loss, ways)) this.#lost.delete(key);
+    for (const [key, loss] of this.#lost) {
+      const isOver = loss.isOfCopy ? this.#isFoundElsewhere(loss, ways) : loss.reported && this.#isFound(loss, ways);
+      if (isOver) this.#lost.delete(key);
+    }
   }
 
   /**
@@ -116,9 +125,13 @@ export class Rot {
       ...[...ways].filter(([, of]) => of.some(({ led }) => led.has(id))).map(([from]) => ({ pack: from, id })),
     ]);
     const found = touched.filter((wanted) => this.#isFound(wanted, ways));
+    const foundElsewhere = touched.filter((wanted) => this.#isFoundElsewhere(wanted, ways));
     this.#spoil(name, bytes);
     for (const wanted of found)
-      if (!this.#isFound(wanted, ways)) this.#lost.set(keyOf(wanted), { ...wanted, reported: false });
+      if (!this.#isFound(wanted, ways)) this.#lost.set(keyOf(wanted), { ...wanted, reported: false, isOfCopy: false });
+    for (const wanted of foundElsewhere)
+      if (!this.#lost.has(keyOf(wanted)) && !this.#isFoundElsewhere(wanted, ways))
+        this.#lost.set(keyOf(wanted), { ...wanted, reported: false, isOfCopy: true });
     return true;
   }
 
@@ -132,14 +145,26 @@ export class Rot {
     else objects.spoil(name, { from: at, to: at + 1 + this.#world.below(bytes.length - at) });
   }
 
-  #isFound({ pack, id }: Wanted, ways: Ways, seen = new Set<PackName>()): boolean {
-    if (this.#isWhole({ pack, id })) return true;
+  #isFound(wanted: Wanted, ways: Ways): boolean {
+    return this.#search(wanted, ways, () => false, new Set());
+  }
+
+  /** The same when every pack is gone whose blob a compaction copied. */
+  #isFoundElsewhere(wanted: Wanted, ways: Ways): boolean {
+    const isCopied = ({ pack, id }: Wanted): boolean =>
+      (ways.get(pack) ?? []).some(({ led, isOfCompaction }) => isOfCompaction && led.has(id));
+    return this.#search(wanted, ways, isCopied, new Set());
+  }
+
+  #search(wanted: Wanted, ways: Ways, isGivenUp: (wanted: Wanted) => boolean, seen: Set<PackName>): boolean {
+    const { pack, id } = wanted;
+    const isGone = isGivenUp(wanted) || !this.#world.objects.has(packObject(pack));
+    if (!isGone && this.#isWhole(wanted)) return true;
     seen.add(pack);
-    const isGone = !this.#world.objects.has(packObject(pack));
     return (ways.get(pack) ?? []).some(({ led, isOfCompaction }) => {
       if (isOfCompaction && !isGone) return false;
       const next = led.get(id);
-      return next !== undefined && !seen.has(next) && this.#isFound({ pack: next, id }, ways, seen);
+      return next !== undefined && !seen.has(next) && this.#search({ pack: next, id }, ways, isGivenUp, seen);
     });
   }
 

@@ -41,6 +41,7 @@ import {
 } from '@lifeboat/repository/format/names';
 import { parsePack } from '@lifeboat/repository/format/pack';
 import { decodePointObject, type DiskRoot } from '@lifeboat/repository/format/point';
+import type { CheckLevel } from '@lifeboat/repository/format/verification';
 import { BlobDamage } from '@lifeboat/repository/read/blob-reader';
 import {
   listPoints,
@@ -390,8 +391,9 @@ class Schedule {
         await this.#pauses(process, 200);
         try {
           const point = this.#world.pick((await listPoints(core)).filter(({ state }) => state === 'readable'));
+          const level = this.#world.random() < 0.5 ? 'content' : 'ciphertext';
           if (point?.machineId && point.pointId)
-            await this.#check(core, { machineId: point.machineId, pointId: point.pointId });
+            await this.#check(core, { machineId: point.machineId, pointId: point.pointId }, level);
         } catch (error) {
           if (isBug(error)) throw error;
         }
@@ -399,9 +401,8 @@ class Schedule {
     });
   }
 
-  async #check(core: Core, key: PointKey): Promise<CheckReport> {
+  async #check(core: Core, key: PointKey, level: CheckLevel): Promise<CheckReport> {
     const point = await readPoint(core, key);
-    const level = this.#world.random() < 0.5 ? 'content' : 'ciphertext';
     const context = { signal: new AbortController().signal, progress: () => undefined };
     const report = await checkPoint(core, { point, level, context });
     if (report.sound) return report;
@@ -555,12 +556,18 @@ class Schedule {
     return left && `${left.pointId} was backed up once more, and is not whole again`;
   }
 
+  /**
+   * By both looks: one at the chunks passes over what rotted of a pack beside them, which one at the bytes takes for damage of all of it. Were
+   * chance to choose, the second look might find what the first could not, and nobody had backed up once more.
+   */
   async #damagedPoints(core: Core): Promise<PointKey[]> {
     const damaged: PointKey[] = [];
     for (const { machineId, pointId } of await listPoints(core)) {
       if (!machineId || !pointId) continue;
-      const report = await this.#check(core, { machineId, pointId });
-      if (report.damage.chunks.length > 0) damaged.push({ machineId, pointId });
+      let chunks = 0;
+      for (const level of ['content', 'ciphertext'] as const)
+        chunks += (await this.#check(core, { machineId, pointId }, level)).damage.chunks.length;
+      if (chunks > 0) damaged.push({ machineId, pointId });
     }
     return damaged;
   }
